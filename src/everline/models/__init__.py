@@ -1,0 +1,1 @@
+"""Models: packages, the registry of immutable versions, their signatures, lineage and cards."""

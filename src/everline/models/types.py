@@ -1,0 +1,151 @@
+"""Values of the model registry: what a version is, and what its lineage looks like.
+
+Light on purpose: no database, numpy or web framework, so that the SDK and the data plane may import it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class VersionStatus(StrEnum):
+    """Where a version stands in the registry; a release has its own states."""
+
+    READY = "ready"
+    PENDING = "pending"
+    FAILED = "failed"
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered model: the series that versions belong to.
+
+    Attributes:
+        uid: canonical UUIDv7 text.
+        name: what people call it; unique inside its project.
+        latest_version: highest version number that was ever given out, 0 while there is none.
+        aliases: alias name to version number.
+    """
+
+    uid: str
+    name: str
+    project: str
+    description: str = ""
+    created_at: datetime
+    updated_at: datetime
+    latest_version: int = 0
+    tags: dict[str, str] = {}
+    aliases: dict[str, int] = {}
+
+
+class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One immutable package under a model's name.
+
+    Attributes:
+        uid: canonical UUIDv7 text; evidence names the version as `model-version:<uid>`.
+        version: 1, 2, 3, … inside the model; never given out twice.
+        package: digest of the package manifest, `sha256:…`; None for a version that an MLflow client
+            created from a folder that is not an Everline package (such a version cannot be released).
+        signature: digest of the blob with the package's DSSE signature, or None without a package.
+        run: 32-hex uid of the run that made it, or None.
+        author: uid of the person who registered it; may never approve its release.
+        source: MLflow's `source` URI when an MLflow client created it, else None.
+        model_signature: types of the inputs and outputs, as in the package manifest; None without a package.
+    """
+
+    uid: str
+    model: str
+    version: int
+    project: str
+    package: str | None
+    signature: str | None
+    run: str | None
+    author: str
+    author_name: str
+    created_at: datetime
+    updated_at: datetime
+    status: VersionStatus = VersionStatus.READY
+    description: str = ""
+    tags: dict[str, str] = {}
+    aliases: list[str] = []
+    source: str | None = None
+    model_signature: dict[str, Any] | None = None
+
+    @property
+    def subject(self) -> str:
+        """The name under which evidence about this version is attached."""
+        return f"model-version:{self.uid}"
+
+
+class RegisterModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client sends to register a package that it has already put into the blob store."""
+
+    model: str
+    package: str
+    run: str | None = None
+    description: str = ""
+    tags: dict[str, str] = {}
+
+
+class LineageNode(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing in a lineage graph.
+
+    Attributes:
+        id: `<kind>:<identifier>`, unique in the graph.
+        kind: dataset-version, run, step, package, model-version, release, endpoint.
+        label: what people read.
+    """
+
+    id: str
+    kind: str
+    label: str
+    facts: dict[str, Any] = {}
+
+
+class LineageEdge(msgspec.Struct, frozen=True, kw_only=True):
+    """`source` was needed to make `target`."""
+
+    source: str
+    target: str
+    label: str = ""
+
+
+class Lineage(msgspec.Struct, frozen=True, kw_only=True):
+    """A directed graph from data to model version; parts above add releases and endpoints."""
+
+    nodes: list[LineageNode]
+    edges: list[LineageEdge]
+
+
+class PackageCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found when a version's package was verified again.
+
+    Attributes:
+        verified: every digest and the signature hold.
+        key: identifier of the key that signed, or None when the signature does not hold.
+        files: number of files whose bytes were hashed again.
+        bytes: their size.
+        problem: the first thing that does not hold, in one sentence; empty if all holds.
+    """
+
+    verified: bool
+    key: str | None
+    files: int
+    bytes: int
+    problem: str = ""
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """A model card in the Hugging Face layout, filled from recorded facts only.
+
+    Attributes:
+        text: YAML front matter and Markdown.
+        missing: names of the fields that no fact fills; empty when the card is complete.
+    """
+
+    text: str
+    complete: bool
+    missing: list[str]
