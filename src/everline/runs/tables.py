@@ -1,0 +1,152 @@
+"""Columns of experiments, runs and everything that is logged to them.
+
+Built for many metrics: rows are narrow (two integers, a double, a step, a time), keys are interned in
+`metric_key`, and the newest value of each metric is kept beside the history, so that a search never reads
+the history. The primary key of `metric` is MLflow's own rule for duplicates and, in that order, the order
+in which a history is read; on SQLite the table is its index (no rowid).
+Times are whole milliseconds, as MLflow clients send them.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
+
+from everline.storage.schema import BigId, Digest, JsonValue, Name, Uid, id_pk, metadata
+
+RunUid = String(32)
+Key = String(250)
+
+experiment = Table(
+    "experiment",
+    metadata,
+    id_pk(),
+    Column("project", Name, nullable=False),
+    Column("name", String(500), nullable=False),
+    Column("artifact_location", Text, nullable=False, default=""),
+    Column("deleted", Boolean, nullable=False, default=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    UniqueConstraint("project", "name"),
+)
+
+experiment_tag = Table(
+    "experiment_tag",
+    metadata,
+    Column("experiment", BigId, ForeignKey("experiment.id"), primary_key=True, autoincrement=False),
+    Column("key", Key, primary_key=True),
+    Column("value", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+run = Table(
+    "run",
+    metadata,
+    id_pk(),
+    Column("uid", RunUid, nullable=False, unique=True),
+    Column("experiment", BigId, ForeignKey("experiment.id"), nullable=False),
+    Column("project", Name, nullable=False),
+    Column("name", String(8000), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger, nullable=True),
+    Column("deleted", Boolean, nullable=False, default=False),
+    Column("deleted_ms", BigInteger, nullable=True),
+    Column("user_name", String(256), nullable=False, default=""),
+    Column("author", Uid, nullable=False),
+    Column("artifact_uri", Text, nullable=False),
+    Column("pipeline", String(512), nullable=True),
+    Column("record", Digest, nullable=True),
+    Column("summary", JsonValue, nullable=True),
+    Index(None, "experiment", "deleted", "started_ms"),
+    Index(None, "project", "started_ms"),
+    Index(None, "project", "pipeline"),
+)
+
+metric_key = Table(
+    "metric_key",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("name", Key, nullable=False, unique=True),
+)
+
+metric = Table(
+    "metric",
+    metadata,
+    Column("run", BigId, ForeignKey("run.id"), primary_key=True, autoincrement=False),
+    Column("key", BigId, ForeignKey("metric_key.id"), primary_key=True, autoincrement=False),
+    Column("at_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("step", BigInteger, primary_key=True, autoincrement=False),
+    Column("value", Double, primary_key=True, autoincrement=False),
+    Column("is_nan", Boolean, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+latest_metric = Table(
+    "latest_metric",
+    metadata,
+    Column("run", BigId, ForeignKey("run.id"), primary_key=True, autoincrement=False),
+    Column("key", BigId, ForeignKey("metric_key.id"), primary_key=True, autoincrement=False),
+    Column("value", Double, nullable=False),
+    Column("step", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("is_nan", Boolean, nullable=False),
+    Index(None, "key", "value"),
+    sqlite_with_rowid=False,
+)
+
+run_param = Table(
+    "run_param",
+    metadata,
+    Column("run", BigId, ForeignKey("run.id"), primary_key=True, autoincrement=False),
+    Column("key", Key, primary_key=True),
+    Column("value", Text, nullable=False),
+    Index(None, "key"),
+    sqlite_with_rowid=False,
+)
+
+run_tag = Table(
+    "run_tag",
+    metadata,
+    Column("run", BigId, ForeignKey("run.id"), primary_key=True, autoincrement=False),
+    Column("key", Key, primary_key=True),
+    Column("value", Text, nullable=False),
+    Index(None, "key"),
+    sqlite_with_rowid=False,
+)
+
+run_input = Table(
+    "run_input",
+    metadata,
+    Column("run", BigId, ForeignKey("run.id"), primary_key=True, autoincrement=False),
+    Column("name", String(500), primary_key=True),
+    Column("digest", String(128), primary_key=True),
+    Column("version", Integer, nullable=True),
+    Column("context", String(500), nullable=False, default=""),
+    Column("source_type", String(64), nullable=False, default=""),
+    Column("source", Text, nullable=False, default=""),
+    Column("schema", Text, nullable=True),
+    Column("profile", Text, nullable=True),
+    Column("tags", JsonValue, nullable=True),
+    Index(None, "digest"),
+)
+
+run_output = Table(
+    "run_output",
+    metadata,
+    Column("run", BigId, ForeignKey("run.id"), primary_key=True, autoincrement=False),
+    Column("name", String(500), primary_key=True),
+    Column("kind", String(64), nullable=False),
+    Column("digest", String(128), nullable=False),
+    Column("facts", JsonValue, nullable=True),
+    Index(None, "digest"),
+)
+
+artifact = Table(
+    "run_artifact",
+    metadata,
+    Column("project", Name, primary_key=True),
+    Column("path", String(1024), primary_key=True),
+    Column("digest", Digest, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)

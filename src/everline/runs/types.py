@@ -1,0 +1,215 @@
+"""Values of experiments and runs.
+
+Light on purpose: no database, numpy or web framework, so that the SDK may import it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+DEFAULT_EXPERIMENT = "Default"
+"""The experiment that every project has, under MLflow's id 0."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = 253_402_300_799_000
+
+
+class RunStatus(StrEnum):
+    """MLflow's states of a run."""
+
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    KILLED = "killed"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the run has ended."""
+        return self in (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED)
+
+
+class View(StrEnum):
+    """Which things a search shows, by their soft deletion."""
+
+    ACTIVE = "active"
+    DELETED = "deleted"
+    ALL = "all"
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True):
+    """One measured value. `at_ms` counts milliseconds since 1970; `value` may be NaN."""
+
+    key: str
+    value: float
+    at_ms: int
+    step: int = 0
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True):
+    """A parameter or tag."""
+
+    key: str
+    value: str
+
+
+class RunInput(msgspec.Struct, frozen=True, kw_only=True):
+    """A dataset that a run read.
+
+    Attributes:
+        digest: a dataset version's `sha256:…`, or whatever an MLflow client gives its dataset.
+        version: number of the dataset version, if it is one of ours.
+        context: what it was for, such as `training`.
+        source_type, source, schema, profile, tags: MLflow's fields, kept as they came.
+    """
+
+    name: str
+    digest: str
+    version: int | None = None
+    context: str = ""
+    source_type: str = ""
+    source: str = ""
+    schema: str | None = None
+    profile: str | None = None
+    tags: dict[str, str] = {}
+
+
+class RunOutput(msgspec.Struct, frozen=True, kw_only=True):
+    """A thing that a run made; `kind` is `table`, `model`, `evaluation`, `file` or another word of its maker."""
+
+    name: str
+    kind: str
+    digest: str
+    facts: dict[str, Any] = {}
+
+
+class Experiment(msgspec.Struct, frozen=True, kw_only=True):
+    """A named group of runs. `experiment` is its number, as text, as MLflow writes it."""
+
+    experiment: str
+    name: str
+    project: str
+    artifact_location: str
+    deleted: bool
+    created_at: datetime
+    updated_at: datetime
+    tags: dict[str, str] = {}
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One run with the newest value of each of its metrics.
+
+    Attributes:
+        run: its uid, 32 hexadecimal digits.
+        experiment: the experiment's name; `experiment_id` is its number as text.
+        pipeline: `module:pipeline` if a pipeline made it, else None.
+        author: uid of the actor who started it; `user` is what the client says about the user.
+        record: digest of the blob with what is needed to do it again (code, environment, seed, data).
+        summary: the few facts of the record that lists show.
+        metrics: newest value per metric; NaN is written as None in JSON.
+    """
+
+    run: str
+    experiment: str
+    experiment_id: str
+    project: str
+    name: str
+    status: RunStatus
+    started_at: datetime
+    ended_at: datetime | None
+    pipeline: str | None
+    author: str
+    user: str
+    artifact_uri: str
+    deleted: bool = False
+    record: str | None = None
+    summary: dict[str, Any] = {}
+    params: dict[str, str] = {}
+    metrics: dict[str, float] = {}
+    tags: dict[str, str] = {}
+    inputs: list[RunInput] = []
+    outputs: list[RunOutput] = []
+    started_ms: int = 0
+    ended_ms: int | None = None
+    latest: list[Metric] = []
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A file or folder below a run's artifact root; folders have neither digest nor size."""
+
+    path: str
+    is_dir: bool
+    digest: str | None = None
+    bytes: int | None = None
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a comparison: a key and its value in each run, None where a run lacks it."""
+
+    key: str
+    values: list[Any]
+    differs: bool
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs side by side; every list has one value per run, in the order of `runs`."""
+
+    runs: list[str]
+    names: list[str]
+    params: list[Difference]
+    metrics: list[Difference]
+    code: list[Difference]
+    environment: list[Difference]
+    data: list[Difference]
+
+
+class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client sends to start a run."""
+
+    experiment: str = DEFAULT_EXPERIMENT
+    name: str | None = None
+    pipeline: str | None = None
+    params: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    started_at: datetime | None = None
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client logs at once."""
+
+    metrics: list[Metric] = []
+    params: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    inputs: list[RunInput] = []
+    outputs: list[RunOutput] = []
+
+
+class FinishRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a run ended."""
+
+    status: RunStatus = RunStatus.FINISHED
+    ended_at: datetime | None = None
+
+
+class MetricHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """A metric's values in order of time; lists of equal length."""
+
+    key: str
+    steps: list[int]
+    at_ms: list[int]
+    values: list[float]
+    next: str | None = None
+
+
+def to_ms(moment: datetime) -> int:
+    """Milliseconds since 1970, rounded down."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def from_ms(ms: int) -> datetime:
+    """The UTC time of milliseconds since 1970; what lies outside of the calendar becomes its nearest end."""
+    return _EPOCH + timedelta(milliseconds=min(max(ms, 0), _LAST_MS))
