@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import os
 import secrets
@@ -21,6 +22,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from everline.config import Settings
 from everline.errors import IntegrityError, InvalidInputError
 
 ED25519 = b"\x01"
@@ -169,6 +171,16 @@ class SigningKey:
     def _private_text(self) -> str:
         encoded = base64.b64encode(ED25519 + self.private.private_bytes_raw()).decode()
         return f"{_PRIVATE_PREFIX}{self.name}+{self.verify_key.short_hash.hex()}+{encoded}"
+
+
+def server_key(settings: Settings) -> SigningKey:
+    """The key that this server signs with; made at the first call ever."""
+    return _load_cached(settings.signing_key_file.absolute())
+
+
+@functools.lru_cache(maxsize=16)
+def _load_cached(path: Path) -> SigningKey:
+    return SigningKey.load_or_create(path)
 
 
 def check_key_name(name: str) -> None:
