@@ -1,0 +1,1 @@
+"""Bringing a model version to an endpoint, under policy."""

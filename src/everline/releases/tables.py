@@ -1,0 +1,57 @@
+"""Columns of this slice."""
+
+from sqlalchemy import Column, ForeignKey, Index, Integer, String, Table, Text
+
+from everline.storage.schema import Digest, JsonValue, Name, Uid, UtcTime, metadata, uid_pk
+
+release = Table(
+    "release",
+    metadata,
+    uid_pk(),
+    Column("project", Name, nullable=False),
+    Column("endpoint", Name, nullable=False),
+    Column("model", Name, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("model_version", Uid, nullable=False),
+    Column("package", Digest, nullable=False),
+    Column("signature", Digest, nullable=False),
+    Column("author", Name, nullable=False),
+    Column("author_name", Name, nullable=False),
+    Column("created_by", Name, nullable=False),
+    Column("created_by_name", Name, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("plan", JsonValue, nullable=False),
+    Column("digest", Digest, nullable=False),  # of all of the above: what an approval is bound to
+    Column("state", String(32), nullable=False),
+    Column("champion", JsonValue),  # what answered when the release was last checked
+    Column("previous", Uid),  # the revision that this one replaced when it was promoted
+    Column("updated_at", UtcTime, nullable=False),
+    Index(None, "project", "endpoint", "state"),
+)
+
+release_check = Table(
+    "release_check",
+    metadata,
+    uid_pk(),
+    Column("release", Uid, ForeignKey("release.uid"), nullable=False, index=True),
+    Column("at", UtcTime, nullable=False),
+    Column("by_name", Name, nullable=False),
+    Column("gate", String(32), nullable=False),
+    Column("verdicts", JsonValue, nullable=False),
+    Column("evidence", JsonValue, nullable=False),
+    Column("champion", JsonValue),
+)
+
+release_transition = Table(
+    "release_transition",
+    metadata,
+    uid_pk(),
+    Column("release", Uid, ForeignKey("release.uid"), nullable=False, index=True),
+    Column("at", UtcTime, nullable=False),
+    Column("actor", Name, nullable=False),
+    Column("actor_name", Name, nullable=False),
+    Column("move", String(32), nullable=False),
+    Column("before", String(32), nullable=False),
+    Column("after", String(32), nullable=False),
+    Column("reason", Text, nullable=False),
+)

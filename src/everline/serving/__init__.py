@@ -1,0 +1,1 @@
+"""Endpoints and their revisions, the prediction log, feedback, and the serving process."""
