@@ -1,0 +1,391 @@
+"""The prediction log: segments come in as Parquet, are anchored in the audit log, and are read back by id or time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from sqlalchemy import Row, Select, insert, select
+
+from everline.access.declare import act, read
+from everline.access.types import Permission
+from everline.access.unit_of_work import UnitOfWork
+from everline.errors import IntegrityError, InvalidInputError, NotFoundError, TooLargeError
+from everline.governance import audit
+from everline.ids import check_name, check_uid, digest_bytes, new_uid
+from everline.serving import tables
+from everline.serving.service import get_endpoint
+from everline.serving.types import Prediction, Segment
+
+_TIME = pa.timestamp("us", tz="UTC")
+_COLUMNS: dict[str, pa.DataType] = {
+    "prediction": pa.string(),
+    "at": _TIME,
+    "event_time": _TIME,
+    "endpoint": pa.string(),
+    "revision": pa.string(),
+    "package": pa.string(),
+    "release": pa.string(),
+    "request": pa.string(),
+    "row": pa.int32(),
+    "latency_us": pa.int64(),
+}
+_STRUCTS = ("inputs", "outputs")
+_NULLABLE = frozenset({"event_time", "request"})
+_UID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+_EXPANSION_MAX = 64
+"""A segment may grow by this factor when it is unpacked, beyond which it is a bomb."""
+
+
+# --- coming in ------------------------------------------------------------------------------------
+
+
+@act
+def add_segment(
+    uow: UnitOfWork, data: bytes, *, project: str, endpoint: str, rows: int | None = None, digest: str | None = None
+) -> Segment:
+    """Take a Parquet segment of logged predictions; the same bytes again change nothing.
+
+    Args:
+        rows: what the sender counted; refused if the file has another number.
+        digest: what the sender hashed; refused if the bytes have another one.
+
+    Raises:
+        InvalidInputError: not Parquet, or not of the prediction log's columns.
+        TooLargeError: beyond `segment_bytes_max` or `segment_rows_max`.
+        IntegrityError: the bytes changed on their way.
+    """
+    uow.require(Permission.DATAPLANE, project)
+    check_name(endpoint, field="endpoint")
+    found = digest_bytes(data)
+    if digest is not None and digest != found:
+        raise IntegrityError(
+            f"The segment has the digest {found}, not {digest}.", hint="Send it again.", field="digest"
+        )
+    column = tables.prediction_segment.c
+    where = (column.project == project, column.endpoint == endpoint, column.digest == found)
+    known = uow.conn.execute(select(tables.prediction_segment).where(*where)).first()
+    if known is not None:
+        uow.unchanged()
+        return _segment(known, stored=False)
+    facts = _inspect(uow, data, endpoint=endpoint, rows=rows)
+    uow.blobs.put_bytes(data)
+    values = facts | {
+        "uid": new_uid(), "project": project, "endpoint": endpoint, "digest": found, "bytes": len(data),
+        "received_at": uow.clock.now(),
+    }  # fmt: skip
+    uow.conn.execute(insert(tables.prediction_segment).values(**values))
+    audit.record(
+        uow, "prediction.segment", subject=f"prediction-segment:{found}", project=project,
+        endpoint=endpoint, rows=facts["rows"], first=facts["first_prediction"], last=facts["last_prediction"],
+    )  # fmt: skip
+    return _segment(uow.conn.execute(select(tables.prediction_segment).where(*where)).one(), stored=True)
+
+
+def _inspect(uow: UnitOfWork, data: bytes, *, endpoint: str, rows: int | None) -> dict[str, Any]:
+    """Whether these bytes can be a segment, and the ranges under which it is found again."""
+    limits = uow.settings
+    if len(data) > limits.segment_bytes_max:
+        raise TooLargeError(
+            f"The segment has {len(data)} bytes; {limits.segment_bytes_max} are allowed.", hint="Cut it in pieces."
+        )
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        meta = file.metadata
+        unpacked = sum(meta.row_group(index).total_byte_size for index in range(meta.num_row_groups))
+        if meta.num_rows > limits.segment_rows_max or unpacked > _EXPANSION_MAX * max(len(data), 1 << 20):
+            raise TooLargeError(
+                f"The segment unpacks to {meta.num_rows} rows and {unpacked} bytes.", hint="Cut it in pieces."
+            )
+        _check_schema(file.schema_arrow)
+        table = file.read(columns=list(_COLUMNS))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _bad_segment(f"it is not a readable Parquet file ({str(error).splitlines()[0][:200]})") from None
+    if table.num_rows == 0 or (rows is not None and rows != table.num_rows):
+        raise _bad_segment(f"it has {table.num_rows} rows where {rows or 'at least one'} were announced", field="rows")
+    _check_values(table, endpoint)
+    times = pc.coalesce(table["event_time"], table["at"])
+    ids, at, event = pc.min_max(table["prediction"]), pc.min_max(table["at"]), pc.min_max(times)
+    return {
+        "rows": table.num_rows,
+        "first_prediction": ids["min"].as_py(),
+        "last_prediction": ids["max"].as_py(),
+        "at_start": _utc(at["min"]),
+        "at_end": _utc(at["max"]),
+        "event_start": _utc(event["min"]),
+        "event_end": _utc(event["max"]),
+    }
+
+
+def _check_schema(schema: pa.Schema) -> None:
+    for name, kind in _COLUMNS.items():
+        if schema.get_field_index(name) < 0:
+            raise _bad_segment(f"the column {name!r} is missing", field=name)
+        found = schema.field(name).type
+        if found != kind and not (pa.types.is_large_string(found) and kind == pa.string()):
+            raise _bad_segment(f"the column {name!r} is of type {found}, not {kind}", field=name)
+    for name in _STRUCTS:
+        if schema.get_field_index(name) < 0 or not pa.types.is_struct(schema.field(name).type):
+            raise _bad_segment(f"the column {name!r} is missing or no struct", field=name)
+
+
+def _check_values(table: pa.Table, endpoint: str) -> None:
+    for name in _COLUMNS:
+        if name not in _NULLABLE and table[name].null_count:
+            raise _bad_segment(f"the column {name!r} has empty values", field=name)
+    if not pc.all(pc.match_substring_regex(table["prediction"], _UID_PATTERN)).as_py():
+        raise _bad_segment("an id in the column 'prediction' is not a UUIDv7 in lower case", field="prediction")
+    if pc.count_distinct(table["prediction"]).as_py() != table.num_rows:
+        raise _bad_segment("an id in the column 'prediction' is there twice", field="prediction")
+    if not pc.all(pc.equal(table["endpoint"], endpoint)).as_py():
+        raise _bad_segment(f"a row is of another endpoint than {endpoint!r}", field="endpoint")
+
+
+def _bad_segment(why: str, *, field: str | None = None) -> InvalidInputError:
+    return InvalidInputError(
+        f"The prediction segment cannot be taken: {why}.",
+        hint="docs/serving.md lists the columns of the prediction log.",
+        field=field,
+    )
+
+
+def _utc(value: pa.Scalar) -> datetime:
+    moment: datetime = value.as_py()
+    return moment.astimezone(UTC)
+
+
+def _segment(row: Row[Any], *, stored: bool) -> Segment:
+    known = {name: getattr(row, name) for name in Segment.__struct_fields__ if name != "stored"}
+    return Segment(**known, stored=stored)
+
+
+# --- one by one -----------------------------------------------------------------------------------
+
+
+@read
+def list_predictions(
+    uow: UnitOfWork, endpoint: str, *, project: str, limit: int = 100, before: str | None = None
+) -> list[Prediction]:
+    """The endpoint's newest predictions, newest first.
+
+    Args:
+        limit: 1 to `page_items_max`.
+        before: a prediction; only older ones. The last of a page fetches the next page.
+    """
+    uow.require(Permission.PREDICTION_READ, project)
+    get_endpoint(uow, endpoint, project=project)
+    limit = max(1, min(limit, uow.settings.page_items_max))
+    column = tables.prediction_segment.c
+    query = _segments(project, endpoint).order_by(column.last_prediction.desc())
+    if before is not None:
+        query = query.where(column.first_prediction < check_uid(before, field="before"))
+    newest: list[tuple[str, pa.Table]] = []
+    for row in uow.conn.execute(query):
+        # Segments of several replicas overlap: stop only where no older segment can hold a newer id.
+        if len(newest) >= limit and row.last_prediction < newest[limit - 1][0]:
+            break
+        table = _read(uow, row)
+        if before is not None:
+            table = table.filter(pc.less(table["prediction"], before))
+        order = pc.sort_indices(table["prediction"], sort_orders="descending")[:limit] if table.num_rows else []
+        newest += [(table["prediction"][index.as_py()].as_py(), table.slice(index.as_py(), 1)) for index in order]
+        newest = sorted(dict(newest).items(), key=lambda item: item[0], reverse=True)[:limit]
+    return _predictions(uow, project, [table for _, table in newest])
+
+
+@read
+def get_prediction(uow: UnitOfWork, prediction: str, *, project: str) -> Prediction:
+    """One prediction with its inputs, outputs and, if known, its outcome.
+
+    Raises:
+        NotFoundError: no segment that has arrived holds it.
+    """
+    uow.require(Permission.PREDICTION_READ, project)
+    uid = check_uid(prediction, field="prediction")
+    for row in uow.conn.execute(_holding(project, uid)):
+        table = _read(uow, row, filters=[("prediction", "==", uid)])
+        if table.num_rows:
+            return _predictions(uow, project, [table.slice(0, 1)])[0]
+    raise NotFoundError(
+        f"There is no logged prediction {uid} in project {project!r}.",
+        hint="A data plane ships its log every few seconds; `everline predictions list ENDPOINT` shows what has come.",
+        field="prediction",
+    )
+
+
+def known_ids(uow: UnitOfWork, project: str, endpoint: str, wanted: Sequence[str]) -> set[str]:
+    """Those of the wanted predictions that are in a segment; the caller has asked for its permission."""
+    missing, found = set(wanted), set[str]()
+    column = tables.prediction_segment.c
+    query = _segments(project, endpoint).where(
+        column.first_prediction <= max(missing), column.last_prediction >= min(missing)
+    )
+    for row in uow.conn.execute(query.order_by(column.last_prediction.desc())):
+        inside = [uid for uid in missing if row.first_prediction <= uid <= row.last_prediction]
+        if not inside:
+            continue
+        data = uow.blobs.get_bytes(row.digest)
+        ids = pq.read_table(pa.BufferReader(data), columns=["prediction"])["prediction"]
+        hits = set(inside) & set(ids.to_pylist())
+        found |= hits
+        missing -= hits
+        if not missing:
+            break
+    return found
+
+
+def _segments(project: str, endpoint: str) -> Select[Any]:
+    column = tables.prediction_segment.c
+    return select(tables.prediction_segment).where(column.project == project, column.endpoint == endpoint)
+
+
+def _holding(project: str, uid: str) -> Select[Any]:
+    column = tables.prediction_segment.c
+    return select(tables.prediction_segment).where(
+        column.project == project, column.first_prediction <= uid, column.last_prediction >= uid
+    )
+
+
+def _read(uow: UnitOfWork, row: Row[Any], **options: Any) -> pa.Table:
+    table = pq.read_table(pa.BufferReader(uow.blobs.get_bytes(row.digest)), **options)
+    return table.append_column("segment", pa.array([row.digest] * table.num_rows, pa.string()))
+
+
+def _predictions(uow: UnitOfWork, project: str, rows: list[pa.Table]) -> list[Prediction]:
+    values = [row.to_pylist()[0] for row in rows]
+    uids = [value["prediction"] for value in values]
+    revisions = _names(uow, {value["revision"] for value in values})
+    column = tables.feedback.c
+    query = select(tables.feedback).where(column.project == project, column.prediction.in_(uids))
+    outcomes = {(row.endpoint, row.prediction): row for row in uow.conn.execute(query)}
+    made = []
+    for value in values:
+        model, version = revisions.get(value["revision"], ("", 0))
+        known = outcomes.get((value["endpoint"], value["prediction"]))
+        made.append(
+            Prediction(
+                **{name: value[name] for name in (*_COLUMNS, *_STRUCTS, "segment")}
+                | {"request": value["request"] or ""},
+                project=project,
+                model=model,
+                version=version,
+                outcome=None if known is None else known.outcome,
+                outcome_at=None if known is None else known.at,
+            )
+        )
+    return made
+
+
+def _names(uow: UnitOfWork, revisions: set[str]) -> dict[str, tuple[str, int]]:
+    column = tables.revision.c
+    query = select(column.uid, column.model, column.version).where(column.uid.in_(revisions))
+    return {row.uid: (row.model, row.version) for row in uow.conn.execute(query)}
+
+
+# --- by time --------------------------------------------------------------------------------------
+
+
+@read
+def read_window(
+    uow: UnitOfWork,
+    endpoint: str,
+    *,
+    project: str,
+    start: datetime,
+    end: datetime,
+    revision: str | None = None,
+    by: str = "event_time",
+) -> pa.Table:
+    """The predictions of a span of time with the outcomes known so far.
+
+    Args:
+        start, end: from the first up to, without, the second.
+        revision: only what this revision answered.
+        by: `event_time` (what the prediction is about; `at` where unknown) or `at` (when it was answered).
+
+    Returns:
+        One row per prediction, in id order: `prediction, at, event_time` (filled), `revision, package, release,
+        request, row, latency_us`, then `in.<name>` and `out.<name>` as typed by the signature, and `outcome`
+        (double, null while unknown).
+
+    Raises:
+        TooLargeError: the span holds more than `window_rows_max` predictions.
+    """
+    uow.require(Permission.PREDICTION_READ, project)
+    if by not in ("event_time", "at"):
+        raise InvalidInputError(f"Predictions cannot be cut by {by!r}.", hint="Use event_time or at.", field="by")
+    column = tables.prediction_segment.c
+    first, last = (column.at_start, column.at_end) if by == "at" else (column.event_start, column.event_end)
+    query = _segments(project, endpoint).where(first < end, last >= start).order_by(column.first_prediction)
+    pieces, rows = [], 0
+    for piece in _cut(uow, query, start, end, revision, by):
+        rows += piece.num_rows
+        if rows > uow.settings.window_rows_max:
+            raise TooLargeError(
+                f"The window holds more than {uow.settings.window_rows_max} predictions.",
+                hint="Ask for a shorter span, or raise EVERLINE_WINDOW_ROWS_MAX.",
+                field="start",
+            )
+        pieces.append(piece)
+    if not pieces:
+        return _empty_window()
+    table = pa.concat_tables(pieces, promote_options="permissive").sort_by("prediction").combine_chunks()
+    table = _without_repeats(table)
+    return table.append_column("outcome", _outcomes(uow, project, endpoint, table["prediction"]))
+
+
+def _cut(
+    uow: UnitOfWork, query: Select[Any], start: datetime, end: datetime, revision: str | None, by: str
+) -> Iterator[pa.Table]:
+    for row in uow.conn.execute(query).all():
+        table = pq.read_table(pa.BufferReader(uow.blobs.get_bytes(row.digest)))
+        event = pc.coalesce(table["event_time"], table["at"])
+        moment = event if by == "event_time" else table["at"]
+        inside = pc.and_(pc.greater_equal(moment, pa.scalar(start, _TIME)), pc.less(moment, pa.scalar(end, _TIME)))
+        if revision is not None:
+            inside = pc.and_(inside, pc.equal(table["revision"], revision))
+        table = table.set_column(table.schema.get_field_index("event_time"), "event_time", event).filter(inside)
+        if table.num_rows:
+            yield _flat(table)
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    names = [name for name in _COLUMNS if name != "endpoint"]
+    columns = [table[name].cast(_COLUMNS[name]) for name in names]
+    for struct, prefix in (("inputs", "in."), ("outputs", "out.")):
+        combined = table[struct].combine_chunks()
+        for index, field in enumerate(combined.type):
+            names.append(prefix + field.name)
+            columns.append(pc.struct_field(combined, [index]))
+    return pa.table(columns, names=names)
+
+
+def _without_repeats(table: pa.Table) -> pa.Table:
+    """A data plane that died between shipping and remembering ships rows twice; the first of each id counts."""
+    ids = table["prediction"]
+    if table.num_rows < 2 or not pc.any(repeated := pc.equal(ids[1:], ids[:-1])).as_py():
+        return table
+    first = pa.concat_arrays([pa.array([True]), *pc.invert(repeated).chunks])
+    return table.filter(first)
+
+
+def _outcomes(uow: UnitOfWork, project: str, endpoint: str, ids: pa.ChunkedArray) -> pa.Array:
+    column = tables.feedback.c
+    span = pc.min_max(ids)
+    # Ids grow with time: the window's outcomes lie close together under the primary key.
+    query = select(column.prediction, column.outcome).where(
+        column.project == project,
+        column.endpoint == endpoint,
+        column.prediction.between(span["min"].as_py(), span["max"].as_py()),
+    )
+    known = {row.prediction: float(row.outcome) for row in uow.conn.execute(query)}
+    return pa.array([known.get(uid) for uid in ids.to_pylist()], pa.float64())
+
+
+def _empty_window() -> pa.Table:
+    kinds = {name: kind for name, kind in _COLUMNS.items() if name != "endpoint"} | {"outcome": pa.float64()}
+    return pa.schema(kinds).empty_table()
