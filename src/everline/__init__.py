@@ -1,0 +1,32 @@
+"""Everline: machine-learning models from data to production, every link provable.
+
+    import everline as el
+
+What is public is listed in `_HOME_OF`, by the module it lives in; a module is loaded when its first name
+is used, so that `import everline` costs nothing but itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from everline.loader import load
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    "connect": "everline.sdk.client",
+    "Client": "everline.sdk.client",
+}
+
+__all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(load(_HOME_OF[name]), name)
+    raise AttributeError(f"everline has no public name {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""`python -m everline`."""
+
+from everline.cli.app import main
+
+main()

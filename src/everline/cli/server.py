@@ -1,0 +1,76 @@
+"""`everline server`: the control plane in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from pathlib import Path
+
+import click
+import uvicorn
+
+from everline.config import Settings
+from everline.errors import InvalidInputError
+from everline.server.app import create_app
+from everline.server.application import Application
+from everline.server.authentication import LOOPBACK
+
+
+@click.command("server")
+@click.option("--host", help="Address to bind to. [127.0.0.1]")
+@click.option("--port", type=int, help="Port to bind to; 0 picks a free one. [4680]")
+@click.option("--home", type=click.Path(path_type=Path), help="Home directory. [$EVERLINE_HOME, ./.everline]")
+@click.option("--login/--no-login", default=None, help="Whether people must log in; needed off loopback.")
+@click.option("--worker/--no-worker", default=None, help="Whether this process also runs background jobs.")
+@click.option("--log-level", default="warning", show_default=True, type=click.Choice(["debug", "info", "warning"]))
+def command(
+    host: str | None, port: int | None, home: Path | None, login: bool | None, worker: bool | None, log_level: str
+) -> None:
+    """Run the control plane: API, console, jobs. SIGTERM finishes what is at hand and ends it."""
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    settings = Settings.load(host=host, port=port, home=home, login=login, worker=worker)
+    refuse_open_door(settings)
+    application = Application(settings)
+    listener = listen(settings.host, settings.port)
+    address = "http://{}:{}".format(*listener.getsockname()[:2])
+    click.echo(f"Everline control plane and console: {address}")
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(application),
+            http="httptools",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=20,
+        )
+    )
+    server.run(sockets=[listener])
+    application.close()
+
+
+def refuse_open_door(settings: Settings) -> None:
+    """Without login, every caller is an admin: that is for this machine only."""
+    if settings.host not in LOOPBACK and not settings.login:
+        raise InvalidInputError(
+            f"Binding to {settings.host} without login would make everybody who can reach it an admin.",
+            hint="Add --login (and create a user with `everline users create NAME --password …`), or bind to 127.0.0.1.",
+            field="host",
+        )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, or a clear word about why not."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise InvalidInputError(
+            f"Cannot listen on {host}:{port}: {error.strerror}.",
+            hint="Choose another with --port, or --port 0 for a free one.",
+            field="port",
+        ) from None
+    listener.listen(2048)
+    return listener

@@ -1,0 +1,111 @@
+"""What can be set, in one place: from arguments, else `EVERLINE_*` variables, else the defaults below."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from everline.errors import InvalidInputError
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of one process; every limit has its unit in its name."""
+
+    home: Path = Path(".everline")
+    """Directory of everything that is kept locally: database, blobs, keys, logs."""
+    database_url: str = ""
+    """SQLAlchemy URL; empty means SQLite under the home directory."""
+    blob_url: str = ""
+    """Where content-addressed blobs live: a directory or an obstore URL; empty means under the home directory."""
+    url: str = ""
+    """Address of a control plane for clients; empty means embedded."""
+    host: str = "127.0.0.1"
+    """Address that a server binds to."""
+    port: int = 4680
+    """Port that the control plane binds to; 0 picks a free one."""
+    login: bool = False
+    """Whether people must log in; off is allowed on loopback only."""
+    worker: bool = True
+    """Whether this control-plane process also runs background jobs."""
+    signing_key: str = ""
+    """File of the Ed25519 key that signs; empty means `keys/signing.key` under the home directory."""
+
+    json_body_bytes_max: int = 16 << 20
+    """Largest JSON body."""
+    blob_bytes_max: int = 8 << 30
+    """Largest blob."""
+    page_items_max: int = 1000
+    """Most items of one page of a list."""
+    metrics_per_batch_max: int = 1000
+    """Most metrics of one MLflow batch."""
+    feedback_per_call_max: int = 10_000
+    """Most outcomes of one feedback call."""
+    segment_bytes_max: int = 64 << 20
+    """Largest Parquet segment of the prediction log."""
+    segment_rows_max: int = 1_000_000
+    """Most predictions of one segment."""
+    window_rows_max: int = 2_000_000
+    """Most logged predictions that one question may read."""
+    comparison_rows_max: int = 200_000
+    """Most rows on which two models are compared in one call."""
+    dataplane_wait_s_max: float = 20.0
+    """Longest time that a data plane's question for newer state is held open."""
+    dataplane_waits_max: int = 8
+    """Most such questions held open at once; further ones are answered at once."""
+    health_keep_s: int = 3600
+    """How long the samples of data-plane health are kept."""
+    session_s: int = 12 * 3600
+    """How long a login lasts."""
+    job_lease_s: int = 60
+    """How long a worker may hold a job without a sign of life."""
+    job_attempts_max: int = 5
+    """How often a failing job is tried."""
+    poll_s: float = 0.5
+    """Pause of the worker between looks for due jobs."""
+    checkpoint_s: float = 30.0
+    """Pause between signed checkpoints of a growing audit log."""
+    sqlite_busy_s: float = 30.0
+    """How long a SQLite writer waits for another."""
+    pool_connections_max: int = 16
+    """Most database connections of one process."""
+    request_threads_max: int = 16
+    """Most requests of the control plane at work at once."""
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Settings:
+        """Merge arguments (None means not given) over the environment over the defaults."""
+        values: dict[str, Any] = {}
+        for field in msgspec.structs.fields(cls):
+            text = os.environ.get(f"EVERLINE_{field.name.upper()}")
+            if text is not None:
+                values[field.name] = text
+        values |= {name: value for name, value in overrides.items() if value is not None}
+        try:
+            return msgspec.convert(values, cls, strict=False, dec_hook=_path_hook)
+        except msgspec.ValidationError as error:
+            raise InvalidInputError(
+                f"A setting cannot be used: {error}.",
+                hint="Settings come from arguments and EVERLINE_* variables; see docs/settings.md.",
+            ) from None
+
+    @property
+    def database(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.home.absolute() / 'everline.db'}"
+
+    @property
+    def blobs(self) -> str:
+        """The blob URL in force."""
+        return self.blob_url or str(self.home.absolute() / "blobs")
+
+    @property
+    def signing_key_file(self) -> Path:
+        """The signing key's file in force."""
+        return Path(self.signing_key) if self.signing_key else self.home / "keys" / "signing.key"
+
+
+def _path_hook(kind: type, value: Any) -> Any:
+    return Path(value) if kind is Path else value

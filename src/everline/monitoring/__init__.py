@@ -1,0 +1,1 @@
+"""Monitoring: profiles, drift tests, monitors, alerts, incidents and their diagnosis."""

@@ -1,0 +1,1 @@
+"""Typed, cached steps and the graphs that join them."""

@@ -1,0 +1,1 @@
+"""Doing recorded work again and comparing."""

@@ -1,0 +1,1 @@
+"""The Python client: one implementation, in-process or over HTTP."""

@@ -1,0 +1,266 @@
+"""The Python client: the REST API's words as objects, over HTTP or in this process."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+import httpx
+import msgspec
+
+from everline.config import Settings
+from everline.errors import IntegrityError, NotFoundError, UnavailableError, from_problem
+from everline.ids import digest_bytes, digest_file
+from everline.loader import load
+
+T = TypeVar("T")
+_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+_FACES = {
+    "access": "AccessApi",
+    "audit": "AuditApi",
+    "datasets": "DatasetsApi",
+    "endpoints": "EndpointsApi",
+    "incidents": "IncidentsApi",
+    "jobs": "JobsApi",
+    "models": "ModelsApi",
+    "monitors": "MonitorsApi",
+    "pipelines": "PipelinesApi",
+    "policies": "PoliciesApi",
+    "predictions": "PredictionsApi",
+    "releases": "ReleasesApi",
+    "reproduction": "ReproductionApi",
+    "runs": "RunsApi",
+}
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page of a list as it comes over the wire."""
+
+    items: list[Any]
+    next: str | None = None
+
+
+class Client:
+    """Speaks to one control plane as one actor in one project.
+
+    Args:
+        url: a server's address; None takes `EVERLINE_URL`, and without that the control plane runs in
+            this process over `home`.
+        home: directory of the embedded control plane and of the client's cache; None takes
+            `EVERLINE_HOME`, else `./.everline`.
+        token: an API token; None takes `EVERLINE_TOKEN`.
+        project: what every call speaks of unless told otherwise.
+
+    Each word of the API is an attribute: `client.datasets.add(…)`, `client.runs.list(…)`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        home: Path | str | None = None,
+        token: str | None = None,
+        project: str = "default",
+    ) -> None:
+        self.settings = Settings.load(url=url, home=home)
+        self.project = project
+        token = token or os.environ.get("EVERLINE_TOKEN")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if self.settings.url:
+            self._http = httpx.Client(base_url=self.settings.url, timeout=_TIMEOUT)
+        else:
+            self._http = load("everline.sdk.local").open_local(self.settings)
+        self._http.headers.update(headers)
+
+    def __getattr__(self, word: str) -> Any:
+        if word not in _FACES:
+            raise AttributeError(f"a client has no part {word!r}; it has {', '.join(sorted(_FACES))}")
+        face = getattr(load(f"everline.sdk.{word}"), _FACES[word])(self)
+        self.__dict__[word] = face
+        return face
+
+    @cached_property
+    def blobs(self) -> Blobs:
+        """Content-addressed bytes."""
+        return Blobs(self)
+
+    @overload
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        returns: type[T],
+        body: Any = None,
+        query: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> T: ...
+    @overload
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        returns: None = None,
+        body: Any = None,
+        query: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None: ...
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        returns: Any = None,
+        body: Any = None,
+        query: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """One call of the REST API.
+
+        Args:
+            path: below `/api/v1`, such as `/datasets`.
+            body: a value to send as JSON.
+            query: parameters; None values are left out; `project` is added.
+            returns: the type to read the answer as; None for no answer.
+
+        Raises:
+            EverlineError: what the server said, in the class of its code; UnavailableError if it said nothing.
+        """
+        if body is not None:
+            content = msgspec.json.encode(body)
+        response = self.send(method, "/api/v1" + path, query=query, content=content, headers=headers)
+        return None if returns is None else msgspec.json.decode(response.content, type=returns)
+
+    def list_all(self, path: str, *, kind: type[T], query: Mapping[str, Any] | None = None, limit: int) -> list[T]:
+        """Follow the pages of a list until `limit` items came."""
+        items: list[T] = []
+        cursor: str | None = None
+        while len(items) < limit:
+            asked = dict(query or {}) | {"limit": min(1000, limit - len(items)), "cursor": cursor}
+            page = self.call("GET", path, query=asked, returns=Page)
+            items += msgspec.convert(page.items, list[kind])  # type: ignore[valid-type]
+            cursor = page.next
+            if cursor is None:
+                break
+        return items
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """One HTTP exchange; an error answer is raised."""
+        parameters = {"project": self.project} | dict(query or {})
+        parameters = {name: _text(value) for name, value in parameters.items() if value is not None}
+        try:
+            response = self._http.request(method, path, params=parameters, content=content, headers=dict(headers or {}))
+        except httpx.TransportError as error:
+            raise UnavailableError(
+                f"The control plane at {self._http.base_url} does not answer ({type(error).__name__}).",
+                hint="Start it with `everline server`, or unset EVERLINE_URL to work embedded.",
+            ) from error
+        if response.is_error:
+            raise from_problem(_problem(response), status=response.status_code)
+        return response
+
+    def close(self) -> None:
+        """Close the connection, or the embedded control plane."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Blobs:
+    """Content-addressed bytes of the control plane's store, verified both ways, cached under the home directory."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._cache = client.settings.home / "cache" / "blobs"
+
+    def exists(self, digest: str) -> bool:
+        """Whether the store has it."""
+        try:
+            self._client.send("HEAD", f"/api/v1/blobs/{digest}")
+        except NotFoundError:
+            return False
+        return True
+
+    def put_bytes(self, data: bytes) -> str:
+        """Keep bytes; return their digest."""
+        digest = digest_bytes(data)
+        if not self.exists(digest):
+            self._client.send("PUT", f"/api/v1/blobs/{digest}", content=data)
+        return digest
+
+    def put_file(self, path: Path) -> str:
+        """Keep a file's content; return its digest."""
+        digest = digest_file(path)
+        if not self.exists(digest):
+            self._client.send("PUT", f"/api/v1/blobs/{digest}", content=path.read_bytes())
+        return digest
+
+    def get_bytes(self, digest: str) -> bytes:
+        """The content of a blob."""
+        return self.path(digest).read_bytes()
+
+    def path(self, digest: str) -> Path:
+        """A local, read-only file with the blob's content; fetched once, verified at each use."""
+        target = self._cache / digest.removeprefix("sha256:")
+        if target.exists() and digest_file(target) == digest:
+            return target
+        data = self._client.send("GET", f"/api/v1/blobs/{digest}").content
+        found = "sha256:" + hashlib.sha256(data).hexdigest()
+        if found != digest:
+            raise IntegrityError(
+                f"The blob {digest} came with the digest {found}.", hint="It was altered in storage or on the way."
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+        partial.write_bytes(data)
+        return partial.replace(target)
+
+    def fetch(self, digest: str, target: Path) -> Path:
+        """Write a blob's content to `target`."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(self.get_bytes(digest))
+        return target
+
+
+def connect(
+    url: str | None = None, *, home: Path | str | None = None, token: str | None = None, project: str = "default"
+) -> Client:
+    """Open a client; see `Client`."""
+    return Client(url, home=home, token=token, project=project)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _problem(response: httpx.Response) -> dict[str, Any]:
+    try:
+        body = msgspec.json.decode(response.content)
+    except msgspec.DecodeError:
+        body = None
+    if isinstance(body, dict):
+        return body
+    return {"detail": f"The server answered {response.status_code} {response.reason_phrase}."}

@@ -1,0 +1,1 @@
+"""The control plane: composition roots and faces."""

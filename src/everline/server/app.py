@@ -1,0 +1,102 @@
+"""The control plane's composition root: every face, in one list."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import AsyncIterator
+
+import anyio
+from starlette.applications import Starlette
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount
+
+from everline.errors import EverlineError, NotFoundError
+from everline.loader import load
+from everline.server.application import Application
+from everline.server.http import Route, Routes, endpoint, json_response, problem_response
+from everline.server.openapi import openapi_document
+from everline.server.worker import Worker
+
+FACES = (
+    "everline.server.rest.system",
+    "everline.server.rest.access",
+    "everline.server.rest.jobs",
+    "everline.server.rest.blobs",
+    "everline.server.rest.audit",
+    "everline.server.rest.policies",
+    "everline.server.rest.evidence",
+    "everline.server.rest.datasets",
+    "everline.server.rest.runs",
+    "everline.server.rest.models",
+    "everline.server.rest.pipelines",
+    "everline.server.rest.reproduction",
+    "everline.server.rest.endpoints",
+    "everline.server.rest.predictions",
+    "everline.server.rest.feedback",
+    "everline.server.rest.dataplane",
+    "everline.server.rest.monitors",
+    "everline.server.rest.incidents",
+    "everline.server.rest.releases",
+    "everline.server.mlflow_compat.faces",
+    "everline.server.console.faces",
+)
+"""Each module has `routes`, or `all_routes` for several groups, or `mounts` for static files."""
+
+
+def _present() -> list[str]:
+    return [name for name in FACES if importlib.util.find_spec(name) is not None]
+
+
+def declared_routes() -> list[Route]:
+    """Every route of the control plane."""
+    groups: list[Routes] = []
+    for name in _present():
+        module = load(name)
+        groups += getattr(module, "all_routes", None) or [module.routes]
+    return [route for group in groups for route in group.all]
+
+
+def _mounts() -> list[Mount]:
+    return [mount for name in _present() for mount in getattr(load(name), "mounts", [])]
+
+
+def create_app(application: Application) -> Starlette:
+    """The ASGI application of one control-plane process."""
+    limiter = anyio.CapacityLimiter(application.settings.request_threads_max)
+    declared = declared_routes()
+    document = openapi_document(declared)
+    routes: list[BaseRoute] = [endpoint(application, route, limiter) for route in declared]
+    routes += _mounts()
+    worker = Worker(application)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        if application.settings.worker:
+            worker.start()
+        yield
+        await anyio.to_thread.run_sync(worker.stop)
+
+    async def openapi(_request: StarletteRequest) -> Response:
+        return json_response(document)
+
+    async def not_found(request: StarletteRequest, _error: Exception) -> Response:
+        path = request.url.path
+        return problem_response(NotFoundError(f"There is nothing at {path!r}.", hint="See /api/v1/openapi.json."))
+
+    async def wrong_method(request: StarletteRequest, error: Exception) -> Response:
+        problem = _WrongMethodError(f"{request.method} is not answered at {request.url.path!r}.")
+        response = problem_response(problem)
+        response.headers.update(getattr(error, "headers", None) or {})
+        return response
+
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: not_found, 405: wrong_method})
+    app.add_route("/api/v1/openapi.json", openapi, methods=["GET"])
+    app.router.redirect_slashes = False
+    return app
+
+
+class _WrongMethodError(EverlineError):
+    code = "wrong_method"
+    status = 405

@@ -1,0 +1,45 @@
+"""What the control plane is made of, wired once and handed to every face and job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from everline.access.types import SYSTEM, Actor
+from everline.access.unit_of_work import UnitOfWork
+from everline.access.unit_of_work import begin as begin_work
+from everline.clock import Clock, SystemClock
+from everline.config import Settings
+from everline.governance import audit
+from everline.migrations import upgrade
+from everline.storage.blobs import BlobStore
+from everline.storage.db import Database
+
+
+class Application:
+    """Settings, database, blobs and clock of one control-plane process."""
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.database = Database(settings)
+        self.blobs = BlobStore(settings.blobs)
+        upgrade(self.database, clock=self.clock)
+
+    @contextmanager
+    def begin(self, actor: Actor = SYSTEM, *, read_only: bool = False) -> Iterator[UnitOfWork]:
+        """One unit of work of `actor`, committed at the end."""
+        with begin_work(
+            self.database,
+            actor=actor,
+            blobs=self.blobs,
+            clock=self.clock,
+            settings=self.settings,
+            sink=audit.append,
+            read_only=read_only,
+        ) as uow:
+            yield uow
+
+    def close(self) -> None:
+        """Let the database go."""
+        self.database.close()

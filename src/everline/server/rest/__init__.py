@@ -1,0 +1,1 @@
+"""The REST faces, one module a word."""

@@ -1,0 +1,69 @@
+"""REST face of content-addressed blobs.
+
+Whoever knows a digest knows the content or was told of it by something that the project showed; still a
+role in some project is asked for, so that strangers learn nothing.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.responses import Response, StreamingResponse
+
+from everline.access.types import Permission
+from everline.errors import NotFoundError
+from everline.ids import check_digest
+from everline.server.http import Request, Routes, begin
+
+routes = Routes(tag="blobs")
+
+
+class Blob(msgspec.Struct, frozen=True):
+    """A kept blob."""
+
+    digest: str
+    bytes: int
+
+
+@routes.put("/blobs/{digest}", returns=Blob, status=201, upload=True)
+def put_blob(request: Request) -> Blob:
+    """Keep the body under its digest; refused if the digest does not fit."""
+    digest, file = check_digest(request.path["digest"]), request.file
+    if file is None:
+        raise NotFoundError("There is no body.")
+    with begin(request) as uow:
+        _require(request, Permission.RUN_WRITE, Permission.DATA_WRITE, Permission.DATAPLANE)
+        uow.blobs.put_file(file, digest=digest)
+    return Blob(digest, file.stat().st_size)
+
+
+@routes.get("/blobs/{digest}", returns=bytes)
+def get_blob(request: Request) -> Response:
+    """Stream a blob; the receiver verifies its digest."""
+    digest = check_digest(request.path["digest"])
+    _require(request, Permission.RUN_READ, Permission.DATAPLANE)
+    size = request.app.blobs.size(digest)
+    if size is None:
+        raise NotFoundError(f"There is no blob {digest}.", hint="It was never stored here, or it was erased.")
+    headers = {"Content-Length": str(size), "ETag": f'"{digest}"'}
+    return StreamingResponse(
+        request.app.blobs.stream(digest), media_type="application/octet-stream", headers=headers
+    )
+
+
+@routes.route("HEAD", "/blobs/{digest}", returns=bytes)
+def head_blob(request: Request) -> Response:
+    """Say whether a blob is kept, and how large it is."""
+    digest = check_digest(request.path["digest"])
+    _require(request, Permission.RUN_READ, Permission.RUN_WRITE, Permission.DATA_WRITE, Permission.DATAPLANE)
+    size = request.app.blobs.size(digest)
+    if size is None:
+        raise NotFoundError(f"There is no blob {digest}.")
+    return Response(headers={"Content-Length": str(size), "ETag": f'"{digest}"'})
+
+
+def _require(request: Request, *any_of: Permission) -> None:
+    actor = request.actor
+    for project in actor.roles:
+        if any(actor.may(permission, project) for permission in any_of):
+            return
+    raise NotFoundError("There is no such blob that you may see.", hint="Ask an admin for a role in its project.")

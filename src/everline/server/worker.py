@@ -1,0 +1,89 @@
+"""The control plane's background work: one thread that leases due jobs, and the clock that makes them due."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from everline.access.types import SYSTEM
+from everline.access.unit_of_work import UnitOfWork
+from everline.errors import EverlineError
+from everline.governance import audit
+from everline.jobs import queue
+from everline.jobs.types import Job
+from everline.server.application import Application
+
+log = logging.getLogger("everline.worker")
+
+Handler = Callable[[UnitOfWork, dict[str, Any]], dict[str, Any]]
+
+def _checkpoint(uow: UnitOfWork, _payload: dict[str, Any]) -> dict[str, Any]:
+    made = audit.checkpoint(uow)
+    return {"size": made.size if made else None}
+
+
+HANDLERS: dict[str, Handler] = {
+    "audit.checkpoint": _checkpoint,
+}
+"""What each kind of job does; the whole job is one unit of work."""
+
+
+def _clockwork(uow: UnitOfWork) -> None:
+    """Make due what the clock says; a key per slot of time keeps several replicas from doing it twice."""
+    slot = int(uow.clock.now().timestamp() // uow.settings.checkpoint_s)
+    queue.enqueue(uow, "audit.checkpoint", {}, project="default", key=f"audit.checkpoint:{slot}")
+
+
+class Worker:
+    """Runs jobs of the queue `server` until stopped."""
+
+    def __init__(self, application: Application) -> None:
+        self._app = application
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="everline-worker", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the job at hand."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with self._app.begin(SYSTEM) as uow:
+                    _clockwork(uow)
+                while not self._stop.is_set() and self.run_one():
+                    pass
+            except Exception:
+                log.exception("the worker stumbled; it goes on after a pause")
+            self._stop.wait(self._app.settings.poll_s)
+
+    def run_one(self) -> bool:
+        """Run one due job, if there is any; a failing one is due again after a pause."""
+        with self._app.begin(SYSTEM) as uow:
+            job = queue.take(uow, queue="server", worker=self._name)
+        if job is None:
+            return False
+        try:
+            with self._app.begin(SYSTEM) as uow:
+                queue.end(uow, job, result=HANDLERS[job.kind](uow, job.payload))
+        except Exception as error:
+            self._give_back(job, error)
+        return True
+
+    def _give_back(self, job: Job, error: Exception) -> None:
+        if not isinstance(error, EverlineError):
+            log.exception("job %s (%s) failed", job.uid, job.kind, exc_info=error)
+        with self._app.begin(SYSTEM) as uow:
+            queue.retry(uow, job, error=f"{type(error).__name__}: {error}")

@@ -1,0 +1,152 @@
+"""Content-addressed blobs: immutable, verified on the way in and on the way out."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import NotFoundError as _Missing
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from everline.errors import IntegrityError, NotFoundError, TooLargeError
+from everline.ids import check_digest, digest_bytes, digest_file
+
+_CHUNK_BYTES = 4 << 20
+
+
+def blob_path(digest: str) -> str:
+    """Where a blob lies in its store: `sha256/ab/cdef…`."""
+    hexadecimal = check_digest(digest).removeprefix("sha256:")
+    return f"sha256/{hexadecimal[:2]}/{hexadecimal[2:]}"
+
+
+class BlobStore:
+    """A directory, or a bucket of S3, GCS or Azure; written once, named by content.
+
+    A local write goes to a temporary name and is renamed, and a bucket shows an object only when it is
+    whole, so that a reader never sees half a blob, whoever dies.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        if "://" in url and not url.startswith("file://"):
+            self._store: ObjectStore = from_url(url)
+            self.directory: Path | None = None
+        else:
+            self.directory = Path(url.removeprefix("file://")).absolute()
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._store = LocalStore(self.directory)
+
+    def put_bytes(self, data: bytes) -> str:
+        """Keep `data`; return its digest. Data that is already there is not written again."""
+        digest = digest_bytes(data)
+        if not self.exists(digest):
+            obstore.put(self._store, blob_path(digest), data)
+        return digest
+
+    def put_file(self, path: Path, *, digest: str | None = None) -> str:
+        """Keep a file's content; return its digest.
+
+        Raises:
+            IntegrityError: `digest` was given and the content is another.
+        """
+        found = digest_file(path)
+        if digest is not None and found != digest:
+            raise IntegrityError(f"{path.name} has the digest {found}, not {digest} as announced.", field="digest")
+        if not self.exists(found):
+            obstore.put(self._store, blob_path(found), path)
+        return found
+
+    def put_stream(self, chunks: Iterable[bytes], *, digest: str | None, bytes_max: int) -> tuple[str, int]:
+        """Keep a stream of bytes; return its digest and size.
+
+        Raises:
+            TooLargeError: more than `bytes_max` bytes came; nothing is kept.
+            IntegrityError: the content does not have the announced digest; nothing is kept.
+        """
+        hasher, size = hashlib.sha256(), 0
+        with tempfile.TemporaryDirectory(prefix="everline-") as folder:
+            path = Path(folder) / "blob"
+            with path.open("wb") as file:
+                for chunk in chunks:
+                    size += len(chunk)
+                    if size > bytes_max:
+                        raise TooLargeError(
+                            f"The upload passes the limit of {bytes_max} bytes.", hint="Raise EVERLINE_BLOB_BYTES_MAX."
+                        )
+                    hasher.update(chunk)
+                    file.write(chunk)
+            found = "sha256:" + hasher.hexdigest()
+            if digest is not None and found != digest:
+                raise IntegrityError(
+                    f"The upload has the digest {found}, not {digest} as announced; nothing was kept.",
+                    hint="Send the bytes again; they changed on the way or the digest was of something else.",
+                    field="digest",
+                )
+            if not self.exists(found):
+                obstore.put(self._store, blob_path(found), path)
+        return found, size
+
+    def exists(self, digest: str) -> bool:
+        """Whether the blob is kept."""
+        return self.size(digest) is not None
+
+    def size(self, digest: str) -> int | None:
+        """The blob's size in bytes, or None if it is not kept."""
+        try:
+            return int(obstore.head(self._store, blob_path(digest))["size"])
+        except (_Missing, FileNotFoundError):
+            return None
+
+    def get_bytes(self, digest: str) -> bytes:
+        """The blob's content, verified.
+
+        Raises:
+            NotFoundError: it is not kept.
+            IntegrityError: it was altered where it lies.
+        """
+        try:
+            data = bytes(obstore.get(self._store, blob_path(digest)).bytes())
+        except (_Missing, FileNotFoundError):
+            raise _missing(digest) from None
+        found = digest_bytes(data)
+        if found != digest:
+            raise _altered(digest, found)
+        return data
+
+    def stream(self, digest: str) -> Iterator[bytes]:
+        """The blob's content in pieces of about 4 MiB; the receiver verifies the digest."""
+        try:
+            result = obstore.get(self._store, blob_path(digest))
+        except (_Missing, FileNotFoundError):
+            raise _missing(digest) from None
+        return (bytes(chunk) for chunk in result.stream(min_chunk_size=_CHUNK_BYTES))
+
+    def fetch(self, digest: str, target: Path) -> Path:
+        """Write the blob to `target`, verified, under a temporary name until it is whole."""
+        partial = target.with_name(target.name + ".partial")
+        hasher = hashlib.sha256()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            for chunk in self.stream(digest):
+                hasher.update(chunk)
+                file.write(chunk)
+        found = "sha256:" + hasher.hexdigest()
+        if found != digest:
+            partial.unlink()
+            raise _altered(digest, found)
+        return partial.replace(target)
+
+
+def _missing(digest: str) -> NotFoundError:
+    return NotFoundError(f"There is no blob {digest}.", hint="It was never stored here, or it was erased.")
+
+
+def _altered(digest: str, found: str) -> IntegrityError:
+    return IntegrityError(
+        f"The blob {digest} was altered in storage: its content now has the digest {found}.",
+        hint="Restore it from a backup; whatever was made from it since then is in doubt.",
+    )

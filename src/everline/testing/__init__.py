@@ -1,0 +1,1 @@
+"""Simulators of the outside world, for tests and plug-in authors."""
