@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm, rankdata
+from scipy.special import ndtri
 
 from everline.errors import InvalidInputError
+from everline.models.types import Comparison
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -28,31 +28,6 @@ _NORMAL_ROWS = 100_000
 """From here on the bootstrap of a mean and its normal limit agree to more digits than are shown."""
 _DRAWS_AT_ONCE = 1 << 22
 _PROBABILITY_FLOOR = 1e-15
-
-
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric of two models on the same rows.
-
-    Attributes:
-        difference: challenger minus champion, in the metric's unit (log loss in nats, others 0 to 1).
-        low: lower end of the interval of the difference.
-        high: upper end.
-        level: confidence of the interval, such as 0.95.
-        blocks: number of resampled blocks, or None when rows were taken as independent.
-        verdict: `better`, `worse` or `no difference shown`.
-    """
-
-    metric: str
-    n: int
-    champion_value: float
-    challenger_value: float
-    difference: float
-    low: float
-    high: float
-    level: float
-    method: str
-    blocks: int | None
-    verdict: str
 
 
 def compare(
@@ -231,7 +206,7 @@ def _mean_interval(
         means = _block_means(rng, sums, sizes, resamples)
         method = f"paired block bootstrap, percentile, {resamples} resamples, seed {seed}"
     elif n > _NORMAL_ROWS:
-        margin = norm.ppf((1 + level) / 2) * differences.std(ddof=1) / np.sqrt(n)
+        margin = ndtri((1 + level) / 2) * differences.std(ddof=1) / np.sqrt(n)
         centre = differences.mean()
         return float(centre - margin), float(centre + margin), "paired normal interval (the bootstrap's limit)"
     else:
@@ -278,7 +253,7 @@ def _auc(
         totals = np.bincount(labels, weights=shares)
         variance = totals.var(ddof=1) * totals.size
         method = "Obuchowski's clustered paired variance, normal interval"
-    margin = float(norm.ppf((1 + level) / 2) * np.sqrt(variance))
+    margin = float(ndtri((1 + level) / 2) * np.sqrt(variance))
     return before, after, after - before - margin, after - before + margin, method
 
 
@@ -290,9 +265,16 @@ def _placements(y: FloatArray, score: FloatArray) -> tuple[float, FloatArray]:
         raise InvalidInputError(
             f"AUC needs both outcomes; there are {m} ones and {n} zeros.", hint="Use more rows.", field="outcome"
         )
-    rank = rankdata(score)
+    rank = _midranks(score)
     placement = np.empty(y.size)
-    placement[positive] = (rank[positive] - rankdata(score[positive])) / n
-    placement[~positive] = 1.0 - (rank[~positive] - rankdata(score[~positive])) / m
+    placement[positive] = (rank[positive] - _midranks(score[positive])) / n
+    placement[~positive] = 1.0 - (rank[~positive] - _midranks(score[~positive])) / m
     auc = float(placement[positive].mean())
     return auc, placement - auc
+
+
+def _midranks(values: FloatArray) -> FloatArray:
+    """Ranks from 1, equal values sharing the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    shared: FloatArray = np.cumsum(counts) - (counts - 1) / 2
+    return shared[place]

@@ -149,3 +149,28 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     complete: bool
     missing: list[str]
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric of two models on the same rows.
+
+    Attributes:
+        difference: challenger minus champion, in the metric's unit (log loss in nats, others 0 to 1).
+        low: lower end of the interval of the difference.
+        high: upper end.
+        level: confidence of the interval, such as 0.95.
+        blocks: number of resampled blocks, or None when rows were taken as independent.
+        verdict: `better`, `worse` or `no difference shown`.
+    """
+
+    metric: str
+    n: int
+    champion_value: float
+    challenger_value: float
+    difference: float
+    low: float
+    high: float
+    level: float
+    method: str
+    blocks: int | None
+    verdict: str
