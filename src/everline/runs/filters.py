@@ -22,6 +22,7 @@ from everline.errors import InvalidInputError
 
 FILTER_CHARACTERS_MAX = 20_000
 CLAUSES_MAX = 100
+ORDERS_MAX = 32
 LIST_ITEMS_MAX = 1_000
 
 _NUMERIC = frozenset({">", ">=", "!=", "=", "<", "<="})
@@ -181,14 +182,14 @@ def parse_order(items: Sequence[str] | None, grammar: Grammar) -> list[Order]:
     Raises:
         InvalidInputError: a key does not follow the language, is unknown, or is given twice.
     """
+    if len(items or ()) > ORDERS_MAX:
+        raise InvalidInputError(f"`order_by` has more than {ORDERS_MAX} keys.", field="order_by")
     orders: list[Order] = []
     for item in items or ():
         order = _parse_one_order(item, grammar)
         if any((order.entity, order.key) == (seen.entity, seen.key) for seen in orders):
             raise InvalidInputError(f"`order_by` contains duplicate fields: {list(items or ())}", field="order_by")
         orders.append(order)
-    if len(orders) > CLAUSES_MAX:
-        raise InvalidInputError(f"`order_by` has more than {CLAUSES_MAX} keys.", field="order_by")
     return orders
 
 

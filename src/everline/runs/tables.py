@@ -10,11 +10,14 @@ Times are whole milliseconds, as MLflow clients send them.
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy.dialects.postgresql import VARCHAR
 
 from everline.storage.schema import BigId, Digest, JsonValue, Name, Uid, id_pk, metadata
 
 RunUid = String(32)
 Key = String(250)
+# Ordered by code point on PostgreSQL too, whatever its locale: folders are ranges of paths.
+ArtifactPath = String(1024).with_variant(VARCHAR(1024, collation="C"), "postgresql")
 
 experiment = Table(
     "experiment",
@@ -145,7 +148,7 @@ artifact = Table(
     "run_artifact",
     metadata,
     Column("project", Name, primary_key=True),
-    Column("path", String(1024), primary_key=True),
+    Column("path", ArtifactPath, primary_key=True),
     Column("digest", Digest, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("at_ms", BigInteger, nullable=False),

@@ -110,7 +110,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         author: uid of the actor who started it; `user` is what the client says about the user.
         record: digest of the blob with what is needed to do it again (code, environment, seed, data).
         summary: the few facts of the record that lists show.
-        metrics: newest value per metric; NaN is written as None in JSON.
+        metrics: newest value per metric; None where it is not a number.
     """
 
     run: str
@@ -129,13 +129,27 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     record: str | None = None
     summary: dict[str, Any] = {}
     params: dict[str, str] = {}
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float | None] = {}
     tags: dict[str, str] = {}
     inputs: list[RunInput] = []
     outputs: list[RunOutput] = []
-    started_ms: int = 0
-    ended_ms: int | None = None
-    latest: list[Metric] = []
+
+
+class TrackedRun(Run, frozen=True, kw_only=True):
+    """A run as the services hand it out inside the process, with what MLflow's face needs to the bit.
+
+    Attributes:
+        started_ms, ended_ms: the client's own milliseconds, which need not be a time of the calendar.
+        latest: newest value of each metric with its step and time; NaN is NaN.
+    """
+
+    started_ms: int
+    ended_ms: int | None
+    latest: list[Metric]
+
+    def public(self) -> Run:
+        """The run without the parts for MLflow's face."""
+        return Run(**{name: getattr(self, name) for name in Run.__struct_fields__})
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,12 +210,12 @@ class FinishRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class MetricHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """A metric's values in order of time; lists of equal length."""
+    """A metric's values in order of time; lists of equal length; None where a value is not a number."""
 
     key: str
     steps: list[int]
     at_ms: list[int]
-    values: list[float]
+    values: list[float | None]
     next: str | None = None
 
 

@@ -1,0 +1,75 @@
+"""Columns of the model registry."""
+
+from __future__ import annotations
+
+from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint, false
+
+from everline.storage.schema import Digest, JsonValue, Name, Uid, UtcTime, metadata, uid_pk
+
+Key = String(250)
+
+model = Table(
+    "model",
+    metadata,
+    uid_pk(),
+    Column("project", Name, nullable=False),
+    Column("name", Name, nullable=False),
+    Column("description", Text, nullable=False, default=""),
+    Column("latest_version", Integer, nullable=False, default=0),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    # Empty while the model lives, then its uid: a name may be used again, and what it meant before stays known.
+    Column("retired", Uid, nullable=False, default="", server_default=""),
+    UniqueConstraint("project", "name", "retired"),
+)
+
+model_tag = Table(
+    "model_tag",
+    metadata,
+    Column("model", Uid, ForeignKey("model.uid"), primary_key=True),
+    Column("key", Key, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+model_version = Table(
+    "model_version",
+    metadata,
+    uid_pk(),
+    Column("model", Uid, ForeignKey("model.uid"), nullable=False),
+    Column("project", Name, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("package", Digest, nullable=True),
+    Column("signature", Digest, nullable=True),
+    Column("model_signature", JsonValue, nullable=True),
+    Column("run", String(256), nullable=True),
+    Column("run_link", String(500), nullable=False, default=""),
+    Column("source", Text, nullable=True),
+    Column("author", Uid, nullable=False),
+    Column("author_name", Name, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("stage", String(16), nullable=False, default="None"),
+    Column("description", Text, nullable=False, default=""),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("deleted", Boolean, nullable=False, default=False, server_default=false()),
+    UniqueConstraint("model", "version"),
+    Index(None, "project", "updated_at"),
+    Index(None, "run"),
+    Index(None, "package"),
+)
+
+model_version_tag = Table(
+    "model_version_tag",
+    metadata,
+    Column("model_version", Uid, ForeignKey("model_version.uid"), primary_key=True),
+    Column("key", Key, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+model_alias = Table(
+    "model_alias",
+    metadata,
+    Column("model", Uid, ForeignKey("model.uid"), primary_key=True),
+    Column("alias", String(255), primary_key=True),
+    Column("version", Integer, nullable=False),
+)

@@ -1,0 +1,264 @@
+"""From clauses to SQL: how a checked filter and order become conditions on tables, on either database.
+
+Conditions on metrics, parameters, tags and datasets are `EXISTS` on the narrow tables, so that a filter
+never multiplies rows; sort keys are outer joins on `(run, key)`, so that runs without the key stay, last.
+Comparisons follow MLflow: LIKE minds case and ILIKE does not, on both databases; a NaN metric satisfies
+`!=` only; `!=` on a parameter or tag does not match runs that lack it.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, String, and_, case, exists, false, func, not_, or_, select, true
+from sqlalchemy.sql.expression import FromClause
+
+from everline.access.declare import read
+from everline.access.types import Permission
+from everline.access.unit_of_work import UnitOfWork
+from everline.errors import InvalidInputError
+from everline.runs import rows
+from everline.runs.filters import EXPERIMENTS, RUNS, Clause, Order, parse_filter, parse_order
+from everline.runs.tables import experiment, experiment_tag, latest_metric, metric_key, run, run_input, run_param, run_tag
+from everline.runs.types import Experiment, TrackedRun, View
+
+RUNS_PER_SEARCH_MAX = 50_000
+EXPERIMENTS_PER_SEARCH_MAX = 50_000
+
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_RUN_COLUMNS = {
+    "run_id": run.c.uid,
+    "run_name": run.c.name,
+    "status": run.c.status,
+    "start_time": run.c.started_ms,
+    "end_time": run.c.ended_ms,
+    "artifact_uri": run.c.artifact_uri,
+    "user_id": run.c.user_name,
+}
+_EXPERIMENT_COLUMNS = {
+    "name": experiment.c.name,
+    "experiment_id": experiment.c.id,
+    "creation_time": experiment.c.created_ms,
+    "last_update_time": experiment.c.updated_ms,
+}
+
+
+def compare(column: Any, clause: Clause, *, sqlite: bool) -> ColumnElement[bool]:
+    """The condition that `column` stands to the clause's value as its comparator says."""
+    value = clause.value
+    if clause.comparator == "LIKE":
+        if sqlite:
+            # SQLite's own LIKE ignores case; GLOB minds it.
+            return column.op("GLOB")(_glob(str(value)))  # type: ignore[no-any-return]
+        return column.like(value, escape="")  # type: ignore[no-any-return]
+    if clause.comparator == "ILIKE":
+        if sqlite:
+            return column.op("LIKE")(value)  # type: ignore[no-any-return]
+        return column.ilike(value, escape="")  # type: ignore[no-any-return]
+    if clause.comparator == "IN":
+        return column.in_(value)  # type: ignore[no-any-return]
+    if clause.comparator == "NOT IN":
+        return column.not_in(value)  # type: ignore[no-any-return]
+    return _COMPARE[clause.comparator](column, value)  # type: ignore[no-any-return]
+
+
+def keyed(table: FromClause, owner: ColumnElement[Any], owner_column: str, clause: Clause, *, sqlite: bool) -> ColumnElement[bool]:
+    """The condition that `owner` has a row (owner, key, value) in `table` that satisfies the clause."""
+    mine = and_(table.c[owner_column] == owner, table.c.key == clause.key)
+    if clause.comparator == "IS NULL":
+        return not_(exists().where(mine))
+    if clause.comparator == "IS NOT NULL":
+        return exists().where(mine)
+    return exists().where(mine, compare(table.c.value, clause, sqlite=sqlite))
+
+
+def bytewise(column: ColumnElement[Any], *, sqlite: bool) -> ColumnElement[Any]:
+    """`column` as a sort key that orders text by code point on both databases, whatever PostgreSQL's locale."""
+    if sqlite or not isinstance(column.type, String):
+        return column
+    return column.collate("C")
+
+
+@read
+def search_runs(
+    uow: UnitOfWork,
+    project: str,
+    *,
+    experiments: Sequence[int],
+    filter: str = "",  # noqa: A002 - the word of the protocol
+    order_by: Sequence[str] = (),
+    view: View = View.ACTIVE,
+    limit: int = 1000,
+    offset: int = 0,
+) -> tuple[list[TrackedRun], int | None]:
+    """Find runs of some experiments.
+
+    Args:
+        experiments: internal experiment numbers; an empty list finds nothing.
+        filter: conditions in MLflow's language; empty means all.
+        order_by: sort keys; then the newest first, then by uid.
+        limit: 1 to 50,000 runs.
+
+    Returns:
+        The runs, and the offset of the next page if there is one.
+    """
+    uow.require(Permission.RUN_READ, project)
+    if not 1 <= limit <= RUNS_PER_SEARCH_MAX:
+        raise _wrong_limit(limit, RUNS_PER_SEARCH_MAX)
+    clauses = parse_filter(filter, RUNS)
+    orders = parse_order(order_by, RUNS)
+    if not experiments:
+        return [], None
+    sqlite = uow.conn.dialect.name == "sqlite"
+    statement = select(run).where(
+        run.c.project == project,
+        run.c.experiment.in_(list(experiments)),
+        *_lifecycle(run.c.deleted, view),
+        *(_run_condition(clause, sqlite=sqlite) for clause in clauses),
+    )
+    statement = _ordered(statement, orders, sqlite=sqlite).offset(offset).limit(limit + 1)
+    found = uow.conn.execute(statement).mappings().all()
+    after = offset + limit if len(found) > limit else None
+    return rows.load_runs(uow.conn, found[:limit]), after
+
+
+@read
+def search_experiments(
+    uow: UnitOfWork,
+    project: str,
+    *,
+    filter: str = "",  # noqa: A002 - the word of the protocol
+    order_by: Sequence[str] = (),
+    view: View = View.ACTIVE,
+    limit: int = 1000,
+    offset: int = 0,
+) -> tuple[list[Experiment], int | None]:
+    """Find experiments; the newest first unless `order_by` says otherwise. `limit` is 1 to 50,000."""
+    uow.require(Permission.RUN_READ, project)
+    if not 1 <= limit <= EXPERIMENTS_PER_SEARCH_MAX:
+        raise _wrong_limit(limit, EXPERIMENTS_PER_SEARCH_MAX)
+    clauses = parse_filter(filter, EXPERIMENTS)
+    orders = parse_order(order_by, EXPERIMENTS)
+    sqlite = uow.conn.dialect.name == "sqlite"
+    statement = select(experiment).where(
+        experiment.c.project == project,
+        *_lifecycle(experiment.c.deleted, view),
+        *(_experiment_condition(clause, sqlite=sqlite) for clause in clauses),
+    )
+    for order in orders or [Order("attribute", "creation_time", False), Order("attribute", "experiment_id", True)]:
+        column = bytewise(_EXPERIMENT_COLUMNS[order.key], sqlite=sqlite)
+        statement = statement.order_by(column.asc() if order.ascending else column.desc())
+    statement = statement.order_by(experiment.c.id.desc()).offset(offset).limit(limit + 1)
+    found = uow.conn.execute(statement).mappings().all()
+    after = offset + limit if len(found) > limit else None
+    return rows.load_experiments(uow.conn, found[:limit]), after
+
+
+def _run_condition(clause: Clause, *, sqlite: bool) -> ColumnElement[bool]:
+    if clause.entity == "attribute":
+        if clause.key == "status" and isinstance(clause.value, str):
+            clause = clause._replace(value=clause.value.lower())
+        return compare(_RUN_COLUMNS[clause.key], clause, sqlite=sqlite)
+    if clause.entity == "metric":
+        return _metric_condition(clause, sqlite=sqlite)
+    if clause.entity == "dataset":
+        column = run_input.c[clause.key]
+        return exists().where(run_input.c.run == run.c.id, compare(column, clause, sqlite=sqlite))
+    table = run_param if clause.entity == "parameter" else run_tag
+    return keyed(table, run.c.id, "run", clause, sqlite=sqlite)
+
+
+def _metric_condition(clause: Clause, *, sqlite: bool) -> ColumnElement[bool]:
+    holds = compare(latest_metric.c.value, clause, sqlite=sqlite)
+    if clause.comparator == "!=":
+        holds = or_(holds, latest_metric.c.is_nan == true())
+    else:
+        holds = and_(holds, latest_metric.c.is_nan == false())
+    return exists().where(latest_metric.c.run == run.c.id, latest_metric.c.key == _key_id(clause.key), holds)
+
+
+def _experiment_condition(clause: Clause, *, sqlite: bool) -> ColumnElement[bool]:
+    if clause.entity == "tag":
+        return keyed(experiment_tag, experiment.c.id, "experiment", clause, sqlite=sqlite)
+    if clause.key == "experiment_id":
+        if clause.comparator in ("LIKE", "ILIKE"):
+            raise InvalidInputError(f"Invalid comparator for experiment_id: {clause.comparator}", field="filter")
+        values = clause.value if isinstance(clause.value, tuple) else (str(clause.value),)
+        numbers = tuple(experiment_number(str(value)) for value in values)
+        clause = clause._replace(value=numbers if isinstance(clause.value, tuple) else numbers[0])  # type: ignore[arg-type]
+    return compare(_EXPERIMENT_COLUMNS[clause.key], clause, sqlite=sqlite)
+
+
+def _ordered(statement: Select[Any], orders: Sequence[Order], *, sqlite: bool) -> Select[Any]:
+    """Sort as MLflow does: what lacks the key comes last, before it NaN, whatever the direction."""
+    for order in orders:
+        value: ColumnElement[Any]
+        if order.entity == "attribute":
+            value = _RUN_COLUMNS[order.key]
+            absent = case((value.is_(None), 1), else_=0)
+        elif order.entity == "metric":
+            newest = latest_metric.alias()
+            statement = statement.outerjoin(newest, and_(newest.c.run == run.c.id, newest.c.key == _key_id(order.key)))
+            value = newest.c.value
+            absent = case((newest.c.is_nan == true(), 1), (value.is_(None), 2), else_=0)
+        else:
+            pairs = (run_param if order.entity == "parameter" else run_tag).alias()
+            statement = statement.outerjoin(pairs, and_(pairs.c.run == run.c.id, pairs.c.key == order.key))
+            value = pairs.c.value
+            absent = case((value.is_(None), 1), else_=0)
+        value = bytewise(value, sqlite=sqlite)
+        statement = statement.order_by(absent, value.asc() if order.ascending else value.desc())
+    if not any(order.key == "start_time" and order.entity == "attribute" for order in orders):
+        statement = statement.order_by(run.c.started_ms.desc())
+    return statement.order_by(run.c.uid)
+
+
+def _key_id(name: str) -> ColumnElement[int]:
+    return select(metric_key.c.id).where(metric_key.c.name == name).scalar_subquery()
+
+
+def _lifecycle(column: ColumnElement[bool], view: View) -> list[ColumnElement[bool]]:
+    if view is View.ALL:
+        return []
+    return [column == (true() if view is View.DELETED else false())]
+
+
+def experiment_number(text: str) -> int:
+    """Read an experiment's id: a whole number, written as MLflow writes it."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 2**63:
+        raise InvalidInputError(
+            f"Invalid experiment ID '{text[:80]}'. Experiment ID must be a valid integer.", field="experiment_id"
+        )
+    return number
+
+
+def _wrong_limit(limit: int, limit_max: int) -> InvalidInputError:
+    return InvalidInputError(
+        f"Invalid value {limit} for parameter 'max_results' supplied. It must be a positive integer of at most {limit_max}.",
+        field="max_results",
+    )
+
+
+def _glob(pattern: str) -> str:
+    """A LIKE pattern as a GLOB pattern."""
+    escaped = {"[": "[[]", "*": "[*]", "?": "[?]", "%": "*", "_": "?"}
+    return "".join(escaped.get(character, character) for character in pattern)
+
+
+def count_runs(uow: UnitOfWork, project: str) -> int:
+    """How many runs a project has that are not deleted; for overviews that asked for permission already."""
+    statement = select(func.count()).select_from(run).where(run.c.project == project, run.c.deleted == false())
+    return int(uow.conn.execute(statement).scalar_one())
