@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def command(
             timeout_graceful_shutdown=20,
         )
     )
+    # uvicorn drains on SIGTERM and then raises the signal again; a drained server has ended well.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     server.run(sockets=[listener])
     application.close()
 

@@ -46,7 +46,7 @@ class InProcessTransport(httpx.BaseTransport):
     async def _answer(self, request: httpx.Request, body: bytes) -> httpx.Response:
         scope = {
             "type": "http",
-            "asgi": {"version": "3.0"},
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": "1.1",
             "method": request.method,
             "scheme": request.url.scheme,
@@ -60,9 +60,12 @@ class InProcessTransport(httpx.BaseTransport):
         }
         inbox = [{"type": "http.request", "body": body, "more_body": False}]
         status, headers, pieces = 500, [], []
+        forever = asyncio.Event()  # this caller never hangs up before the answer is whole
 
         async def receive() -> MutableMapping[str, Any]:
-            return inbox.pop() if inbox else {"type": "http.disconnect"}
+            if not inbox:
+                await forever.wait()
+            return inbox.pop()
 
         async def send(message: MutableMapping[str, Any]) -> None:
             nonlocal status, headers
