@@ -1,0 +1,55 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check fix bench docs env clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.demo ## Run the whole loop on real flight data (ARGS=--exit ends instead of serving)
+	$(BIN)/everline demo $(ARGS)
+
+serve: $(VENV)/.demo ## Run the control plane with its console on http://127.0.0.1:4680
+	$(BIN)/everline server $(ARGS)
+
+test: $(VENV)/.dev ## Run the whole suite on SQLite, PostgreSQL and Chromium
+	$(BIN)/python scripts/prepare_tests.py
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## What must hold before a commit: format, lint, types, floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(VENV)/.dev ## Format, and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## Measure (ARGS names a benchmark in benchmarks/)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.dev ## Build the documentation into site/
+	$(BIN)/zensical build --clean
+
+env: $(VENV)/.dev ## Build .venv with everything that a developer needs
+
+clean: ## Remove what was built; .everline stays
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/.created:
+	$(PYTHON) scripts/make_env.py $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.created pyproject.toml hatch_build.py frontend/package-lock.json
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --editable '.[demo,polars]' --group test --group dev
+	@touch $@
