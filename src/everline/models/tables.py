@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint, false
+from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
 
 from everline.storage.schema import Digest, JsonValue, Name, Uid, UtcTime, metadata, uid_pk
 
@@ -19,7 +19,7 @@ model = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
     # Empty while the model lives, then its uid: a name may be used again, and what it meant before stays known.
-    Column("retired", Uid, nullable=False, default="", server_default=""),
+    Column("retired", Uid, nullable=False, default=""),
     UniqueConstraint("project", "name", "retired"),
 )
 
@@ -51,7 +51,7 @@ model_version = Table(
     Column("description", Text, nullable=False, default=""),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
-    Column("deleted", Boolean, nullable=False, default=False, server_default=false()),
+    Column("deleted", Boolean, nullable=False, default=False),
     UniqueConstraint("model", "version"),
     Index(None, "project", "updated_at"),
     Index(None, "run"),
