@@ -17,6 +17,19 @@ __version__ = "0.1.0"
 _HOME_OF = {
     "connect": "everline.sdk.client",
     "Client": "everline.sdk.client",
+    "run": "everline.sdk.runs",
+    "step": "everline.pipelines.step",
+    "pipeline": "everline.pipelines.step",
+    "dataset": "everline.pipelines.step",
+    "Resources": "everline.pipelines.types",
+    "Table": "everline.pipelines.values",
+    "Model": "everline.pipelines.values",
+    "Candidate": "everline.pipelines.values",
+    "Evaluation": "everline.pipelines.values",
+    "evaluate": "everline.sdk.evaluate",
+    "candidate": "everline.sdk.evaluate",
+    "digest": "everline.datasets.digest",
+    "drift_report": "everline.monitoring.report",
 }
 
 __all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604

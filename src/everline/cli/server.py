@@ -56,7 +56,7 @@ def refuse_open_door(settings: Settings) -> None:
     if settings.host not in LOOPBACK and not settings.login:
         raise InvalidInputError(
             f"Binding to {settings.host} without login would make everybody who can reach it an admin.",
-            hint="Add --login (and create a user with `everline users create NAME --password …`), or bind to 127.0.0.1.",
+            hint="Add --login (create a user first: `everline users create NAME --password -`), or bind to 127.0.0.1.",
             field="host",
         )
 

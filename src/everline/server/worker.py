@@ -21,6 +21,7 @@ log = logging.getLogger("everline.worker")
 
 Handler = Callable[[UnitOfWork, dict[str, Any]], dict[str, Any]]
 
+
 def _checkpoint(uow: UnitOfWork, _payload: dict[str, Any]) -> dict[str, Any]:
     made = audit.checkpoint(uow)
     return {"size": made.size if made else None}

@@ -45,9 +45,7 @@ def get_blob(request: Request) -> Response:
     if size is None:
         raise NotFoundError(f"There is no blob {digest}.", hint="It was never stored here, or it was erased.")
     headers = {"Content-Length": str(size), "ETag": f'"{digest}"'}
-    return StreamingResponse(
-        request.app.blobs.stream(digest), media_type="application/octet-stream", headers=headers
-    )
+    return StreamingResponse(request.app.blobs.stream(digest), media_type="application/octet-stream", headers=headers)
 
 
 @routes.route("HEAD", "/blobs/{digest}", returns=bytes)

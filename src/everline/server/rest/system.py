@@ -32,12 +32,6 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     public_key: str
 
 
-class PublicKey(msgspec.Struct, frozen=True, kw_only=True):
-    """The key that verifies everything that this server signs."""
-
-    public_key: str
-
-
 @probes.get("/health", returns=Health, public=True)
 def health(request: Request) -> Health:
     """Answer 200 when the database answers."""
@@ -59,9 +53,3 @@ def info(request: Request) -> Info:
         database=database,
         public_key=key.public_text,
     )
-
-
-@routes.get("/keys", returns=PublicKey, public=True)
-def keys(request: Request) -> PublicKey:
-    """The server's public key."""
-    return PublicKey(public_key=server_key(request.app.settings).public_text)
