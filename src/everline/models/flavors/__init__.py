@@ -1,0 +1,1 @@
+"""How models of one framework are written into a package and read back: one module per framework."""

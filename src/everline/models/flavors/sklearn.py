@@ -1,0 +1,327 @@
+"""scikit-learn models: written by skops, read back against an explicit list of types, asked bit for bit the same.
+
+Never pickle: loading a pickle runs whatever its author wrote. skops rebuilds objects from named types,
+and refuses every type that is neither its own default nor in `TRUSTED_TYPES`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import sklearn
+import skops
+import skops.io
+import threadpoolctl
+import yaml
+from skops.io.exceptions import UntrustedTypesFoundException
+
+from everline.errors import IntegrityError, InvalidInputError
+from everline.ids import digest_bytes
+from everline.loader import load
+from everline.models.requirements import pinned_requirements
+from everline.models.signature import (
+    Array,
+    ColumnType,
+    OutputField,
+    Signature,
+    check_columns,
+    example_columns,
+)
+
+if TYPE_CHECKING:
+    from everline.models.package import Package
+
+MODEL_FILE = "model.skops"
+TRUSTED_TYPES = (
+    "functools.partial",
+    "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils.validation.check_array",
+)
+"""Types beyond the defaults of skops that a package may hold: data containers and pure functions only."""
+
+_NUMBERS = frozenset({ColumnType.INTEGER, ColumnType.LONG, ColumnType.FLOAT, ColumnType.DOUBLE, ColumnType.BOOLEAN})
+_PROBE_ROWS = 257
+_PROBE_BATCHES = (1, 2, 7, 64)
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What `metadata.flavor` of a manifest says about a scikit-learn model.
+
+    Attributes:
+        task: `classifier` or `regressor`.
+        threshold: the label of a binary classifier is its second class from this probability on.
+        named: whether the model takes a table with column names, or a matrix of float64.
+        row_independent: whether an answer is the same in a batch of any size. If not (BLAS sums in another
+            order for other shapes), rows are asked one by one, so that a replay is equal bit for bit.
+    """
+
+    task: str
+    threshold: float = 0.5
+    named: bool = True
+    row_independent: bool = True
+    sklearn_version: str
+    skops_version: str
+
+
+class SklearnModel:
+    """A fitted estimator that answers with the outputs of its signature, on one thread."""
+
+    def __init__(self, estimator: Any, signature: Signature, facts: Facts) -> None:
+        self._estimator = estimator
+        self._names = [field.name for field in signature.inputs]
+        self._facts = facts
+        self._threads = threadpoolctl.ThreadpoolController()
+        self._frame = load("pandas").DataFrame if facts.named else None
+
+    def predict(self, arrays: Mapping[str, Array], *, rows: int) -> dict[str, Array]:
+        """Answer all rows at once, or one by one where the model's arithmetic depends on the batch."""
+        with self._threads.limit(limits=1):
+            if self._facts.row_independent or rows <= 1:
+                return self._answer(arrays)
+            single = [
+                self._answer({name: array[row : row + 1] for name, array in arrays.items()}) for row in range(rows)
+            ]
+        return {name: np.concatenate([answer[name] for answer in single]) for name in single[0]}
+
+    def _answer(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        given = self._table(arrays)
+        if self._facts.task == "regressor":
+            return {"prediction": np.asarray(self._estimator.predict(given), dtype=np.float64).reshape(-1)}
+        probabilities = np.asarray(self._estimator.predict_proba(given), dtype=np.float64)
+        classes = self._estimator.classes_
+        if len(classes) == 2:
+            probability = probabilities[:, 1]
+            chosen = (probability >= self._facts.threshold).astype(np.intp)
+        else:
+            chosen = probabilities.argmax(axis=1)
+            probability = probabilities[np.arange(len(chosen)), chosen]
+        return {"probability": np.ascontiguousarray(probability), "label": np.asarray(classes)[chosen]}
+
+    def _table(self, arrays: Mapping[str, Array]) -> Any:
+        if self._frame is not None:
+            return self._frame({name: arrays[name] for name in self._names})
+        return np.column_stack([np.asarray(arrays[name], dtype=np.float64) for name in self._names])
+
+
+def write_model(
+    model: Any, signature: Signature, *, directory: Path, metadata: Mapping[str, Any]
+) -> tuple[Signature, dict[str, Any]]:
+    """Write a fitted estimator and what goes with it; return the whole signature and the flavor's facts.
+
+    Raises:
+        InvalidInputError: the estimator is not fitted, holds something that skops cannot write or this
+            list does not trust, or does not answer calls that fit the signature.
+    """
+    outputs, task = _outputs(model)
+    written = _dump(model)
+    if signature.outputs and signature.outputs != outputs:
+        raise InvalidInputError(
+            f"The model answers with {_listed(outputs)}, but the signature says {_listed(signature.outputs)}.",
+            hint="Leave the outputs of the signature empty; they are filled in from the model.",
+            field="signature",
+        )
+    signature = Signature(inputs=signature.inputs, outputs=outputs)
+    named = getattr(model, "feature_names_in_", None)
+    if named is not None and list(named) != [field.name for field in signature.inputs]:
+        raise InvalidInputError(
+            f"The model was fitted on the columns {', '.join(map(str, named))}, "
+            f"but the signature has {', '.join(field.name for field in signature.inputs)}.",
+            hint="Infer the signature from the very table that the model was fitted on.",
+            field="signature",
+        )
+    facts = Facts(
+        task=task,
+        threshold=float(metadata.get("threshold", 0.5)),
+        named=named is not None or any(field.type not in _NUMBERS for field in signature.inputs),
+        sklearn_version=sklearn.__version__,
+        skops_version=skops.__version__,
+    )
+    independent = _row_independent(SklearnModel(model, signature, facts), signature)
+    facts = msgspec.structs.replace(facts, row_independent=independent)
+    (directory / MODEL_FILE).write_bytes(written)
+    (directory / "requirements.txt").write_text(pinned_requirements("scikit-learn", "skops", "pandas", "threadpoolctl"))
+    example = json.dumps({"inputs": example_columns(signature, rows=3)}, indent=1)
+    (directory / "input_example.json").write_text(example + "\n")
+    (directory / "MLmodel").write_text(_mlmodel(signature, facts))
+    return signature, msgspec.to_builtins(facts)
+
+
+def load_model(package: Package) -> SklearnModel:
+    """Load the estimator of a verified package.
+
+    Raises:
+        IntegrityError: the file holds a type that is not trusted, or is not a skops file.
+    """
+    facts = msgspec.convert(package.manifest.metadata.get("flavor"), Facts)
+    path = package.directory / MODEL_FILE
+    try:
+        estimator = skops.io.load(path, trusted=list(TRUSTED_TYPES))
+    except UntrustedTypesFoundException as error:
+        raise IntegrityError(
+            f"The model file {MODEL_FILE} was not loaded: {error}.",
+            hint="Build the model from scikit-learn's own estimators; custom classes are not loaded.",
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise IntegrityError(
+            f"The model file {MODEL_FILE} cannot be read by scikit-learn {sklearn.__version__} "
+            f"(written by {facts.sklearn_version}): {error}."
+        ) from error
+    return SklearnModel(estimator, package.manifest.signature, facts)
+
+
+def check_written(model: Any, package: Package) -> None:
+    """Ask the written model and the given one the same made-up rows; they must answer with the same bits."""
+    signature = package.manifest.signature
+    call = check_columns(signature, example_columns(signature, rows=64))
+    facts = msgspec.convert(package.manifest.metadata["flavor"], Facts)
+    given = SklearnModel(model, signature, facts).predict(call.arrays, rows=call.rows)
+    written = package.load().predict_checked(call)
+    if not _equal(given, written):
+        raise InvalidInputError("The model answers differently after it was written and read back, so it was refused.")
+
+
+def _outputs(model: Any) -> tuple[list[OutputField], str]:
+    if hasattr(model, "classes_") and hasattr(model, "predict_proba"):
+        kinds = {"b": ColumnType.BOOLEAN, "i": ColumnType.LONG, "u": ColumnType.LONG, "f": ColumnType.DOUBLE}
+        label = kinds.get(np.asarray(model.classes_).dtype.kind, ColumnType.STRING)
+        return [
+            OutputField(name="probability", type=ColumnType.DOUBLE),
+            OutputField(name="label", type=label),
+        ], "classifier"
+    if hasattr(model, "predict") and hasattr(model, "n_features_in_") and not hasattr(model, "classes_"):
+        return [OutputField(name="prediction", type=ColumnType.DOUBLE)], "regressor"
+    raise InvalidInputError(
+        f"A {type(model).__name__} cannot be packaged: it is neither a fitted classifier with probabilities "
+        "nor a fitted regressor.",
+        hint="Call fit first; wrap a classifier without predict_proba in CalibratedClassifierCV.",
+        field="model",
+    )
+
+
+def _row_independent(model: SklearnModel, signature: Signature) -> bool:
+    columns = example_columns(signature, rows=_PROBE_ROWS)
+    try:
+        arrays = check_columns(signature, columns).arrays
+        whole = model.predict(arrays, rows=_PROBE_ROWS)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidInputError(
+            f"The model does not answer rows that fit the signature: {error}",
+            hint="Infer the signature from the very table that the model was fitted on; "
+            "name only columns as nullable that the model can take NaN in.",
+            field="signature",
+        ) from error
+    for batch in _PROBE_BATCHES:
+        for start in range(0, _PROBE_ROWS, batch):
+            part = slice(start, min(start + batch, _PROBE_ROWS))
+            answer = model.predict({name: array[part] for name, array in arrays.items()}, rows=part.stop - start)
+            if not _equal(answer, {name: array[part] for name, array in whole.items()}):
+                return False
+            if start >= 16 * batch:
+                break
+    return True
+
+
+def _equal(left: Mapping[str, Array], right: Mapping[str, Array]) -> bool:
+    return all(
+        left[name].tolist() == right[name].tolist()
+        if left[name].dtype.kind in "OU"
+        else left[name].tobytes() == right[name].tobytes()
+        for name in left
+    )
+
+
+def _dump(model: Any) -> bytes:
+    """Write a model so that equal models have equal bytes.
+
+    skops names things by their address in memory and stamps the time; here every array is named by its
+    content, addresses are dropped and the clock is the zip epoch.
+    """
+    try:
+        source = zipfile.ZipFile(io.BytesIO(skops.io.dumps(model)))
+        schema = json.loads(source.read("schema.json"))
+        untrusted = set(skops.io.get_untrusted_types(data=skops.io.dumps(model))) - set(TRUSTED_TYPES)
+    except Exception as error:  # skops raises whatever the object's own reduction raises
+        raise InvalidInputError(
+            f"The model cannot be written without pickle: {error}",
+            hint="Build it from scikit-learn's own estimators and transformers.",
+            field="model",
+        ) from error
+    if untrusted:
+        raise InvalidInputError(
+            f"The model holds types that are not trusted: {', '.join(sorted(untrusted))}.",
+            hint="Build it from scikit-learn's own estimators; move custom code into a pipeline step before the model.",
+            field="model",
+        )
+    contents: dict[str, bytes] = {}
+    _canonical_names(schema, source, contents)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression=zipfile.ZIP_DEFLATED, compresslevel=6) as target:
+        for name in sorted(contents):
+            target.writestr(_zip_info(name), contents[name])
+        target.writestr(_zip_info("schema.json"), json.dumps(schema, separators=(",", ":")))
+    return buffer.getvalue()
+
+
+def _canonical_names(node: Any, source: zipfile.ZipFile, contents: dict[str, bytes]) -> None:
+    if isinstance(node, dict):
+        node.pop("__id__", None)
+        if isinstance(node.get("file"), str) and "__loader__" in node:
+            data = source.read(node["file"])
+            node["file"] = digest_bytes(data).removeprefix("sha256:")[:32] + Path(node["file"]).suffix
+            contents[node["file"]] = data
+        children: Any = node.values()
+    else:
+        children = node if isinstance(node, list) else ()
+    for child in children:
+        _canonical_names(child, source, contents)
+
+
+def _zip_info(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.external_attr = 0o644 << 16
+    return info
+
+
+def _mlmodel(signature: Signature, facts: Facts) -> str:
+    inputs = [{"name": f.name, "type": str(f.type), "required": not f.nullable} for f in signature.inputs]
+    outputs = [{"name": f.name, "type": str(f.type), "required": True} for f in signature.outputs]
+    described = {
+        "flavors": {
+            "python_function": {
+                "loader_module": "mlflow.sklearn",
+                "model_path": MODEL_FILE,
+                "predict_fn": "predict",
+                "python_version": platform.python_version(),
+            },
+            "sklearn": {
+                "pickled_model": MODEL_FILE,
+                "serialization_format": "skops",
+                "skops_trusted_types": list(TRUSTED_TYPES),
+                "sklearn_version": facts.sklearn_version,
+                "code": None,
+            },
+        },
+        "signature": {"inputs": json.dumps(inputs), "outputs": json.dumps(outputs), "params": None},
+    }
+    text: str = yaml.safe_dump(described, sort_keys=True)
+    return text
+
+
+def _listed(outputs: list[OutputField]) -> str:
+    return ", ".join(f"{output.name} ({output.type})" for output in outputs)

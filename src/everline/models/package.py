@@ -1,0 +1,301 @@
+"""A model package: a directory named by the digest of its manifest, and checked before anything in it is loaded.
+
+    MLmodel              what MLflow clients read
+    everline.json        the manifest: canonical JSON; its SHA-256 is the package digest
+    model.skops          the model, without pickle (see docs/adr/0006-skops-not-pickle.md)
+    requirements.txt     the versions of everything the model needs, as installed where it was built
+    input_example.json   made-up rows that fit the signature
+
+Rules that every door keeps (`open_package`, `fetch_package`):
+1. The manifest is read once, from bytes whose digest is the package digest.
+2. The directory holds the files that the manifest lists and no others; no links, no paths that leave it.
+3. Every file has the size and digest that the manifest gives.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import msgspec
+
+from everline.canonical import canonical_json
+from everline.errors import IntegrityError, InvalidInputError
+from everline.ids import digest_bytes, digest_file, new_uid
+from everline.loader import load
+from everline.models.signature import Array, Checked, Signature, check_columns
+
+MANIFEST_FILE = "everline.json"
+MANIFEST_BYTES_MAX = 4 << 20
+PACKAGE_FILES_MAX = 256
+PACKAGE_BYTES_MAX = 8 << 30
+_FLAVORS = {"sklearn": "everline.models.flavors.sklearn"}
+
+
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a package: its path with forward slashes, its digest, its size."""
+
+    path: str
+    digest: str
+    bytes: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a package is, in its own words.
+
+    Attributes:
+        schema: version of this layout.
+        created_from: `run`, `code`, `environment`, `data`: what the model was made of, by digest or uid.
+        metadata: the builder's own facts, and under `flavor` what the flavor needs to load and ask the model.
+    """
+
+    schema: int = 1
+    flavor: str
+    signature: Signature
+    files: list[FileEntry]
+    created_from: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+
+
+class LoadedModel(Protocol):
+    """A model in memory, as its flavor gives it."""
+
+    def predict(self, arrays: Mapping[str, Array], *, rows: int) -> dict[str, Array]:
+        """Answer `rows` rows; each output has shape (rows,)."""
+
+
+class Predictor:
+    """A package that is loaded and answers calls; the same input gives the same bits, in a batch of any size."""
+
+    def __init__(self, package: Package, model: LoadedModel) -> None:
+        self.package = package
+        self.signature = package.manifest.signature
+        self._model = model
+
+    def predict(self, columns: Mapping[str, Sequence[Any] | Array]) -> dict[str, Array]:
+        """Check a call and answer it.
+
+        Args:
+            columns: one value per row under each input's name.
+
+        Returns:
+            One array per output of the signature, one value per row.
+
+        Raises:
+            SignatureError: the call does not fit the signature.
+        """
+        return self.predict_checked(check_columns(self.signature, columns))
+
+    def predict_checked(self, call: Checked) -> dict[str, Array]:
+        """Answer a call that was checked against this predictor's signature."""
+        return self._model.predict(call.arrays, rows=call.rows)
+
+
+class Package(msgspec.Struct, frozen=True, kw_only=True):
+    """A package on disk whose every byte matched its manifest when it was opened."""
+
+    digest: str
+    manifest: Manifest
+    manifest_bytes: bytes
+    directory: Path
+
+    def load(self) -> Predictor:
+        """Load the model into this process.
+
+        Raises:
+            MissingExtraError: the framework is not installed.
+            IntegrityError: the model file holds types outside of the flavor's allow list.
+        """
+        return Predictor(self, _flavor(self.manifest.flavor).load_model(self))
+
+
+def build_package(
+    model: Any,
+    *,
+    signature: Signature,
+    out_dir: Path,
+    flavor: str = "sklearn",
+    metadata: Mapping[str, Any] | None = None,
+    created_from: Mapping[str, Any] | None = None,
+) -> Package:
+    """Write a model as a package and read it back once, to be sure that it answers as the model does.
+
+    Args:
+        model: a fitted estimator of the flavor's framework.
+        signature: inputs in the model's order; outputs may be empty, the flavor knows them.
+        out_dir: a directory that does not exist yet, or is empty.
+        metadata: JSON facts to carry along; `threshold` (default 0.5) decides the label of a binary classifier.
+        created_from: `{"run": uid, "code": digest, "environment": digest, "data": [digests]}`.
+
+    Raises:
+        InvalidInputError: the model cannot be written without pickle, or does not fit the signature.
+        MissingExtraError: the framework is not installed.
+    """
+    if out_dir.exists() and any(out_dir.iterdir()):
+        raise InvalidInputError(
+            f"The directory {out_dir} is not empty, so no package was written.",
+            hint="Give a directory that does not exist yet.",
+            field="out_dir",
+        )
+    out_dir.mkdir(parents=True, exist_ok=True)
+    facts = {**(metadata or {})}
+    written = _flavor(flavor).write_model(model, signature, directory=out_dir, metadata=facts)
+    signature, facts["flavor"] = written
+    paths = sorted(path.relative_to(out_dir).as_posix() for path in out_dir.rglob("*") if path.is_file())
+    manifest = Manifest(
+        flavor=flavor,
+        signature=signature,
+        files=[_entry(out_dir, path) for path in paths],
+        created_from=dict(created_from or {}),
+        metadata=facts,
+    )
+    manifest_bytes = canonical_json(msgspec.to_builtins(manifest))
+    (out_dir / MANIFEST_FILE).write_bytes(manifest_bytes)
+    package = open_package(out_dir, digest=digest_bytes(manifest_bytes))
+    _flavor(flavor).check_written(model, package)
+    return package
+
+
+def open_package(directory: Path, *, digest: str | None = None) -> Package:
+    """Verify a package directory and return it.
+
+    Args:
+        digest: the package digest that is expected; None accepts whichever package this is.
+
+    Raises:
+        IntegrityError: anything in the directory is not what the manifest says; the message names the file.
+    """
+    try:
+        with (directory / MANIFEST_FILE).open("rb") as file:
+            manifest_bytes = file.read(MANIFEST_BYTES_MAX + 1)
+    except OSError as error:
+        raise IntegrityError(f"There is no readable {MANIFEST_FILE} in {directory}, so it is no package.") from error
+    _check_digest(manifest_bytes, digest)
+    manifest = parse_manifest(manifest_bytes)
+    listed = {entry.path for entry in manifest.files} | {MANIFEST_FILE}
+    for path in directory.rglob("*"):
+        name = path.relative_to(directory).as_posix()
+        if path.is_symlink():
+            raise IntegrityError(f"The package file {name!r} is a link; packages hold plain files only.")
+        if not path.is_dir() and name not in listed:
+            raise IntegrityError(f"The package holds a file that its manifest does not list: {name!r}.")
+    for entry in manifest.files:
+        _check_file(directory / entry.path, entry)
+    return Package(
+        digest=digest_bytes(manifest_bytes), manifest=manifest, manifest_bytes=manifest_bytes, directory=directory
+    )
+
+
+def parse_manifest(manifest_bytes: bytes) -> Manifest:
+    """Read a manifest from bytes that were already checked against a digest or signature.
+
+    Raises:
+        IntegrityError: too large, malformed, not canonical, or with a path that leaves the package.
+    """
+    if len(manifest_bytes) > MANIFEST_BYTES_MAX:
+        raise IntegrityError(f"The package manifest is larger than {MANIFEST_BYTES_MAX} bytes.")
+    try:
+        manifest = msgspec.json.decode(manifest_bytes, type=Manifest)
+        canonical = canonical_json(msgspec.json.decode(manifest_bytes))
+    except (msgspec.DecodeError, InvalidInputError) as error:
+        raise IntegrityError(f"The package manifest cannot be read: {error}.") from error
+    if canonical != manifest_bytes:
+        raise IntegrityError("The package manifest is not canonical JSON, so its digest would not be its name.")
+    if manifest.schema != 1:
+        raise IntegrityError(
+            f"The package manifest has layout {manifest.schema}; this version reads layout 1.",
+            hint="Update everline to the version that built the package.",
+        )
+    if len(manifest.files) > PACKAGE_FILES_MAX or sum(entry.bytes for entry in manifest.files) > PACKAGE_BYTES_MAX:
+        raise IntegrityError(f"The package lists more than {PACKAGE_FILES_MAX} files or {PACKAGE_BYTES_MAX} bytes.")
+    for entry in manifest.files:
+        _check_path(entry.path)
+    if len({entry.path for entry in manifest.files}) != len(manifest.files):
+        raise IntegrityError("The package manifest lists a file twice.")
+    return manifest
+
+
+def store_package(package: Package, *, put_bytes: Callable[[bytes], object], put_file: Callable[[Path], object]) -> str:
+    """Put every file of a package, then its manifest, into a blob store; return the package digest.
+
+    Args:
+        put_bytes, put_file: store one blob under its digest, such as the methods of `BlobStore`.
+    """
+    for entry in package.manifest.files:
+        put_file(package.directory / entry.path)
+    put_bytes(package.manifest_bytes)
+    return package.digest
+
+
+def fetch_package(digest: str, *, download: Callable[[str, Path], object], out_dir: Path) -> Package:
+    """Build a package directory from blobs, verify it, and only then give it its name.
+
+    Args:
+        download: writes the blob of a digest to a path.
+        out_dir: where the package shall be; an intact package that is already there is kept.
+
+    Raises:
+        IntegrityError: a blob is not what its digest says; `out_dir` does not appear.
+    """
+    if out_dir.is_dir():
+        try:
+            return open_package(out_dir, digest=digest)
+        except IntegrityError:
+            shutil.rmtree(out_dir)
+    building = out_dir.with_name(f".{out_dir.name}.{new_uid()}")
+    building.mkdir(parents=True)
+    try:
+        download(digest, building / MANIFEST_FILE)
+        manifest_bytes = (building / MANIFEST_FILE).read_bytes()
+        _check_digest(manifest_bytes, digest)
+        for entry in parse_manifest(manifest_bytes).files:
+            target = building / entry.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            download(entry.digest, target)
+            _check_file(target, entry)
+        building.rename(out_dir)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return open_package(out_dir, digest=digest)
+
+
+def _flavor(name: str) -> Any:
+    if name not in _FLAVORS:
+        raise InvalidInputError(
+            f"There is no model flavor {name!r}.", hint=f"Use one of: {', '.join(_FLAVORS)}.", field="flavor"
+        )
+    return load(_FLAVORS[name])
+
+
+def _entry(directory: Path, path: str) -> FileEntry:
+    file = directory / path
+    return FileEntry(path=path, digest=digest_file(file), bytes=file.stat().st_size)
+
+
+def _check_digest(manifest_bytes: bytes, digest: str | None) -> None:
+    found = digest_bytes(manifest_bytes)
+    if digest is not None and found != digest:
+        raise IntegrityError(f"The package manifest has the digest {found}, where {digest} was expected.")
+
+
+def _check_path(path: str) -> None:
+    parts = PurePosixPath(path).parts
+    plain = path == "/".join(parts) and not path.startswith("/") and "\\" not in path and "\0" not in path
+    if not path or not plain or ".." in parts or "." in parts or path == MANIFEST_FILE or len(path) > 512:
+        raise IntegrityError(f"The package manifest lists the path {path[:80]!r}, which is not allowed.")
+
+
+def _check_file(file: Path, entry: FileEntry) -> None:
+    try:
+        size = file.stat().st_size
+    except OSError as error:
+        raise IntegrityError(f"The package file {entry.path!r} is missing.") from error
+    if size != entry.bytes:
+        raise IntegrityError(f"The package file {entry.path!r} has {size} bytes, where {entry.bytes} were expected.")
+    found = digest_file(file)
+    if found != entry.digest:
+        raise IntegrityError(
+            f"The package file {entry.path!r} has the digest {found}, where {entry.digest} was expected."
+        )
