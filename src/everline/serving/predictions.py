@@ -182,19 +182,20 @@ def list_predictions(
     column = tables.prediction_segment.c
     query = _segments(project, endpoint).order_by(column.last_prediction.desc())
     if before is not None:
-        query = query.where(column.first_prediction < check_uid(before, field="before"))
-    newest: list[tuple[str, pa.Table]] = []
+        before = check_uid(before, field="before")
+        query = query.where(column.first_prediction < before)
+    newest: list[dict[str, Any]] = []
     for row in uow.conn.execute(query):
         # Segments of several replicas overlap: stop only where no older segment can hold a newer id.
-        if len(newest) >= limit and row.last_prediction < newest[limit - 1][0]:
+        if len(newest) >= limit and row.last_prediction < newest[-1]["prediction"]:
             break
         table = _read(uow, row)
         if before is not None:
             table = table.filter(pc.less(table["prediction"], before))
-        order = pc.sort_indices(table["prediction"], sort_orders="descending")[:limit] if table.num_rows else []
-        newest += [(table["prediction"][index.as_py()].as_py(), table.slice(index.as_py(), 1)) for index in order]
-        newest = sorted(dict(newest).items(), key=lambda item: item[0], reverse=True)[:limit]
-    return _predictions(uow, project, [table for _, table in newest])
+        found = table.sort_by([("prediction", "descending")]).slice(0, limit).to_pylist()
+        by_id = {one["prediction"]: one for one in newest + found}
+        newest = [by_id[uid] for uid in sorted(by_id, reverse=True)[:limit]]
+    return _predictions(uow, project, newest)
 
 
 @read
@@ -209,7 +210,7 @@ def get_prediction(uow: UnitOfWork, prediction: str, *, project: str) -> Predict
     for row in uow.conn.execute(_holding(project, uid)):
         table = _read(uow, row, filters=[("prediction", "==", uid)])
         if table.num_rows:
-            return _predictions(uow, project, [table.slice(0, 1)])[0]
+            return _predictions(uow, project, table.slice(0, 1).to_pylist())[0]
     raise NotFoundError(
         f"There is no logged prediction {uid} in project {project!r}.",
         hint="A data plane ships its log every few seconds; `everline predictions list ENDPOINT` shows what has come.",
@@ -255,8 +256,7 @@ def _read(uow: UnitOfWork, row: Row[Any], **options: Any) -> pa.Table:
     return table.append_column("segment", pa.array([row.digest] * table.num_rows, pa.string()))
 
 
-def _predictions(uow: UnitOfWork, project: str, rows: list[pa.Table]) -> list[Prediction]:
-    values = [row.to_pylist()[0] for row in rows]
+def _predictions(uow: UnitOfWork, project: str, values: list[dict[str, Any]]) -> list[Prediction]:
     uids = [value["prediction"] for value in values]
     revisions = _names(uow, {value["revision"] for value in values})
     column = tables.feedback.c
