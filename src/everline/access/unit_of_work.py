@@ -103,9 +103,7 @@ class UnitOfWork:
 
     def _event(self, action: str, subject: str, project: str, data: dict[str, Any]) -> Event:
         who = self.actor
-        return Event(
-            actor=who.uid, actor_name=who.name, action=action, subject=subject, project=project, data=data
-        )
+        return Event(actor=who.uid, actor_name=who.name, action=action, subject=subject, project=project, data=data)
 
     def unchanged(self) -> None:
         """Say that an act found nothing to do, so that it rightly leaves no audit event."""
