@@ -1,0 +1,273 @@
+"""The records of pipelines: steps as drivers report them, and results kept under their step keys.
+
+Rules:
+1. Only a run that has not ended takes step reports.
+2. A step that has ended never changes; the same report again is accepted and does nothing.
+3. A result is kept only under the key of a step that succeeded, and a later one replaces it: the driver
+   computes again only when what was kept is not to be trusted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, func, select
+
+from everline.access.declare import act, read, stream
+from everline.access.types import Permission
+from everline.access.unit_of_work import UnitOfWork
+from everline.errors import ConflictError, InvalidInputError
+from everline.ids import check_digest, check_uid
+from everline.jobs import queue
+from everline.pipelines import tables
+from everline.pipelines.types import (
+    ENDED,
+    CacheEntry,
+    KeyMaterial,
+    PipelineSummary,
+    RecordSteps,
+    StepError,
+    StepRecord,
+    StepStatus,
+    StepUpdate,
+    ValueRef,
+)
+from everline.runs import service as runs
+from everline.storage.db import upsert
+
+QUEUE = "pipelines"
+JOB_KIND = "pipeline.run"
+STEPS_PER_REPORT_MAX = 1_000
+KEYS_PER_LOOKUP_MAX = 1_000
+_HISTORY_ROWS = 2_000
+_CHANGES = ("status", "outputs", "cached_from", "attempts", "ended_at", "reason", "error")
+
+
+@stream
+def record_steps(uow: UnitOfWork, project: str, run: str, *, report: RecordSteps) -> None:
+    """Keep what a driver reports; ended steps and their results are anchored in the audit log.
+
+    Args:
+        report: at most 1,000 updates; the last one of a step counts.
+
+    Raises:
+        NotFoundError: no such run in a project that the actor may see.
+        ConflictError: the run has ended, or a step that ended is said to be otherwise.
+        InvalidInputError: too many updates, or one that contradicts itself.
+    """
+    uow.require(Permission.PIPELINE_WRITE, project)
+    if not 1 <= len(report.steps) <= STEPS_PER_REPORT_MAX:
+        raise InvalidInputError(f"A report holds 1 to {STEPS_PER_REPORT_MAX} steps, not {len(report.steps)}.", field="steps")
+    found = runs.get_run(uow, project, run)
+    if found.status.is_terminal:
+        raise ConflictError(
+            f"Run {run} has ended ({found.status}), so it takes no more steps.", hint="Start another run.", field="run"
+        )
+    latest = {step.uid: _checked(step) for step in report.steps}
+    known = _statuses(uow, list(latest))
+    fresh = [step for step in latest.values() if _is_news(step, known)]
+    upsert(
+        uow.conn, tables.pipeline_step, [_row(project, run, report.pipeline, step) for step in fresh],
+        keys=["uid"], update=_CHANGES,
+    )  # fmt: skip
+    _keep(uow, project, run, fresh)
+    ended = [step for step in fresh if step.status in ENDED]
+    if ended:
+        told = [{"step": s.name, "status": s.status, "key": s.key, "outputs": [o.digest for o in s.outputs]} for s in ended]
+        uow.record("pipeline.steps", subject=f"run:{run}", project=project, pipeline=report.pipeline, steps=told)
+
+
+@read
+def lookup(uow: UnitOfWork, project: str, *, keys: list[str]) -> list[CacheEntry]:
+    """The kept results under these step keys; a key without one is left out.
+
+    Raises:
+        InvalidInputError: more than 1,000 keys, or one that is no digest.
+    """
+    uow.require(Permission.PIPELINE_READ, project)
+    if len(keys) > KEYS_PER_LOOKUP_MAX:
+        raise InvalidInputError(f"At most {KEYS_PER_LOOKUP_MAX} keys are looked up at once.", field="keys")
+    wanted = [check_digest(key, field="keys") for key in keys]
+    cache = tables.step_cache.c
+    rows = uow.conn.execute(select(tables.step_cache).where(cache.project == project, cache.key.in_(wanted)))
+    return [
+        CacheEntry(
+            key=row.key, outputs=_outputs(row.outputs), run=row.run, step=row.step, created_at=row.created_at,
+            seconds=row.seconds,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+@read
+def list_steps(uow: UnitOfWork, project: str, run: str) -> list[StepRecord]:
+    """The steps of a run, in the order of the graph.
+
+    Raises:
+        NotFoundError: no such run in a project that the actor may see.
+    """
+    uow.require(Permission.PIPELINE_READ, project)
+    runs.get_run(uow, project, run)
+    step = tables.pipeline_step.c
+    query = select(tables.pipeline_step).where(step.project == project, step.run == run).order_by(step.position)
+    return [_record(row) for row in uow.conn.execute(query)]
+
+
+@read
+def last_materials(uow: UnitOfWork, project: str, *, pipeline: str) -> dict[str, KeyMaterial]:
+    """What each step of a pipeline depended on when it last succeeded or was cached, by step name."""
+    uow.require(Permission.PIPELINE_READ, project)
+    step = tables.pipeline_step.c
+    query = (
+        select(step.name, step.material)
+        .where(step.project == project, step.pipeline == pipeline)
+        .where(step.status.in_([StepStatus.SUCCEEDED, StepStatus.CACHED]))
+        .order_by(step.uid.desc())
+        .limit(_HISTORY_ROWS)
+    )
+    found: dict[str, KeyMaterial] = {}
+    for row in uow.conn.execute(query):
+        if row.name not in found and row.material is not None:
+            found[row.name] = msgspec.convert(row.material, KeyMaterial)
+    return found
+
+
+@read
+def list_pipelines(uow: UnitOfWork, project: str, *, limit: int = 100) -> list[PipelineSummary]:
+    """The pipelines that have run, the one that ran last first."""
+    uow.require(Permission.PIPELINE_READ, project)
+    step = tables.pipeline_step.c
+    query = (
+        select(step.pipeline, func.count(step.run.distinct()).label("runs"), func.max(step.uid).label("last"))
+        .where(step.project == project)
+        .group_by(step.pipeline)
+        .order_by(func.max(step.uid).desc())
+        .limit(limit)
+    )
+    found = []
+    for row in uow.conn.execute(query).all():
+        last = uow.conn.execute(select(step.run).where(step.uid == row.last)).scalar_one()
+        steps = uow.conn.execute(select(step.status, step.started_at).where(step.project == project, step.run == last)).all()
+        statuses = [item.status for item in steps]
+        found.append(
+            PipelineSummary(
+                name=row.pipeline, runs=row.runs, last_run=last, last_at=max(item.started_at for item in steps),
+                steps=len(steps), cached=statuses.count(StepStatus.CACHED), failed=statuses.count(StepStatus.FAILED),
+            )  # fmt: skip
+        )
+    return found
+
+
+@act
+def trigger(
+    uow: UnitOfWork,
+    project: str,
+    *,
+    pipeline: str,
+    directory: str,
+    parameters: dict[str, Any],
+    reason: str,
+    key: str | None = None,
+) -> str | None:
+    """Leave a pipeline run to the next `everline worker`.
+
+    Args:
+        pipeline: `module:pipeline`.
+        directory: folder in which the worker finds the module.
+        parameters: JSON values by name.
+        reason: why, in one sentence; kept with the run.
+        key: at most one run with this key is ever enqueued.
+
+    Returns:
+        The job's uid, or None if its key was there already.
+
+    Raises:
+        InvalidInputError: `pipeline` is not of the form `module:pipeline`.
+    """
+    uow.require(Permission.PIPELINE_WRITE, project)
+    if pipeline.count(":") != 1:
+        raise InvalidInputError(
+            f"{pipeline[:80]!r} is not a pipeline.", hint="Write `module:pipeline`, like flight_delay:flight_delay.",
+            field="pipeline",
+        )  # fmt: skip
+    payload = {"pipeline": pipeline, "directory": directory, "parameters": parameters, "reason": reason}
+    uid = queue.enqueue(uow, JOB_KIND, payload, project=project, queue=QUEUE, key=key)
+    if uid is None:
+        uow.unchanged()
+        return None
+    uow.record("pipeline.trigger", subject=f"job:{uid}", project=project, pipeline=pipeline, reason=reason[:500])
+    return uid
+
+
+def _checked(step: StepUpdate) -> StepUpdate:
+    check_uid(step.uid, field="steps.uid")
+    if step.key is not None:
+        check_digest(step.key, field="steps.key")
+    if (step.ended_at is not None) != (step.status in ENDED):
+        raise InvalidInputError(f"Step {step.name!r} is {step.status} and its end does not fit that.", field="steps.ended_at")
+    if step.cache and (step.key is None or step.status is not StepStatus.SUCCEEDED):
+        raise InvalidInputError(
+            f"Step {step.name!r} cannot be kept: only the result of a step that succeeded, under its key, can.",
+            field="steps.cache",
+        )
+    return step
+
+
+def _statuses(uow: UnitOfWork, uids: list[str]) -> dict[str, str]:
+    step = tables.pipeline_step.c
+    return {row.uid: row.status for row in uow.conn.execute(select(step.uid, step.status).where(step.uid.in_(uids)))}
+
+
+def _is_news(step: StepUpdate, known: dict[str, str]) -> bool:
+    before = known.get(step.uid)
+    if before not in ENDED:
+        return True
+    if before != step.status:
+        raise ConflictError(
+            f"Step {step.name!r} ended as {before}; it cannot be {step.status} afterwards.", hint="Start another run."
+        )
+    return False
+
+
+def _row(project: str, run: str, pipeline: str, step: StepUpdate) -> dict[str, Any]:
+    return {
+        "uid": step.uid, "project": project, "run": run, "pipeline": pipeline, "name": step.name,
+        "position": step.position, "status": step.status, "key": step.key,
+        "material": None if step.material is None else msgspec.to_builtins(step.material),
+        "outputs": msgspec.to_builtins(step.outputs), "cached_from": step.cached_from, "attempts": step.attempts,
+        "started_at": step.started_at, "ended_at": step.ended_at, "reason": step.reason, "needs": list(step.needs),
+        "error": None if step.error is None else msgspec.to_builtins(step.error),
+    }  # fmt: skip
+
+
+def _keep(uow: UnitOfWork, project: str, run: str, steps: list[StepUpdate]) -> None:
+    rows = [
+        {
+            "project": project, "key": step.key, "outputs": msgspec.to_builtins(step.outputs), "run": run,
+            "step": step.uid, "created_at": uow.clock.now(), "seconds": (step.ended_at - step.started_at).total_seconds(),
+        }
+        for step in steps
+        if step.cache and step.ended_at is not None
+    ]  # fmt: skip
+    upsert(
+        uow.conn, tables.step_cache, rows, keys=["project", "key"],
+        update=["outputs", "run", "step", "created_at", "seconds"],
+    )  # fmt: skip
+
+
+def _outputs(value: Any) -> tuple[ValueRef, ...]:
+    return msgspec.convert(value, tuple[ValueRef, ...])
+
+
+def _record(row: Row[Any]) -> StepRecord:
+    status = StepStatus(row.status)
+    seconds = None if row.ended_at is None else (row.ended_at - row.started_at).total_seconds()
+    return StepRecord(
+        uid=row.uid, run=row.run, pipeline=row.pipeline, name=row.name, position=row.position, status=status,
+        cached=status is StepStatus.CACHED, key=row.key,
+        material=None if row.material is None else msgspec.convert(row.material, KeyMaterial),
+        outputs=_outputs(row.outputs), cached_from=row.cached_from, attempts=row.attempts, started_at=row.started_at,
+        ended_at=row.ended_at, seconds=seconds, reason=row.reason, needs=tuple(row.needs),
+        error=None if row.error is None else msgspec.convert(row.error, StepError),
+    )  # fmt: skip
