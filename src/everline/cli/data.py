@@ -1,0 +1,172 @@
+"""`everline data`: add, list, show, verify, checkout and diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from everline.cli.output import client_options, emit, facts, table
+from everline.datasets.types import Column, ColumnDifference, DatasetDifference, DatasetVersion, DatasetVersionDetail
+from everline.sdk.client import Client
+
+
+@click.group()
+def command() -> None:
+    """Add, list, show, compare and verify dataset versions."""
+
+
+@command.command()
+@click.argument("name")
+@click.argument("paths", metavar="PATH…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--version", "label", help="A label for the version, such as 2013-06; unique in the dataset.")
+@client_options
+def add(client: Client, as_json: bool, name: str, paths: tuple[Path, ...], label: str | None) -> None:
+    """Snapshot files, folders or tables as an immutable version."""
+    version = client.datasets.add(name, paths, label=label)
+
+    def human() -> None:
+        click.echo(f"{'added' if version.created else 'already there:'} {name}@{version.version}")
+        facts(_version_facts(version))
+
+    emit(version, as_json=as_json, human=human)
+
+
+@command.command("list")
+@click.argument("name", required=False)
+@client_options
+def list_(client: Client, as_json: bool, name: str | None) -> None:
+    """List datasets, or the versions of one."""
+    if name is None:
+        datasets = client.datasets.list()
+        rows: list[Any] = [
+            (d.name, d.versions, d.latest and d.latest.rows, d.latest and d.latest.bytes, d.latest and d.latest.digest)
+            for d in datasets
+        ]
+        headers: tuple[str, ...] = ("dataset", "versions", "rows", "bytes", "digest")
+        empty = "No datasets yet. Add one with `everline data add NAME PATH`."
+        emit(datasets, as_json=as_json, human=lambda: table(rows, headers=headers, empty=empty))
+        return
+    versions = client.datasets.versions(name)
+    rows = [(v.version, ", ".join(v.labels), v.rows, v.files, v.bytes, v.created_at, v.digest) for v in versions]
+    headers = ("version", "labels", "rows", "files", "bytes", "added", "digest")
+    emit(versions, as_json=as_json, human=lambda: table(rows, headers=headers, empty="No versions."))
+
+
+@command.command()
+@click.argument("name")
+@click.argument("version", required=False)
+@client_options
+def show(client: Client, as_json: bool, name: str, version: str | None) -> None:
+    """Show a version: files, schema, profile."""
+    detail: DatasetVersionDetail = client.datasets.show(name, version)
+
+    def human() -> None:
+        facts([("dataset", f"{name}@{detail.version.version}"), *_version_facts(detail.version)])
+        click.echo()
+        if detail.table is None:
+            table([(f.path, f.bytes, f.digest) for f in detail.files], headers=("file", "bytes", "digest"), empty="")
+            return
+        headers = ("column", "type", "missing", "min", "median", "max", "mean", "distinct")
+        table([_profile_row(column) for column in detail.table.columns], headers=headers, empty="No columns.")
+
+    emit(detail, as_json=as_json, human=human)
+
+
+@command.command()
+@click.argument("name")
+@click.argument("version", required=False)
+@client_options
+@click.pass_context
+def verify(context: click.Context, client: Client, as_json: bool, name: str, version: str | None) -> None:
+    """Read every stored byte of a version again; exit 1 if any is not what was added."""
+    result = client.datasets.verify(name, version)
+
+    def human() -> None:
+        if result.verified:
+            click.secho(f"verified: {result.files} files, {result.bytes} bytes of {name}@{result.version}", fg="green")
+        for bad in result.bad:
+            click.secho(f"{bad.path}: {bad.reason}", fg="red")
+
+    emit(result, as_json=as_json, human=human)
+    if not result.verified:
+        context.exit(1)
+
+
+@command.command()
+@click.argument("name")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--version", help="Number or label; the newest without it.")
+@click.option("--force", is_flag=True, help="Replace files that are there with other content.")
+@client_options
+def checkout(client: Client, as_json: bool, name: str, target: Path, version: str | None, force: bool) -> None:
+    """Write the files of a version into the folder TARGET."""
+    paths = client.datasets.checkout(name, target, version, force=force)
+
+    def human() -> None:
+        click.echo(f"{len(paths)} files in {target}")
+
+    emit({"dataset": name, "files": [str(path) for path in paths]}, as_json=as_json, human=human)
+
+
+@command.command()
+@click.argument("name")
+@click.argument("before")
+@click.argument("after", required=False)
+@click.option("--key", help="Columns that identify a row, comma-separated: rows are then compared too.")
+@client_options
+def diff(client: Client, as_json: bool, name: str, before: str, after: str | None, key: str | None) -> None:
+    """Show what changed from version BEFORE to AFTER (the newest)."""
+    found: DatasetDifference = client.datasets.diff(name, before, after, key=(key or "").split(",") if key else ())
+    emit(found, as_json=as_json, human=lambda: _print_difference(found))
+
+
+def _version_facts(version: DatasetVersion) -> list[tuple[str, Any]]:
+    return [
+        ("digest", version.digest),
+        ("table digest", version.table_digest),
+        ("labels", ", ".join(version.labels) or None),
+        ("rows", version.rows),
+        ("files", version.files),
+        ("bytes", version.bytes),
+        ("added", version.created_at),
+        ("by", version.created_by),
+    ]
+
+
+def _profile_row(column: Column) -> tuple[Any, ...]:
+    missing = f"{column.nulls / column.rows:.1%}" if column.rows else None
+    median = column.quantiles[10] if column.quantiles else None
+    kind = column.type if isinstance(column.type, str) else next(iter(column.type))
+    return (column.name, kind, missing, column.minimum, median, column.maximum, column.mean, column.distinct)
+
+
+def _print_difference(found: DatasetDifference) -> None:
+    if found.identical:
+        click.echo(f"{found.before} and {found.after} have the same content.")
+        return
+    facts([("rows", f"{found.rows_before} → {found.rows_after}")])
+    for word, paths in (("+", found.files_added), ("-", found.files_removed), ("~", found.files_changed)):
+        for path in paths:
+            click.echo(f"{word} {path}")
+    if found.rows is not None:
+        r = found.rows
+        facts([(f"rows by {', '.join(r.key)}", f"+{r.added} -{r.removed} ~{r.changed} ={r.unchanged}")])
+    click.echo()
+    headers = ("column", "change", "missing before", "after", "mean before", "after", "distance", "rows changed")
+    table([_difference_row(column) for column in found.columns], headers=headers, empty="No column differs.")
+
+
+def _difference_row(c: ColumnDifference) -> tuple[Any, ...]:
+    distance = None if c.distance is None else f"{c.distance:.4f} {c.statistic}"
+    return (
+        c.name,
+        c.change,
+        c.missing_before,
+        c.missing_after,
+        c.mean_before,
+        c.mean_after,
+        distance,
+        c.rows_changed,
+    )

@@ -1,0 +1,189 @@
+"""Tables from files: which files are tables, and their columns one at a time, so that memory holds one column.
+
+suffix                            read as    identity of a single file
+.parquet .pq                      Parquet    the table's logical digest
+.arrow .ipc .feather              Arrow IPC  the table's logical digest
+.csv .csv.gz .tsv .tsv.gz         CSV        its bytes: types are guessed, so only bytes are certain
+anything else                     no table   its bytes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.dataset
+import pyarrow.ipc
+import pyarrow.parquet
+
+from everline.datasets.arrow import type_name
+from everline.errors import InvalidInputError
+
+T = TypeVar("T")
+
+_FORMATS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".ipc": "arrow",
+    ".feather": "arrow",
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".tsv": "tsv",
+    ".tsv.gz": "tsv",
+}
+SELF_DESCRIBING = frozenset({"parquet", "arrow"})
+COLUMNS_MAX = 10_000
+TABLE_FILES_MAX = 1_000
+# One block as large as the file, if the reader allows: types are guessed from every row, not from the first megabyte.
+_CSV_BLOCK_BYTES_MAX = 2**31 - 1
+
+
+def format_of(path: str) -> str | None:
+    """The table format that a file name announces, or None.
+
+    Example:
+        >>> format_of("2013/flights.csv.gz"), format_of("notes.txt")
+        ('csv', None)
+    """
+    name = path.lower()
+    return next((kind for suffix, kind in _FORMATS.items() if name.endswith(suffix)), None)
+
+
+class Columns(Protocol):
+    """A table that gives its columns one at a time."""
+
+    names: list[str]
+    rows: int
+
+    def column(self, index: int) -> pa.ChunkedArray:
+        """Column `index`, all rows."""
+
+
+class TableColumns:
+    """The columns of a table in memory."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+        self.names = list(table.column_names)
+        self.rows = table.num_rows
+        check_columns(table.schema)
+
+    def column(self, index: int) -> pa.ChunkedArray:
+        return self._table.column(index)
+
+
+class ParquetColumns:
+    """The columns of one or more Parquet files of equal schema, read when asked for."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._dataset = pyarrow.dataset.dataset([str(path) for path in paths], format="parquet")
+        self.names = list(self._dataset.schema.names)
+        self.rows = self._dataset.count_rows()
+        check_columns(self._dataset.schema)
+
+    def column(self, index: int) -> pa.ChunkedArray:
+        name = self.names[index]
+        return self._dataset.scanner(columns={"value": pc.field(name)}).to_table().column(0)
+
+
+def table_format(names: Sequence[str]) -> str | None:
+    """The format in which files are one table: all of one table format, at most 1,000; else None."""
+    kinds = {format_of(name) for name in names}
+    return kinds.pop() if len(kinds) == 1 and len(names) <= TABLE_FILES_MAX else None
+
+
+def is_table_file(names: Sequence[str]) -> bool:
+    """Whether files are one Parquet or Arrow file, whose identity is what the table says."""
+    return len(names) == 1 and format_of(names[0]) in SELF_DESCRIBING
+
+
+def open_columns(paths: Sequence[Path], kind: str) -> Columns:
+    """Open files of one format and one schema as one table, in the order given.
+
+    Raises:
+        InvalidInputError: a file is damaged, or its columns are not those of the first.
+    """
+    if kind != "parquet":
+        return TableColumns(read_table(paths, kind))
+    return _reading(paths, lambda: ParquetColumns(paths))
+
+
+def read_table(paths: Sequence[Path], kind: str) -> pa.Table:
+    """Read files of one format and one schema as one table.
+
+    Raises:
+        InvalidInputError: a file is damaged, or its columns are not those of the first.
+    """
+    tables = [_reading([path], partial(_READERS[kind], path)) for path in paths]
+    first = tables[0].schema
+    for path, table in zip(paths, tables, strict=True):
+        if not table.schema.equals(first):
+            raise InvalidInputError(
+                f"The columns of {path.name} are not those of {paths[0].name}.",
+                hint="Add files of another schema as a dataset of their own.",
+            )
+    return pa.concat_tables(tables)
+
+
+def check_columns(schema: pa.Schema) -> None:
+    """Refuse tables that cannot be named or digested: equal column names, too many columns, unknown types."""
+    names = schema.names
+    if len(names) > COLUMNS_MAX:
+        raise InvalidInputError(f"The table has {len(names)} columns; the most is {COLUMNS_MAX}.")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidInputError(
+            f"Two columns are named {twice!r}.", hint="Rename one of them, then try again.", field=twice
+        )
+    for field in schema:
+        type_name(field.type)
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    return pyarrow.parquet.read_table(path, partitioning=None)
+
+
+def _read_arrow(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as source:
+        if source.read(6) == b"ARROW1":
+            return pyarrow.ipc.open_file(source).read_all()
+        source.seek(0)
+        return pyarrow.ipc.open_stream(source).read_all()
+
+
+def _read_csv(path: Path, delimiter: str = ",") -> pa.Table:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    data = pa.BufferReader(pa.input_stream(path, compression="gzip").read()) if packed else pa.memory_map(str(path))
+    block_bytes = min(_CSV_BLOCK_BYTES_MAX, max(data.size(), 1) + 1)
+    return pyarrow.csv.read_csv(
+        data,
+        read_options=pyarrow.csv.ReadOptions(block_size=block_bytes),
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        # An unquoted NA or nothing is missing, in text columns too; a quoted "NA" is the text.
+        convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False),
+    )
+
+
+def _read_tsv(path: Path) -> pa.Table:
+    return _read_csv(path, "\t")
+
+
+_READERS = {"parquet": _read_parquet, "arrow": _read_arrow, "csv": _read_csv, "tsv": _read_tsv}
+
+
+def _reading(paths: Sequence[Path], read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise InvalidInputError(
+            f"{paths[0].name} cannot be read as the table that its name announces: {reason}",
+            hint="Check the file, or rename it if it is no table.",
+        ) from error

@@ -1,0 +1,405 @@
+"""The law of datasets: versions are immutable, numbered from 1, and named once by their content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+from sqlalchemy import ColumnElement, RowMapping, func, select
+
+from everline.access.declare import act, read
+from everline.access.types import Permission
+from everline.access.unit_of_work import UnitOfWork
+from everline.datasets import tables
+from everline.datasets.arrow import canonical_table
+from everline.datasets.diff import compare_columns, compare_files, compare_rows
+from everline.datasets.inspection import Inspection, local_files
+from everline.datasets.manifest import check_files
+from everline.datasets.reading import open_columns, read_table, table_format
+from everline.datasets.types import (
+    BadFile,
+    ColumnDifference,
+    Dataset,
+    DatasetDifference,
+    DatasetFile,
+    DatasetVersion,
+    DatasetVersionDetail,
+    RowDifference,
+    TableSummary,
+    Verification,
+)
+from everline.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
+from everline.ids import check_name, new_uid
+from everline.storage.db import upsert
+
+KEY_COLUMNS_MAX = 16
+_Row = Mapping[str, Any] | RowMapping
+
+
+class _Manifest(msgspec.Struct):
+    files: tuple[DatasetFile, ...]
+
+
+@read
+def check_addition(
+    uow: UnitOfWork, project: str, name: str, *, files: Sequence[DatasetFile], label: str | None = None
+) -> None:
+    """Refuse an addition before its files are read: bad names or paths, blobs that were not uploaded.
+
+    Raises:
+        InvalidInputError: a name, label or path cannot be used, or a size is not the blob's.
+        NotFoundError: a file's blob is not there.
+    """
+    uow.require(Permission.DATA_WRITE, project)
+    check_name(name, field="dataset")
+    if label is not None:
+        check_label(label)
+    check_files(files)
+    for file in files:
+        size = uow.blobs.size(file.digest)
+        if size is None:
+            raise NotFoundError(
+                f"The content of {file.path!r} ({file.digest}) was not uploaded.",
+                hint="Put each file under /api/v1/blobs/ first, then add the version.",
+                field="files.digest",
+            )
+        if size != file.bytes:
+            raise InvalidInputError(f"{file.path!r} has {size} bytes, not {file.bytes}.", field="files.bytes")
+
+
+@act
+def add_version(
+    uow: UnitOfWork, project: str, name: str, *, found: Inspection, label: str | None = None
+) -> DatasetVersion:
+    """Add a version, or return the one that has this content already; a new label then joins it.
+
+    Args:
+        found: what the server found out about the uploaded files.
+        label: a name for the version, unique in the dataset; not a number and not `latest`.
+
+    Raises:
+        ConflictError: the label names another version.
+    """
+    uow.require(Permission.DATA_WRITE, project)
+    check_name(name, field="dataset")
+    series = _ensure_dataset(uow, project, name)
+    number = uow.conn.execute(
+        select(func.max(tables.version.c.number)).where(tables.version.c.dataset == series["uid"])
+    ).scalar()
+    existing = _version_where(uow, series, tables.version.c.digest == found.digest)
+    if existing is None:
+        existing = _insert_version(uow, series, found, number=(number or 0) + 1)
+        created = True
+    else:
+        created = False
+        uow.unchanged()
+    if label is not None:
+        _put_label(uow, series, existing, check_label(label))
+    version = _values(uow, series, [existing])[0]
+    if created:
+        uow.record(
+            "dataset.add",
+            subject=f"dataset-version:{version.uid}",
+            project=project,
+            dataset=name,
+            version=version.version,
+            digest=version.digest,
+            files_digest=version.files_digest,
+            label=label,
+        )
+    return msgspec.structs.replace(version, created=created)
+
+
+@read
+def list_datasets(uow: UnitOfWork, project: str, *, limit: int, cursor: str | None = None) -> list[Dataset]:
+    """Datasets by name, those after `cursor`, each with its newest version."""
+    uow.require(Permission.DATA_READ, project)
+    query = select(tables.dataset).where(tables.dataset.c.project == project)
+    if cursor is not None:
+        query = query.where(tables.dataset.c.name > cursor)
+    rows = uow.conn.execute(query.order_by(tables.dataset.c.name).limit(limit)).mappings().all()
+    return [_dataset(uow, row) for row in rows]
+
+
+@read
+def get_dataset(uow: UnitOfWork, project: str, name: str) -> Dataset:
+    """One dataset with its newest version."""
+    uow.require(Permission.DATA_READ, project)
+    return _dataset(uow, _require_dataset(uow, project, name))
+
+
+@read
+def list_versions(
+    uow: UnitOfWork, project: str, name: str, *, limit: int, before: int | None = None
+) -> list[DatasetVersion]:
+    """Versions of a dataset, newest first, those with a number below `before`."""
+    uow.require(Permission.DATA_READ, project)
+    series = _require_dataset(uow, project, name)
+    query = select(tables.version).where(tables.version.c.dataset == series["uid"])
+    if before is not None:
+        query = query.where(tables.version.c.number < before)
+    rows = uow.conn.execute(query.order_by(tables.version.c.number.desc()).limit(limit)).mappings().all()
+    return _values(uow, series, rows)
+
+
+@read
+def get_version(uow: UnitOfWork, project: str, name: str, version: str | None = None) -> DatasetVersionDetail:
+    """One version with its files, schema and profile.
+
+    Args:
+        version: a number, a label, a digest, or None or `latest` for the newest.
+
+    Raises:
+        NotFoundError: no such dataset or version.
+        IntegrityError: the kept manifest or profile was altered.
+    """
+    uow.require(Permission.DATA_READ, project)
+    series = _require_dataset(uow, project, name)
+    return _detail(uow, series, _require_version(uow, series, version))
+
+
+@read
+def verify_version(uow: UnitOfWork, project: str, name: str, version: str | None = None) -> Verification:
+    """Read every stored byte of a version again and compare it with the digests."""
+    uow.require(Permission.DATA_READ, project)
+    series = _require_dataset(uow, project, name)
+    row = _require_version(uow, series, version)
+    bad: list[BadFile] = []
+    files: tuple[DatasetFile, ...] = ()
+    try:
+        files = _files(uow, row)
+    except (IntegrityError, NotFoundError) as error:
+        bad.append(BadFile(path="(the manifest)", digest=row["files_digest"], reason=error.message))
+    for file in files:
+        try:
+            _check_blob(uow, file)
+        except (IntegrityError, NotFoundError) as error:
+            bad.append(BadFile(path=file.path, digest=file.digest, reason=error.message))
+    return Verification(
+        dataset=name,
+        version=row["number"],
+        digest=row["digest"],
+        verified=not bad,
+        files=len(files),
+        bytes=sum(file.bytes for file in files),
+        bad=tuple(bad),
+    )
+
+
+@read
+def compare_versions(
+    uow: UnitOfWork, project: str, name: str, *, before: str, after: str, key: Sequence[str] = ()
+) -> DatasetDifference:
+    """What changed from one version to another: files, columns with distributions, and rows if a key is given.
+
+    Raises:
+        NotFoundError: no such dataset or version.
+        InvalidInputError: the key does not fit, or was given for versions that are no tables.
+    """
+    uow.require(Permission.DATA_READ, project)
+    if len(key) > KEY_COLUMNS_MAX:
+        raise InvalidInputError(f"A key has at most {KEY_COLUMNS_MAX} columns.", field="key")
+    series = _require_dataset(uow, project, name)
+    old = _detail(uow, series, _require_version(uow, series, before))
+    new = _detail(uow, series, _require_version(uow, series, after))
+    added, removed, changed = compare_files(old.files, new.files)
+    columns: tuple[ColumnDifference, ...] = ()
+    rows: RowDifference | None = None
+    if old.table is not None and new.table is not None:
+        columns, rows = _compare_tables(uow, old, new, key)
+    elif key:
+        raise InvalidInputError("Rows can be compared by key only between tables.", field="key")
+    return DatasetDifference(
+        before=f"{name}@{old.version.version}",
+        after=f"{name}@{new.version.version}",
+        identical=old.version.digest == new.version.digest,
+        rows_before=old.version.rows,
+        rows_after=new.version.rows,
+        files_added=added,
+        files_removed=removed,
+        files_changed=changed,
+        columns=columns,
+        rows=rows,
+    )
+
+
+def check_label(label: str) -> str:
+    """Return `label` if it can name a version: a name that is neither a number, a digest nor `latest`."""
+    check_name(label, field="label")
+    if label.isdigit() or label == "latest":
+        raise InvalidInputError(
+            f"The label {label!r} would be taken for a version number or the newest version.",
+            hint="Use a label such as 2013-06 or v3-clean.",
+            field="label",
+        )
+    return label
+
+
+def _compare_tables(
+    uow: UnitOfWork, old: DatasetVersionDetail, new: DatasetVersionDetail, key: Sequence[str]
+) -> tuple[tuple[ColumnDifference, ...], RowDifference | None]:
+    assert old.table is not None
+    assert new.table is not None
+    old_kind, new_kind = (table_format([file.path for file in detail.files]) or "" for detail in (old, new))
+    with local_files(uow.blobs, old.files) as old_paths, local_files(uow.blobs, new.files) as new_paths:
+        first, second = open_columns(old_paths, old_kind), open_columns(new_paths, new_kind)
+
+        def read_before(column: str) -> pa.ChunkedArray:
+            return first.column(first.names.index(column))
+
+        def read_after(column: str) -> pa.ChunkedArray:
+            return second.column(second.names.index(column))
+
+        columns = compare_columns(old.table, new.table, read_before=read_before, read_after=read_after)
+        if not key:
+            return columns, None
+        before = canonical_table(read_table(old_paths, old_kind))
+        after = canonical_table(read_table(new_paths, new_kind))
+    rows, by_column = compare_rows(before, after, key)
+    return tuple(
+        msgspec.structs.replace(column, rows_changed=by_column.get(column.name, 0)) for column in columns
+    ), rows
+
+
+def _ensure_dataset(uow: UnitOfWork, project: str, name: str) -> _Row:
+    row = {"uid": new_uid(), "project": project, "name": name, "created_at": uow.clock.now()}
+    upsert(uow.conn, tables.dataset, [row], keys=["project", "name"])
+    # The lock makes concurrent additions queue, so that numbers have no gaps and content is kept once.
+    query = select(tables.dataset).where(tables.dataset.c.project == project, tables.dataset.c.name == name)
+    return uow.conn.execute(query.with_for_update()).mappings().one()
+
+
+def _insert_version(uow: UnitOfWork, series: _Row, found: Inspection, *, number: int) -> _Row:
+    row = {
+        "uid": new_uid(),
+        "dataset": series["uid"],
+        "number": number,
+        "digest": found.digest,
+        "files_digest": found.files_digest,
+        "table_digest": None if found.table is None else found.table.digest,
+        "profile_digest": found.profile_digest,
+        "files": len(found.files),
+        "bytes": sum(file.bytes for file in found.files),
+        "rows": None if found.table is None else found.table.rows,
+        "created_at": uow.clock.now(),
+        "created_by": uow.actor.name,
+    }
+    uow.conn.execute(tables.version.insert().values(row))
+    return row
+
+
+def _put_label(uow: UnitOfWork, series: _Row, version: _Row, label: str) -> None:
+    row = {"dataset": series["uid"], "label": label, "version": version["uid"]}
+    inserted = upsert(uow.conn, tables.label, [row], keys=["dataset", "label"])
+    holder = uow.conn.execute(
+        select(tables.version.c.uid, tables.version.c.number)
+        .join(tables.label, tables.label.c.version == tables.version.c.uid)
+        .where(tables.label.c.dataset == series["uid"], tables.label.c.label == label)
+    ).one()
+    if holder.uid != version["uid"]:
+        raise ConflictError(
+            f"The label {label!r} names version {holder.number} of {series['name']}, whose content is another.",
+            hint="Labels never move. Choose another label.",
+            field="label",
+        )
+    if inserted:
+        uow.record(
+            "dataset.label",
+            subject=f"dataset-version:{version['uid']}",
+            project=series["project"],
+            dataset=series["name"],
+            version=version["number"],
+            label=label,
+        )
+
+
+def _require_dataset(uow: UnitOfWork, project: str, name: str) -> _Row:
+    check_name(name, field="dataset")
+    query = select(tables.dataset).where(tables.dataset.c.project == project, tables.dataset.c.name == name)
+    row = uow.conn.execute(query).mappings().first()
+    if row is None:
+        raise NotFoundError(
+            f"There is no dataset {name!r}.",
+            hint="`everline data list` shows what there is; `everline data add` adds one.",
+            field="dataset",
+        )
+    return row
+
+
+def _require_version(uow: UnitOfWork, series: _Row, version: str | None) -> _Row:
+    column = tables.version.c
+    if version is None or version == "latest":
+        row = _version_where(uow, series, column.number > 0)
+    elif version.isascii() and version.isdigit() and len(version) < 10:
+        row = _version_where(uow, series, column.number == int(version))
+    elif version.startswith("sha256:"):
+        row = _version_where(uow, series, column.digest == version)
+    else:
+        labelled = select(tables.label.c.version).where(
+            tables.label.c.dataset == series["uid"], tables.label.c.label == version
+        )
+        row = _version_where(uow, series, column.uid.in_(labelled))
+    if row is None:
+        raise NotFoundError(
+            f"The dataset {series['name']} has no version {version[:80] if version else 'yet'!r}.",
+            hint=f"`everline data list {series['name']}` shows its versions.",
+            field="version",
+        )
+    return row
+
+
+def _version_where(uow: UnitOfWork, series: _Row, condition: ColumnElement[bool]) -> _Row | None:
+    query = select(tables.version).where(tables.version.c.dataset == series["uid"], condition)
+    return uow.conn.execute(query.order_by(tables.version.c.number.desc()).limit(1)).mappings().first()
+
+
+def _dataset(uow: UnitOfWork, row: _Row) -> Dataset:
+    newest = _version_where(uow, row, tables.version.c.number > 0)
+    return Dataset(
+        uid=row["uid"],
+        name=row["name"],
+        versions=0 if newest is None else newest["number"],
+        latest=None if newest is None else _values(uow, row, [newest])[0],
+        created_at=row["created_at"],
+    )
+
+
+def _values(uow: UnitOfWork, series: _Row, rows: Sequence[_Row]) -> list[DatasetVersion]:
+    labels: dict[str, list[str]] = {row["uid"]: [] for row in rows}
+    query = select(tables.label).where(tables.label.c.version.in_(labels)).order_by(tables.label.c.label)
+    for found in uow.conn.execute(query).mappings():
+        labels[found["version"]].append(found["label"])
+    same = ("uid", "digest", "files_digest", "table_digest", "files", "bytes", "rows", "created_at", "created_by")
+    return [
+        DatasetVersion(
+            dataset=series["name"],
+            version=row["number"],
+            labels=tuple(labels[row["uid"]]),
+            **{name: row[name] for name in same},
+        )
+        for row in rows
+    ]
+
+
+def _detail(uow: UnitOfWork, series: _Row, row: _Row) -> DatasetVersionDetail:
+    table = None
+    if row["profile_digest"] is not None:
+        table = msgspec.json.decode(uow.blobs.get_bytes(row["profile_digest"]), type=TableSummary)
+    return DatasetVersionDetail(version=_values(uow, series, [row])[0], files=_files(uow, row), table=table)
+
+
+def _files(uow: UnitOfWork, row: _Row) -> tuple[DatasetFile, ...]:
+    return msgspec.json.decode(uow.blobs.get_bytes(row["files_digest"]), type=_Manifest).files
+
+
+def _check_blob(uow: UnitOfWork, file: DatasetFile) -> None:
+    if not uow.blobs.exists(file.digest):
+        raise NotFoundError("Its stored bytes are gone.")
+    hasher = hashlib.sha256()
+    for chunk in uow.blobs.stream(file.digest):
+        hasher.update(chunk)
+    if hasher.hexdigest() != file.digest.removeprefix("sha256:"):
+        raise IntegrityError(f"Its stored bytes have the digest sha256:{hasher.hexdigest()}.")

@@ -1,0 +1,44 @@
+"""Columns of datasets. Files and profiles are blobs: their digests stand in the version's row."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, Table, UniqueConstraint
+
+from everline.storage.schema import Digest, Name, Uid, UtcTime, metadata, uid_pk
+
+dataset = Table(
+    "dataset",
+    metadata,
+    uid_pk(),
+    Column("project", Name, nullable=False),
+    Column("name", Name, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    UniqueConstraint("project", "name"),
+)
+
+version = Table(
+    "dataset_version",
+    metadata,
+    uid_pk(),
+    Column("dataset", Uid, ForeignKey("dataset.uid"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("digest", Digest, nullable=False),
+    Column("files_digest", Digest, nullable=False),
+    Column("table_digest", Digest, nullable=True),
+    Column("profile_digest", Digest, nullable=True),
+    Column("files", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("created_by", Name, nullable=False),
+    UniqueConstraint("dataset", "number", name="uq_dataset_version_number"),
+    UniqueConstraint("dataset", "digest", name="uq_dataset_version_digest"),
+)
+
+label = Table(
+    "dataset_label",
+    metadata,
+    Column("dataset", Uid, ForeignKey("dataset.uid"), primary_key=True),
+    Column("label", Name, primary_key=True),
+    Column("version", Uid, ForeignKey("dataset_version.uid"), nullable=False, index=True),
+)

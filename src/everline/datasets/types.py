@@ -1,0 +1,176 @@
+"""Values of datasets: versions, files, schema, profile, differences. Light: no numpy, no pyarrow."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+class DatasetFile(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """One file of a version; `path` is relative, with forward slashes."""
+
+    path: str
+    digest: str
+    bytes: int
+
+
+class TopValue(msgspec.Struct, frozen=True, kw_only=True):
+    """A frequent value of a column, as JSON, and how often it occurs."""
+
+    value: Any
+    count: int
+
+
+class Column(msgspec.Struct, frozen=True, kw_only=True):
+    """One column: name, canonical type, digest of all its rows, and its profile.
+
+    Attributes:
+        minimum, maximum: as JSON: numbers, or text for dates and times; None without values or for nested types.
+        mean, deviation: of finite numbers and booleans; the deviation is that of the sample (n - 1).
+        quantiles: of finite numbers, at 0, 0.05, …, 1, linearly interpolated.
+        top: the most frequent values, at most 10, of columns that are no floating-point numbers.
+        distinct: number of different values where `top` is counted.
+    """
+
+    name: str
+    type: Any
+    digest: str
+    rows: int
+    nulls: int
+    nans: int = 0
+    minimum: Any = None
+    maximum: Any = None
+    mean: float | None = None
+    deviation: float | None = None
+    quantiles: tuple[float, ...] = ()
+    top: tuple[TopValue, ...] = ()
+    distinct: int | None = None
+
+
+class TableSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a table says: `digest` is logical, over every column and row, independent of who wrote the file."""
+
+    digest: str
+    rows: int
+    columns: tuple[Column, ...]
+
+
+class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """An immutable snapshot. `digest` names its content; `files_digest` names the stored files, byte by byte.
+
+    For a version that is one Parquet or Arrow file, `digest` is the table's logical digest; for everything else it is
+    `files_digest`. `created` is True in the answer to the call that added it, and only there.
+    """
+
+    uid: str
+    dataset: str
+    version: int
+    digest: str
+    files_digest: str
+    table_digest: str | None
+    labels: tuple[str, ...]
+    files: int
+    bytes: int
+    rows: int | None
+    created_at: datetime
+    created_by: str
+    created: bool = False
+
+    @property
+    def label(self) -> str | None:
+        """The first label, if there is one."""
+        return self.labels[0] if self.labels else None
+
+
+class DatasetVersionDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """A version with its files and, for tables, its schema and profile."""
+
+    version: DatasetVersion
+    files: tuple[DatasetFile, ...]
+    table: TableSummary | None
+
+
+class Dataset(msgspec.Struct, frozen=True, kw_only=True):
+    """A named series of versions; `latest` is its newest version."""
+
+    uid: str
+    name: str
+    versions: int
+    latest: DatasetVersion | None
+    created_at: datetime
+
+
+class AddVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body that adds a version: files that were uploaded as blobs before."""
+
+    files: list[DatasetFile]
+    label: str | None = None
+
+
+class BadFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored file that is not what its version says."""
+
+    path: str
+    digest: str
+    reason: str
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of reading every stored byte of a version again."""
+
+    dataset: str
+    version: int
+    digest: str
+    verified: bool
+    files: int
+    bytes: int
+    bad: tuple[BadFile, ...]
+
+
+class ColumnDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """How one column differs between two versions.
+
+    Attributes:
+        change: `added`, `removed`, `retyped` or `changed`; unchanged columns are not listed.
+        distance: 0 to 1; Kolmogorov-Smirnov statistic of numbers and times, total variation distance of others.
+        statistic: `ks` or `tv`, naming `distance`.
+    """
+
+    name: str
+    change: str
+    type_before: Any = None
+    type_after: Any = None
+    missing_before: float | None = None
+    missing_after: float | None = None
+    mean_before: float | None = None
+    mean_after: float | None = None
+    distance: float | None = None
+    statistic: str | None = None
+    rows_changed: int | None = None
+
+
+class RowDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows by key: only in the newer, only in the older, in both with another value."""
+
+    key: tuple[str, ...]
+    added: int
+    removed: int
+    changed: int
+    unchanged: int
+
+
+class DatasetDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed from one version to another."""
+
+    before: str
+    after: str
+    identical: bool
+    rows_before: int | None
+    rows_after: int | None
+    files_added: tuple[str, ...]
+    files_removed: tuple[str, ...]
+    files_changed: tuple[str, ...]
+    columns: tuple[ColumnDifference, ...]
+    rows: RowDifference | None = None

@@ -1,0 +1,172 @@
+"""Datasets through the client."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from everline.datasets.arrow import canonical_table
+from everline.datasets.digest import to_arrow
+from everline.datasets.manifest import check_path, scan
+from everline.datasets.reading import read_table, table_format
+from everline.datasets.types import (
+    AddVersion,
+    Dataset,
+    DatasetDifference,
+    DatasetVersion,
+    DatasetVersionDetail,
+    Verification,
+)
+from everline.errors import ConflictError, InvalidInputError
+from everline.ids import check_name, digest_file
+from everline.sdk.client import Client
+
+VERSIONS_MAX = 100_000
+Version = str | int | None
+Versions = list[DatasetVersion]
+Paths = list[Path]
+
+
+class DatasetsApi:
+    """Datasets and their immutable versions.
+
+    A version is meant by its number, a label, its digest, or None for the newest.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def add(
+        self, name: str, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, label: str | None = None
+    ) -> DatasetVersion:
+        """Snapshot files and folders as a version; the same content again returns the version that has it.
+
+        Args:
+            label: a name for the version, unique in the dataset, such as `2013-06`.
+
+        Raises:
+            InvalidInputError: nothing at a path, or a file is not the table that its name announces.
+            ConflictError: the label names another version.
+        """
+        check_name(name, field="dataset")
+        found = scan([paths] if isinstance(paths, str | os.PathLike) else paths)
+        for file in found.files:
+            if not self._client.blobs.exists(file.digest):
+                self._client.blobs.put_file(found.sources[file.path])
+        body = AddVersion(files=list(found.files), label=label)
+        return self._client.call("POST", f"/datasets/{quote(name)}/versions", body=body, returns=DatasetVersion)
+
+    def add_table(self, name: str, table: Any, *, label: str | None = None) -> DatasetVersion:
+        """Snapshot a pandas, polars or pyarrow table, kept as Parquet; its digest is `el.digest(table)`."""
+        check_name(name, field="dataset")
+        with tempfile.TemporaryDirectory(prefix="everline-") as folder:
+            path = Path(folder) / f"{name}.parquet"
+            pyarrow.parquet.write_table(canonical_table(to_arrow(table)), path, compression="zstd")
+            return self.add(name, path, label=label)
+
+    def list(self, *, limit: int = 1000) -> list[Dataset]:
+        """Datasets by name, each with its newest version."""
+        return self._client.list_all("/datasets", kind=Dataset, limit=limit)
+
+    def versions(self, name: str, *, limit: int = 1000) -> Versions:
+        """The versions of a dataset, newest first."""
+        path = f"/datasets/{_segment(name)}/versions"
+        return self._client.list_all(path, kind=DatasetVersion, limit=min(limit, VERSIONS_MAX))
+
+    def version(self, name: str, version: Version = None) -> DatasetVersion:
+        """One version without its files and profile."""
+        return self.show(name, version).version
+
+    def show(self, name: str, version: Version = None) -> DatasetVersionDetail:
+        """One version with its files, schema and profile."""
+        return self._client.call("GET", _path(name, version), returns=DatasetVersionDetail)
+
+    def verify(self, name: str, version: Version = None) -> Verification:
+        """Have every stored byte of a version read again and compared with its digest."""
+        return self._client.call("GET", _path(name, version) + "/verification", returns=Verification)
+
+    def diff(self, name: str, before: Version, after: Version = None, *, key: Sequence[str] = ()) -> DatasetDifference:
+        """What changed between two versions; with `key` also which rows."""
+        query = {"before": _text(before), "after": _text(after), "key": ",".join(key) or None}
+        path = f"/datasets/{_segment(name)}/difference"
+        return self._client.call("GET", path, query=query, returns=DatasetDifference)
+
+    def table(self, name: str, version: Version = None) -> pa.Table:
+        """The rows of a version, in the canonical types that its digest speaks of, one chunk a column.
+
+        Raises:
+            InvalidInputError: the version is not a table.
+            IntegrityError: stored bytes were altered.
+        """
+        return self.read(self.show(name, version))
+
+    def read(self, detail: DatasetVersionDetail) -> pa.Table:
+        """The rows of a version that was fetched before; see `table`."""
+        kind = table_format([file.path for file in detail.files])
+        if kind is None:
+            raise InvalidInputError(
+                f"Version {detail.version.version} of {detail.version.dataset} is not a table.",
+                hint="Use `checkout` to get its files.",
+            )
+        return canonical_table(read_table([self._client.blobs.path(file.digest) for file in detail.files], kind))
+
+    def checkout(
+        self, name: str, target: str | os.PathLike[str], version: Version = None, *, force: bool = False
+    ) -> Paths:
+        """Write the files of a version below `target`; hard links to the verified cache where possible.
+
+        Args:
+            force: replace files that are there with other content.
+
+        Raises:
+            ConflictError: a file with other content is in the way; nothing was written.
+            IntegrityError: stored bytes were altered.
+        """
+        detail = self.show(name, version)
+        root = Path(target)
+        wanted = [(root / check_path(file.path), file.digest) for file in detail.files]
+        missing = [(path, digest) for path, digest in wanted if not (path.is_file() and digest_file(path) == digest)]
+        taken = [path for path, _ in missing if path.exists() or path.is_symlink()]
+        if taken and not force:
+            raise ConflictError(
+                f"{taken[0]} is there with other content.",
+                hint="Choose an empty folder, or use --force.",
+                field="target",
+            )
+        for path, digest in missing:
+            self._place(path, digest)
+        return [path for path, _ in wanted]
+
+    def _place(self, path: Path, digest: str) -> None:
+        source = self._client.blobs.path(digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            # The cache is verified at each use, so that an edit of the link harms nobody else.
+            os.link(source, partial)
+        except OSError:
+            shutil.copyfile(source, partial)
+        partial.replace(path)
+
+
+def _text(version: Version) -> str:
+    return "latest" if version is None else str(version)
+
+
+def _segment(text: str) -> str:
+    return quote(check_name(text, field="dataset"), safe="")
+
+
+def _path(name: str, version: Version) -> str:
+    text = _text(version)
+    if "/" in text or text in ("", ".", ".."):
+        raise InvalidInputError(f"{text[:80]!r} is no version.", hint="Give a number or a label.", field="version")
+    return f"/datasets/{_segment(name)}/versions/{quote(text, safe=':')}"

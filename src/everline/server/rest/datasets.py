@@ -1,0 +1,83 @@
+"""REST face of datasets."""
+
+from __future__ import annotations
+
+from everline.datasets import service
+from everline.datasets.inspection import inspect
+from everline.datasets.types import (
+    AddVersion,
+    Dataset,
+    DatasetDifference,
+    DatasetVersion,
+    DatasetVersionDetail,
+    Verification,
+)
+from everline.server.http import Page, Request, Routes, begin, decode
+
+routes = Routes(tag="datasets")
+
+
+@routes.get("/datasets", returns=Page[Dataset])
+def list_datasets(request: Request) -> Page[Dataset]:
+    """List datasets by name."""
+    with begin(request) as uow:
+        items = service.list_datasets(
+            uow, request.project, limit=request.limit, cursor=request.query("cursor", str, None)
+        )
+    return Page(items=items, next=items[-1].name if len(items) == request.limit else None)
+
+
+@routes.get("/datasets/{name}", returns=Dataset)
+def get_dataset(request: Request) -> Dataset:
+    """Show a dataset with its newest version."""
+    with begin(request) as uow:
+        return service.get_dataset(uow, request.project, request.path["name"])
+
+
+@routes.get("/datasets/{name}/versions", returns=Page[DatasetVersion])
+def list_versions(request: Request) -> Page[DatasetVersion]:
+    """List the versions of a dataset, newest first."""
+    before = request.query("cursor", int, None)
+    with begin(request) as uow:
+        items = service.list_versions(uow, request.project, request.path["name"], limit=request.limit, before=before)
+    return Page(items=items, next=str(items[-1].version) if len(items) == request.limit else None)
+
+
+@routes.post("/datasets/{name}/versions", body=AddVersion, returns=DatasetVersion, status=201)
+def add_version(request: Request) -> DatasetVersion:
+    """Add a version of uploaded files, or return the one with the same content."""
+    body, name = decode(AddVersion, request), request.path["name"]
+    with request.app.begin(request.actor, read_only=True) as uow:
+        service.check_addition(uow, request.project, name, files=body.files, label=body.label)
+    found = inspect(request.app.blobs, body.files)
+    with begin(request) as uow:
+        return service.add_version(uow, request.project, name, found=found, label=body.label)
+
+
+@routes.get("/datasets/{name}/versions/{version}", returns=DatasetVersionDetail)
+def get_version(request: Request) -> DatasetVersionDetail:
+    """Show a version, by number, label, digest or `latest`, with files, schema and profile."""
+    with begin(request) as uow:
+        return service.get_version(uow, request.project, request.path["name"], request.path["version"])
+
+
+@routes.get("/datasets/{name}/versions/{version}/verification", returns=Verification)
+def verify_version(request: Request) -> Verification:
+    """Read every stored byte of a version again and compare digests."""
+    with begin(request) as uow:
+        return service.verify_version(uow, request.project, request.path["name"], request.path["version"])
+
+
+@routes.get("/datasets/{name}/difference", returns=DatasetDifference)
+def compare_versions(request: Request) -> DatasetDifference:
+    """Compare two versions: files, columns, distributions, and rows by `key` (column names, comma-separated)."""
+    key = [column for column in request.query("key", str, "").split(",") if column]
+    with begin(request) as uow:
+        return service.compare_versions(
+            uow,
+            request.project,
+            request.path["name"],
+            before=request.query("before", str),
+            after=request.query("after", str, "latest"),
+            key=key,
+        )
