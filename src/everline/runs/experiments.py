@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from everline.access.declare import act, read
@@ -20,6 +20,7 @@ from everline.storage.db import upsert
 
 DEFAULT_PROJECT = "default"
 ARTIFACT_SCHEME = "mlflow-artifacts:"
+EXPERIMENTS_PER_SEARCH_MAX = 1_000
 
 
 @act
@@ -73,7 +74,7 @@ def rename_experiment(uow: UnitOfWork, project: str, experiment_id: str, *, name
     """Give an active experiment another name."""
     uow.require(Permission.RUN_WRITE, project)
     limits.check_experiment_name(name)
-    row = find(uow, project, experiment_id)
+    row = find_to_change(uow, project, experiment_id)
     if row["deleted"]:
         raise ConflictError("Cannot rename a non-active experiment.", hint="Restore it first.", field="experiment_id")
     taken = find_by_name(uow, project, name)
@@ -87,7 +88,7 @@ def rename_experiment(uow: UnitOfWork, project: str, experiment_id: str, *, name
 def delete_experiment(uow: UnitOfWork, project: str, experiment_id: str) -> None:
     """Hide an experiment and its runs; nothing is lost, `restore_experiment` brings them back."""
     uow.require(Permission.RUN_WRITE, project)
-    row = find(uow, project, experiment_id)
+    row = find_to_change(uow, project, experiment_id)
     if row["deleted"]:
         raise _no_such(row["id"])
     now = to_ms(uow.clock.now())
@@ -100,7 +101,7 @@ def delete_experiment(uow: UnitOfWork, project: str, experiment_id: str) -> None
 def restore_experiment(uow: UnitOfWork, project: str, experiment_id: str) -> None:
     """Bring a deleted experiment and its runs back."""
     uow.require(Permission.RUN_WRITE, project)
-    row = find(uow, project, experiment_id)
+    row = find_to_change(uow, project, experiment_id)
     if not row["deleted"]:
         raise _no_such(row["id"])
     _touch(uow, row, deleted=False)
@@ -129,15 +130,32 @@ def delete_experiment_tag(uow: UnitOfWork, project: str, experiment_id: str, *, 
     uow.record("experiment.untag", subject=f"experiment:{row['id']}", project=project, key=key)
 
 
+def numbers(uow: UnitOfWork, project: str, names: Sequence[str]) -> list[int]:
+    """The numbers of experiments by name, or of all of a project; asks for no permission."""
+    if not names:
+        return list(uow.conn.execute(select(experiment.c.id).where(experiment.c.project == project)).scalars())
+    found = [(name, find_by_name(uow, project, name)) for name in names[:EXPERIMENTS_PER_SEARCH_MAX]]
+    for name, row in found:
+        if row is None:
+            raise NotFoundError(f"Could not find experiment with name '{name}'", field="experiments")
+    return [row["id"] for _, row in found if row is not None]
+
+
 def find(uow: UnitOfWork, project: str, experiment_id: str) -> rows.Row:
-    """The row of an experiment; asks for no permission."""
+    """The row of an experiment; asks for no permission. The default one need not have been used yet."""
     number = experiment_number(experiment_id or "0")
     if number == 0:
-        return default_experiment(uow, project)
+        return _default_row(uow, project) or _unused_default(project)
     row = uow.conn.execute(select(experiment).where(experiment.c.id == number)).mappings().first()
     if row is None or row["project"] != project:
         raise _no_such(number)
     return dict(row)
+
+
+def find_to_change(uow: UnitOfWork, project: str, experiment_id: str) -> rows.Row:
+    """The row of an experiment that is about to be used or changed; makes the default one."""
+    row = find(uow, project, experiment_id)
+    return row if row["created_ms"] else default_experiment(uow, project)
 
 
 def find_by_name(uow: UnitOfWork, project: str, name: str) -> rows.Row | None:
@@ -145,14 +163,15 @@ def find_by_name(uow: UnitOfWork, project: str, name: str) -> rows.Row | None:
     where = (experiment.c.project == project, experiment.c.name == name)
     row = uow.conn.execute(select(experiment).where(*where)).mappings().first()
     if row is None and name == DEFAULT_EXPERIMENT:
-        return default_experiment(uow, project)
+        return find(uow, project, "0")
     return None if row is None else dict(row)
 
 
 def find_or_create(uow: UnitOfWork, project: str, name: str) -> rows.Row:
     """The row of the experiment of this name, made if it is new; asks for no permission."""
     limits.check_experiment_name(name)
-    row = find_by_name(uow, project, name) or _insert(uow, project, name)
+    row = default_experiment(uow, project) if name == DEFAULT_EXPERIMENT else find_by_name(uow, project, name)
+    row = row or _insert(uow, project, name)
     if row is None:  # made by a transaction that ran at the same time
         row = find_by_name(uow, project, name)
     if row is None:
@@ -161,20 +180,39 @@ def find_or_create(uow: UnitOfWork, project: str, name: str) -> rows.Row:
 
 
 def default_experiment(uow: UnitOfWork, project: str) -> rows.Row:
-    """The experiment that every project has from its first use on; asks for no permission.
+    """The experiment that every project has, made at its first use; asks for no permission.
 
     MLflow's clients know it as number 0. In the project `default` that is its number; other projects
     have it under a number of their own and answer to 0 as well.
     """
-    where = (experiment.c.project == project, experiment.c.name == DEFAULT_EXPERIMENT)
-    row = uow.conn.execute(select(experiment).where(*where)).mappings().first()
-    if row is None and project == DEFAULT_PROJECT:
-        by_number = uow.conn.execute(select(experiment).where(experiment.c.id == 0)).mappings().first()
-        row = by_number or _insert(uow, project, DEFAULT_EXPERIMENT, number=0)
-    row = row or _insert(uow, project, DEFAULT_EXPERIMENT)
+    row = _default_row(uow, project)
     if row is None:
-        row = uow.conn.execute(select(experiment).where(*where)).mappings().one()
-    return dict(row)
+        row = _insert(uow, project, DEFAULT_EXPERIMENT, number=0 if project == DEFAULT_PROJECT else None)
+    if row is None:  # made by a transaction that ran at the same time
+        row = _default_row(uow, project)
+    return row or _unused_default(project)
+
+
+def _default_row(uow: UnitOfWork, project: str) -> rows.Row | None:
+    """The default experiment if it was used before; in the project `default` it keeps its number when renamed."""
+    if project == DEFAULT_PROJECT:
+        where = experiment.c.id == 0
+    else:
+        where = and_(experiment.c.project == project, experiment.c.name == DEFAULT_EXPERIMENT)
+    row = uow.conn.execute(select(experiment).where(where)).mappings().first()
+    return None if row is None else dict(row)
+
+
+def _unused_default(project: str) -> rows.Row:
+    return {
+        "id": 0,
+        "project": project,
+        "name": DEFAULT_EXPERIMENT,
+        "artifact_location": f"{ARTIFACT_SCHEME}/0",
+        "deleted": False,
+        "created_ms": 0,
+        "updated_ms": 0,
+    }
 
 
 def _insert(
@@ -203,7 +241,7 @@ def _insert(
 
 
 def _active(uow: UnitOfWork, project: str, experiment_id: str) -> rows.Row:
-    row = find(uow, project, experiment_id)
+    row = find_to_change(uow, project, experiment_id)
     check_active(row)
     return row
 

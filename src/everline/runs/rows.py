@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
@@ -34,6 +34,11 @@ _IDS_PER_QUERY = 500
 Row = Mapping[str, Any]
 
 
+def by_uid(uid: str) -> Select[Any]:
+    """The query of a run's row, in whatever project."""
+    return select(run).where(run.c.uid == uid)
+
+
 def find_run(uow: UnitOfWork, project: str, uid: str) -> Row:
     """The row of a run in a project.
 
@@ -41,7 +46,7 @@ def find_run(uow: UnitOfWork, project: str, uid: str) -> Row:
         NotFoundError: there is none with this uid in the project.
     """
     check_run_uid(uid)
-    row = uow.conn.execute(select(run).where(run.c.uid == uid)).mappings().first()
+    row = uow.conn.execute(by_uid(uid)).mappings().first()
     if row is None or row["project"] != project:
         raise NotFoundError(
             f"Run with id={uid} not found", hint="`everline runs list` shows the runs of a project.", field="run_id"

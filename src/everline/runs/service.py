@@ -61,7 +61,7 @@ def create_run(
     if experiment_id is None:
         parent = experiments.find_or_create(uow, project, experiment)
     else:
-        parent = experiments.find(uow, project, experiment_id)
+        parent = experiments.find_to_change(uow, project, experiment_id)
     experiments.check_active(parent)
     uid = new_run_uid()
     row = {
