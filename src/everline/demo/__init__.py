@@ -1,1 +1,1 @@
-"""The demo: the whole loop on the real flights of 2013."""
+"""The whole loop on the real flights of 2013, told in chapters."""
