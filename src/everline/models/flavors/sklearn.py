@@ -161,6 +161,23 @@ def write_model(
     return signature, msgspec.to_builtins(facts)
 
 
+def to_files(model: Any) -> dict[str, bytes]:
+    """A fitted estimator as named bytes, equal for equal models: how a pipeline keeps the result of a step."""
+    return {MODEL_FILE: _dump(model)}
+
+
+def from_files(files: Mapping[str, bytes]) -> Any:
+    """The estimator that `to_files` wrote.
+
+    Raises:
+        IntegrityError: the bytes hold a type that is not trusted.
+    """
+    try:
+        return skops.io.loads(files[MODEL_FILE], trusted=list(TRUSTED_TYPES))
+    except UntrustedTypesFoundException as error:
+        raise IntegrityError(f"The model file {MODEL_FILE} was not loaded: {error}.") from error
+
+
 def load_model(package: Package) -> SklearnModel:
     """Load the estimator of a verified package.
 
