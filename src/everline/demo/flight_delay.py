@@ -16,10 +16,8 @@ import everline as el
 from everline.loader import load
 
 CATEGORIES = ("carrier", "origin", "dest")
-NUMBERS = (
-    "sched_hour", "sched_minute_of_day", "weekday", "scheduled_minutes", "distance",
-    "temp", "dewp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib",
-)  # fmt: skip
+WEATHER = ("temp", "dewp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib")
+NUMBERS = ("sched_hour", "sched_minute_of_day", "weekday", "scheduled_minutes", "distance", *WEATHER)
 FEATURES = CATEGORIES + NUMBERS
 TARGET = "late"
 LATE_MINUTES = 15
@@ -97,7 +95,7 @@ def flight_delay(
     past, later = split(join(flights, weather), train_from, train_to, evaluate_to)
     model = train(past, seed=seed, max_iter=max_iter)
     evaluation = el.evaluate(model, later, slices=["carrier", "origin"])
-    return el.candidate("flight-delay", model, evaluation, reference=past)
+    return el.candidate("flight-delay", model, evaluation, reference=past, nullable=WEATHER)
 
 
 def months(start: str, end: str) -> list[str]:
@@ -114,7 +112,8 @@ def joined(flights: pa.Table, weather: pa.Table) -> pa.Table:
     minute = pc.add(pc.multiply(whole(flights["hour"]), 60), whole(flights["minute"]))
     arrival = whole(flights["sched_arr_time"])
     arrival_minute = pc.add(pc.multiply(pc.divide(arrival, 100), 60), remainder(arrival, 100))
-    scheduled = pc.add(flights["time_hour"], pc.multiply(whole(flights["minute"]), pa.scalar(60_000_000)).cast(pa.duration("us")))
+    time_hour = flights["time_hour"].cast(pa.timestamp("us", "UTC"))
+    scheduled = pc.add(time_hour, pc.multiply(whole(flights["minute"]), 60_000_000).cast(pa.duration("us")))
     day = pc.strptime(
         pc.binary_join_element_wise(*(flights[n].cast(pa.string()) for n in ("year", "month", "day")), "-"),
         format="%Y-%m-%d", unit="s",
@@ -132,9 +131,12 @@ def joined(flights: pa.Table, weather: pa.Table) -> pa.Table:
         "scheduled": scheduled,
         "day": day,
         "flight": flights["flight"],
-        "time_hour": flights["time_hour"],
+        "time_hour": time_hour,
     })
-    found = table.join(weather, ["origin", "time_hour"], join_type="left outer", use_threads=False)
+    hourly = weather.select(["origin", "time_hour", *WEATHER]).cast(
+        pa.schema([table.schema.field("origin"), table.schema.field("time_hour"), *((n, pa.float64()) for n in WEATHER)])
+    )
+    found = table.join(hourly, ["origin", "time_hour"], join_type="left outer", use_threads=False)
     order = [(name, "ascending") for name in ("scheduled", "carrier", "flight", "origin", "dest")]
     return found.sort_by(order).select([*FEATURES, TARGET, "scheduled", "day", "flight"])
 

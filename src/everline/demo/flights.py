@@ -42,8 +42,8 @@ _FLIGHT_COLUMNS = {
     "air_time": pa.int16(), "distance": pa.int32(), "hour": pa.int8(), "minute": pa.int8(),
     "time_hour": pa.timestamp("us", "UTC"),
 }  # fmt: skip
-WEATHER = ("temp", "dewp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib")
-"""Weather measurements that a model may use: Fahrenheit, per cent, miles per hour, inches, millibars, miles."""
+WEATHER = ("temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib")
+"""What was measured: Fahrenheit, per cent, degrees, miles per hour, inches, millibars, miles."""
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):

@@ -141,7 +141,7 @@ def register(
     found = _registered(run.client, name, digest)
     if found is None:
         maker = msgspec.json.decode((folder / "everline.json").read_bytes())["created_from"]["run"]
-        run.client.datasets.add(reference_name(name), reference)
+        run.client.datasets.add_table(reference_name(name), reference)
         found = run.client.models.register(name, digest, run=maker)
         _attach(run, found.uid, "evaluation", msgspec.to_builtins(evaluation))
         _attach(run, found.uid, "lineage", _lineage(run))

@@ -47,8 +47,11 @@ class BlobStore:
             obstore.put(self._store, blob_path(digest), data)
         return digest
 
-    def put_file(self, path: Path, *, digest: str | None = None) -> str:
+    def put_file(self, path: Path, *, digest: str | None = None, repair: bool = False) -> str:
         """Keep a file's content; return its digest.
+
+        Args:
+            repair: read what is already kept under the digest, and replace it if it was altered.
 
         Raises:
             IntegrityError: `digest` was given and the content is another.
@@ -56,7 +59,7 @@ class BlobStore:
         found = digest_file(path)
         if digest is not None and found != digest:
             raise IntegrityError(f"{path.name} has the digest {found}, not {digest} as announced.", field="digest")
-        if not self.exists(found):
+        if not self.exists(found) or (repair and not self.is_intact(found)):
             obstore.put(self._store, blob_path(found), path)
         return found
 
@@ -93,6 +96,16 @@ class BlobStore:
     def exists(self, digest: str) -> bool:
         """Whether the blob is kept."""
         return self.size(digest) is not None
+
+    def is_intact(self, digest: str) -> bool:
+        """Whether the blob is kept and its content still has its digest."""
+        try:
+            hasher = hashlib.sha256()
+            for chunk in self.stream(digest):
+                hasher.update(chunk)
+        except NotFoundError:
+            return False
+        return "sha256:" + hasher.hexdigest() == digest
 
     def size(self, digest: str) -> int | None:
         """The blob's size in bytes, or None if it is not kept."""

@@ -26,13 +26,13 @@ class Blob(msgspec.Struct, frozen=True):
 
 @routes.put("/blobs/{digest}", returns=Blob, status=201, upload=True)
 def put_blob(request: Request) -> Blob:
-    """Keep the body under its digest; refused if the digest does not fit."""
+    """Keep the body under its digest; refused if it does not fit. With `?repair=true`, replace altered bytes."""
     digest, file = check_digest(request.path["digest"]), request.file
     if file is None:
         raise NotFoundError("There is no body.")
     with begin(request) as uow:
         _require(request, Permission.RUN_WRITE, Permission.DATA_WRITE, Permission.DATAPLANE)
-        uow.blobs.put_file(file, digest=digest)
+        uow.blobs.put_file(file, digest=digest, repair=request.query("repair", bool, False))
     return Blob(digest, file.stat().st_size)
 
 

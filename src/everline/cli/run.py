@@ -1,0 +1,121 @@
+"""`everline run MODULE:PIPELINE`: run a pipeline here, with everything recorded."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from everline.cli.output import client_options, emit
+from everline.errors import InvalidInputError
+from everline.pipelines.types import PipelineResult, StepFailedError, StepStatus, StepUpdate
+
+_MARKS = {
+    StepStatus.RUNNING: ("…", "cyan"), StepStatus.SUCCEEDED: ("✓", "green"),
+    StepStatus.CACHED: ("=", "blue"), StepStatus.FAILED: ("✗", "red"),
+}  # fmt: skip
+
+
+def fixed_hash_seed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a command with a fixed order of sets: before anything else, it starts itself again with PYTHONHASHSEED=0."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> Any:
+        _fix_hash_seed()
+        return function(*args, **kwargs)
+
+    return command
+
+
+def _fix_hash_seed() -> None:
+    """Start this command again with a fixed order of sets, so that a rebuild can be equal bit for bit.
+
+    Python reads PYTHONHASHSEED only at its start. Nothing has run yet, so the second start costs only itself.
+    """
+    program = Path(sys.argv[0])
+    if "PYTHONHASHSEED" not in os.environ and (program.name == "everline" or program.parts[-2:] == ("everline", "__main__.py")):
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  (our own command line)
+
+
+@click.command("run", help=__doc__)
+@click.argument("pipeline")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of the pipeline; repeat for more.")
+@click.option("--seed", type=int, help="Value for the pipeline's parameter `seed`.")
+@click.option("--data", "data", multiple=True, metavar="NAME=VERSION[,VERSION]", help="Take these dataset versions instead.")
+@click.option("--cache/--no-cache", default=True, help="Reuse kept results of earlier steps. [on]")
+@click.option("--why", is_flag=True, help="Say for each step why it ran, or that nothing changed.")
+@click.option("--reproduces", metavar="RUN", help="Rebuild this run: leave out steps with effects.")
+@click.option("--reason", default="", help="Why the run was started; kept with it.")
+@click.option("--directory", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of the module. [.]")
+@fixed_hash_seed
+@client_options
+def command(
+    pipeline: str,
+    params: tuple[str, ...],
+    seed: int | None,
+    data: tuple[str, ...],
+    cache: bool,
+    why: bool,
+    reproduces: str | None,
+    reason: str,
+    directory: Path | None,
+    client: Any,
+    as_json: bool,
+) -> int:
+    overrides = {name: value.split(",") for name, value in _pairs(data, "--data")}
+    watch = (lambda update: None) if as_json else _Progress(why=why)
+    try:
+        result = client.pipelines.run(
+            pipeline, params=dict(_pairs(params, "--param")), cache=cache, seed=seed, data=overrides,
+            reproduces=reproduces, reason=reason, directory=directory, argv=sys.argv[1:], watch=watch,
+        )  # fmt: skip
+    except StepFailedError as error:
+        click.secho(f"error: {error.message}", err=True, fg="red")
+        click.echo(f"  {error.hint}", err=True)
+        return 1
+    emit(result, as_json=as_json, human=lambda: _show(result))
+    return 0
+
+
+class _Progress:
+    """One line per step that ended, the running one on a line that is written over."""
+
+    def __init__(self, *, why: bool) -> None:
+        self._why = why
+        self._live = sys.stderr.isatty()
+
+    def __call__(self, update: StepUpdate) -> None:
+        mark, colour = _MARKS[update.status]
+        if update.status is StepStatus.RUNNING:
+            if self._live:
+                click.echo(f"\r{click.style(mark, fg=colour)} {update.name}", nl=False, err=True)
+            return
+        seconds = ((update.ended_at or update.started_at) - update.started_at).total_seconds()
+        line = f"{click.style(mark, fg=colour)} {update.name:<24} {update.status:<10} {seconds:7.2f} s"
+        if self._why and update.reason:
+            line += f"  {click.style(update.reason, dim=True)}"
+        click.echo(("\r" if self._live else "") + line, err=True)
+
+
+def _show(result: PipelineResult) -> None:
+    cached = sum(step.cached for step in result.steps)
+    click.echo(f"run {result.run} {result.status} in {result.seconds:.2f} s; {cached} of {len(result.steps)} steps cached")
+    if isinstance(result.value, dict) and "model" in result.value:
+        metrics = ", ".join(f"{name} {value:.4f}" for name, value in result.value["metrics"].items())
+        click.echo(f"model {result.value['model']} version {result.value['version']}: {metrics}")
+
+
+def _pairs(items: Iterable[str], option: str) -> list[tuple[str, str]]:
+    pairs = []
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise InvalidInputError(f"{option} {item!r} is not of the form NAME=VALUE.", field=option)
+        pairs.append((name, value))
+    return pairs
