@@ -192,16 +192,6 @@ class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     started_at: datetime | None = None
 
 
-class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a client logs at once."""
-
-    metrics: list[Metric] = []
-    params: dict[str, str] = {}
-    tags: dict[str, str] = {}
-    inputs: list[RunInput] = []
-    outputs: list[RunOutput] = []
-
-
 class FinishRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a run ended."""
 

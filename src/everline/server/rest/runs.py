@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
@@ -12,13 +12,15 @@ from everline.errors import InvalidInputError
 from everline.runs import artifacts, experiments, filters, search, service, tracking
 from everline.runs.types import (
     Artifact,
-    Batch,
     Comparison,
     CreateRun,
     Experiment,
     FinishRun,
+    Metric,
     MetricHistory,
     Run,
+    RunInput,
+    RunOutput,
     RunStatus,
     TrackedRun,
     View,
@@ -38,6 +40,25 @@ class SearchRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     view: View = View.ACTIVE
     limit: int = 100
     cursor: str | None = None
+
+
+class LoggedMetric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A measured value on the wire, where JSON has no NaN and no infinities."""
+
+    key: str
+    value: float | Literal["NaN", "Infinity", "-Infinity"]
+    at_ms: int
+    step: int = 0
+
+
+class LogBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is logged at once."""
+
+    metrics: list[LoggedMetric] = []
+    params: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    inputs: list[RunInput] = []
+    outputs: list[RunOutput] = []
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -107,9 +128,10 @@ def search_runs(request: Request) -> Page[Run]:
 
 @routes.get("/runs/compare", returns=Comparison)
 def compare_runs(request: Request) -> Comparison:
-    """Put runs side by side: `?run=UID&run=UID`."""
+    """Put runs side by side: `?runs=UID,UID`."""
+    uids = request.query("runs", str)
     with begin(request) as uow:
-        return service.compare_runs(uow, request.project, request.raw.query_params.getlist("run"))
+        return service.compare_runs(uow, request.project, [uid for uid in uids.split(",") if uid])
 
 
 @routes.get("/runs/{run}", returns=Run)
@@ -119,16 +141,17 @@ def get_run(request: Request) -> Run:
         return service.get_run(uow, request.project, request.path["run"]).public()
 
 
-@routes.post("/runs/{run}/batch", body=Batch)
+@routes.post("/runs/{run}/batch", body=LogBatch)
 def log_batch(request: Request) -> None:
     """Log metrics, parameters, tags, inputs and outputs at once, all or nothing."""
-    body = decode(Batch, request)
+    body = decode(LogBatch, request)
+    metrics = [Metric(key=item.key, value=float(item.value), at_ms=item.at_ms, step=item.step) for item in body.metrics]
     with begin(request) as uow:
         tracking.log_batch(
             uow,
             request.project,
             request.path["run"],
-            metrics=body.metrics,
+            metrics=metrics,
             params=body.params,
             tags=body.tags,
             inputs=body.inputs,

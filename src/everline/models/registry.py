@@ -1,0 +1,406 @@
+"""The registry's shelf: models, versions, tags and aliases as MLflow's clients know them.
+
+A version's package never changes; what may change here is what people say about it. Nothing is erased:
+a deleted version keeps its row, its evidence and its blobs, so that an endpoint that serves it goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, insert, select, update
+
+from everline.access.declare import act, read
+from everline.access.types import Permission
+from everline.access.unit_of_work import UnitOfWork
+from everline.errors import ConflictError, InvalidInputError
+from everline.ids import new_uid
+from everline.models import rows
+from everline.models.tables import model, model_alias, model_tag, model_version, model_version_tag
+from everline.models.types import Model, ModelVersion, VersionStatus
+from everline.models.words import check_alias, check_model_name, check_tags
+from everline.runs.filters import MODEL_VERSIONS, MODELS, Clause, parse_filter, parse_order
+from everline.runs.limits import check_length
+from everline.runs.search import bytewise, compare, keyed
+from everline.storage.db import upsert
+
+MODELS_PER_SEARCH_MAX = 1_000
+VERSIONS_PER_SEARCH_MAX = 200_000
+DESCRIPTION_CHARACTERS_MAX = 100_000
+STAGES = ("None", "Staging", "Production", "Archived")
+
+_MODEL_COLUMNS = {
+    "name": model.c.name,
+    "creation_timestamp": model.c.created_at,
+    "last_updated_timestamp": model.c.updated_at,
+}
+_VERSION_COLUMNS = {
+    "name": model.c.name,
+    "version_number": model_version.c.version,
+    "run_id": model_version.c.run,
+    "source_path": model_version.c.source,
+    "creation_timestamp": model_version.c.created_at,
+    "last_updated_timestamp": model_version.c.updated_at,
+}
+
+
+@act
+def create_model(
+    uow: UnitOfWork, project: str, name: str, *, description: str = "", tags: Mapping[str, str] | None = None
+) -> Model:
+    """Create a model without versions.
+
+    Raises:
+        ConflictError: the name is taken.
+    """
+    uow.require(Permission.MODEL_WRITE, project)
+    check_tags(tags or {})
+    row, is_new = get_or_create_model(uow, project, name, description=description)
+    if not is_new:
+        raise ConflictError(f"Registered Model (name={name}) already exists.", field="name")
+    _put_tags(uow, model_tag, "model", row["uid"], tags or {})
+    return rows.load_models(uow.conn, [row])[0]
+
+
+@read
+def get_model(uow: UnitOfWork, project: str, name: str) -> Model:
+    """Return a model."""
+    uow.require(Permission.MODEL_READ, project)
+    return rows.load_models(uow.conn, [rows.find_model(uow, project, name)])[0]
+
+
+@act
+def update_model(
+    uow: UnitOfWork, project: str, name: str, *, description: str | None = None, new_name: str | None = None
+) -> Model:
+    """Describe or rename a model; its versions follow."""
+    uow.require(Permission.MODEL_WRITE, project)
+    row = dict(rows.find_model(uow, project, name))
+    changes: dict[str, Any] = {}
+    if description is not None:
+        changes["description"] = check_length(description, limit=DESCRIPTION_CHARACTERS_MAX, field="description")
+    if new_name is not None:
+        check_model_name(new_name, field="new_name")
+        if new_name != name and rows.model_row(uow, project, new_name) is not None:
+            raise ConflictError(f"Registered Model (name={new_name}) already exists.", field="new_name")
+        changes["name"] = new_name
+    changes["updated_at"] = uow.clock.now()
+    uow.conn.execute(update(model).where(model.c.uid == row["uid"]).values(**changes))
+    uow.record("model.update", subject=f"model:{row['uid']}", project=project, name=changes.get("name", name), previous=name)
+    return rows.load_models(uow.conn, [row | changes])[0]
+
+
+@act
+def delete_model(uow: UnitOfWork, project: str, name: str) -> None:
+    """Take a model and its versions off the shelf; its name may be used again."""
+    uow.require(Permission.MODEL_WRITE, project)
+    row = rows.find_model(uow, project, name)
+    now = uow.clock.now()
+    uow.conn.execute(update(model).where(model.c.uid == row["uid"]).values(retired=row["uid"], updated_at=now))
+    uow.conn.execute(model_alias.delete().where(model_alias.c.model == row["uid"]))
+    uow.record("model.delete", subject=f"model:{row['uid']}", project=project, name=name)
+
+
+@read
+def search_models(
+    uow: UnitOfWork,
+    project: str,
+    *,
+    filter: str = "",  # noqa: A002 - the word of the protocol
+    order_by: Sequence[str] = (),
+    limit: int = 100,
+    offset: int = 0,
+) -> tuple[list[Model], int | None]:
+    """Find models, by name unless told otherwise; `limit` is 1 to 1,000."""
+    uow.require(Permission.MODEL_READ, project)
+    _check_limit(limit, MODELS_PER_SEARCH_MAX)
+    sqlite = uow.conn.dialect.name == "sqlite"
+    conditions = []
+    for clause in parse_filter(filter, MODELS):
+        if clause.entity == "tag":
+            conditions.append(_tagged(model_tag, model.c.uid, "model", clause, sqlite=sqlite))
+        else:
+            conditions.append(compare(_MODEL_COLUMNS[clause.key], clause, sqlite=sqlite))
+    statement = select(model).where(model.c.project == project, model.c.retired == "", *conditions)
+    orders = parse_order(order_by, MODELS)
+    for order in orders:
+        column = bytewise(_MODEL_COLUMNS[order.key], sqlite=sqlite)
+        statement = statement.order_by(column.asc() if order.ascending else column.desc())
+    statement = statement.order_by(bytewise(model.c.name, sqlite=sqlite)).offset(offset).limit(limit + 1)
+    found = uow.conn.execute(statement).mappings().all()
+    return rows.load_models(uow.conn, found[:limit]), offset + limit if len(found) > limit else None
+
+
+@act
+def create_version_from_source(
+    uow: UnitOfWork,
+    project: str,
+    name: str,
+    *,
+    source: str,
+    run: str | None = None,
+    run_link: str = "",
+    description: str = "",
+    tags: Mapping[str, str] | None = None,
+) -> ModelVersion:
+    """Add a version that an MLflow client describes by where its files are.
+
+    It has no package of ours, so nothing vouches for its content and no release may take it.
+    """
+    uow.require(Permission.MODEL_WRITE, project)
+    check_tags(tags or {})
+    check_length(source, limit=2_000, field="source")
+    check_length(run_link, limit=500, field="run_link")
+    owner = rows.find_model(uow, project, name)
+    values = {"source": source, "run": run or None, "run_link": run_link, "description": description}
+    version = insert_version(uow, owner, number=next_number(uow, owner), values=values, tags=tags or {})
+    uow.record(
+        "model.register", subject=version.subject, project=project, model=name, version=version.version, source=source
+    )
+    return version
+
+
+@act
+def update_version(
+    uow: UnitOfWork, project: str, name: str, version: int | str, *, description: str = "", stage: str | None = None
+) -> ModelVersion:
+    """Describe a version, or put it on one of MLflow's old stages."""
+    uow.require(Permission.MODEL_WRITE, project)
+    row = dict(rows.find_version(uow, project, name, version))
+    changes: dict[str, Any] = {"updated_at": uow.clock.now()}
+    if stage is not None:
+        canonical = {known.lower(): known for known in STAGES}.get(stage.lower())
+        if canonical is None:
+            raise InvalidInputError(
+                f"Invalid Model Version stage: {stage}. Value must be one of {', '.join(STAGES)}.", field="stage"
+            )
+        changes["stage"] = canonical
+    else:
+        changes["description"] = check_length(description, limit=DESCRIPTION_CHARACTERS_MAX, field="description")
+    uow.conn.execute(update(model_version).where(model_version.c.uid == row["uid"]).values(**changes))
+    uow.record("model.describe", subject=f"model-version:{row['uid']}", project=project, stage=changes.get("stage"))
+    return rows.load_versions(uow.conn, [row | changes])[0]
+
+
+@act
+def delete_version(uow: UnitOfWork, project: str, name: str, version: int | str) -> None:
+    """Take a version off the shelf; its number is never given out again."""
+    uow.require(Permission.MODEL_WRITE, project)
+    row = rows.find_version(uow, project, name, version)
+    now = uow.clock.now()
+    uow.conn.execute(
+        update(model_version).where(model_version.c.uid == row["uid"]).values(deleted=True, updated_at=now)
+    )
+    uow.conn.execute(
+        model_alias.delete().where(model_alias.c.model == row["model"], model_alias.c.version == row["version"])
+    )
+    uow.conn.execute(update(model).where(model.c.uid == row["model"]).values(updated_at=now))
+    uow.record(
+        "model.delete-version",
+        subject=f"model-version:{row['uid']}",
+        project=project,
+        model=name,
+        version=row["version"],
+    )
+
+
+@read
+def search_versions(
+    uow: UnitOfWork,
+    project: str,
+    *,
+    filter: str = "",  # noqa: A002 - the word of the protocol
+    order_by: Sequence[str] = (),
+    limit: int = 100,
+    offset: int = 0,
+) -> tuple[list[ModelVersion], int | None]:
+    """Find versions, the last changed first unless told otherwise; `limit` is 1 to 200,000."""
+    uow.require(Permission.MODEL_READ, project)
+    _check_limit(limit, VERSIONS_PER_SEARCH_MAX)
+    sqlite = uow.conn.dialect.name == "sqlite"
+    conditions = [model_version.c.project == project]
+    for clause in parse_filter(filter, MODEL_VERSIONS):
+        if clause.entity == "tag":
+            conditions.append(_tagged(model_version_tag, model_version.c.uid, "model_version", clause, sqlite=sqlite))
+        else:
+            conditions.append(compare(_VERSION_COLUMNS[clause.key], clause, sqlite=sqlite))
+    statement = rows.VERSIONS.where(*conditions)
+    orders = parse_order(order_by or ["last_updated_timestamp DESC"], MODEL_VERSIONS)
+    for order in orders:
+        column = bytewise(_VERSION_COLUMNS[order.key], sqlite=sqlite)
+        statement = statement.order_by(column.asc() if order.ascending else column.desc())
+    statement = statement.order_by(bytewise(model.c.name, sqlite=sqlite), model_version.c.version.desc())
+    found = uow.conn.execute(statement.offset(offset).limit(limit + 1)).mappings().all()
+    return rows.load_versions(uow.conn, found[:limit]), offset + limit if len(found) > limit else None
+
+
+@act
+def set_model_tag(uow: UnitOfWork, project: str, name: str, *, key: str, value: str) -> None:
+    """Set a tag of a model."""
+    uow.require(Permission.MODEL_WRITE, project)
+    check_tags({key: value})
+    row = rows.find_model(uow, project, name)
+    _put_tags(uow, model_tag, "model", row["uid"], {key: value})
+    uow.record("model.tag", subject=f"model:{row['uid']}", project=project, key=key)
+
+
+@act
+def delete_model_tag(uow: UnitOfWork, project: str, name: str, *, key: str) -> None:
+    """Remove a tag of a model; one that is not there is no error."""
+    uow.require(Permission.MODEL_WRITE, project)
+    row = rows.find_model(uow, project, name)
+    uow.conn.execute(model_tag.delete().where(model_tag.c.model == row["uid"], model_tag.c.key == key))
+    uow.record("model.untag", subject=f"model:{row['uid']}", project=project, key=key)
+
+
+@act
+def set_version_tag(uow: UnitOfWork, project: str, name: str, version: int | str, *, key: str, value: str) -> None:
+    """Set a tag of a version."""
+    uow.require(Permission.MODEL_WRITE, project)
+    check_tags({key: value})
+    row = rows.find_version(uow, project, name, version)
+    _put_tags(uow, model_version_tag, "model_version", row["uid"], {key: value})
+    uow.record("model.tag", subject=f"model-version:{row['uid']}", project=project, key=key)
+
+
+@act
+def delete_version_tag(uow: UnitOfWork, project: str, name: str, version: int | str, *, key: str) -> None:
+    """Remove a tag of a version; one that is not there is no error."""
+    uow.require(Permission.MODEL_WRITE, project)
+    row = rows.find_version(uow, project, name, version)
+    where = (model_version_tag.c.model_version == row["uid"], model_version_tag.c.key == key)
+    uow.conn.execute(model_version_tag.delete().where(*where))
+    uow.record("model.untag", subject=f"model-version:{row['uid']}", project=project, key=key)
+
+
+@act
+def set_alias(uow: UnitOfWork, project: str, name: str, *, alias: str, version: int | str) -> None:
+    """Point an alias at a version, from wherever it pointed; a name for people, which releases nothing."""
+    uow.require(Permission.MODEL_WRITE, project)
+    check_alias(alias)
+    row = rows.find_version(uow, project, name, version)
+    where = (model_alias.c.model == row["model"], model_alias.c.alias == alias)
+    previous = uow.conn.execute(select(model_alias.c.version).where(*where)).scalar()
+    values = {"model": row["model"], "alias": alias, "version": row["version"]}
+    upsert(uow.conn, model_alias, [values], keys=["model", "alias"], update=["version"])
+    uow.record(
+        "model.alias",
+        subject=f"model-version:{row['uid']}",
+        project=project,
+        alias=alias,
+        version=row["version"],
+        previous=previous,
+    )
+
+
+@act
+def delete_alias(uow: UnitOfWork, project: str, name: str, *, alias: str) -> None:
+    """Remove an alias; one that is not there is no error."""
+    uow.require(Permission.MODEL_WRITE, project)
+    check_alias(alias, reserved=True)
+    row = rows.find_model(uow, project, name)
+    uow.conn.execute(model_alias.delete().where(model_alias.c.model == row["uid"], model_alias.c.alias == alias))
+    uow.record("model.unalias", subject=f"model:{row['uid']}", project=project, alias=alias)
+
+
+@read
+def get_version_stage(uow: UnitOfWork, project: str, name: str, version: int | str) -> tuple[str, str]:
+    """MLflow's stage of a version, and its link to a run elsewhere."""
+    uow.require(Permission.MODEL_READ, project)
+    row = rows.find_version(uow, project, name, version)
+    return row["stage"], row["run_link"]
+
+
+def get_or_create_model(
+    uow: UnitOfWork, project: str, name: str, *, description: str = ""
+) -> tuple[rows.Row, bool]:
+    """The row of a model and whether it was made just now; asks for no permission."""
+    check_model_name(name)
+    check_length(description, limit=DESCRIPTION_CHARACTERS_MAX, field="description")
+    found = rows.model_row(uow, project, name)
+    if found is not None:
+        return found, False
+    now = uow.clock.now()
+    values = {
+        "uid": new_uid(),
+        "project": project,
+        "name": name,
+        "description": description,
+        "latest_version": 0,
+        "created_at": now,
+        "updated_at": now,
+        "retired": "",
+    }
+    upsert(uow.conn, model, [values], keys=["project", "name", "retired"])
+    row = rows.find_model(uow, project, name)
+    if row["uid"] == values["uid"]:
+        uow.record("model.create", subject=f"model:{row['uid']}", project=project, name=name)
+    return row, row["uid"] == values["uid"]
+
+
+def insert_version(
+    uow: UnitOfWork, owner: rows.Row, *, number: int, values: Mapping[str, Any], tags: Mapping[str, str]
+) -> ModelVersion:
+    """Add a version under a number that `next_number` gave out; asks for no permission."""
+    now = uow.clock.now()
+    row = {
+        "uid": new_uid(),
+        "model": owner["uid"],
+        "project": owner["project"],
+        "version": number,
+        "package": None,
+        "signature": None,
+        "model_signature": None,
+        "run": None,
+        "run_link": "",
+        "source": None,
+        "author": uow.actor.uid,
+        "author_name": uow.actor.name,
+        "status": VersionStatus.READY.value,
+        "stage": STAGES[0],
+        "description": "",
+        "created_at": now,
+        "updated_at": now,
+        "deleted": False,
+        **values,
+    }
+    uow.conn.execute(insert(model_version).values(row))
+    _put_tags(uow, model_version_tag, "model_version", row["uid"], tags)
+    return rows.load_versions(uow.conn, [{**row, "model_name": owner["name"]}])[0]
+
+
+def next_number(uow: UnitOfWork, owner: rows.Row) -> int:
+    """Take the next number of a model: the row's lock makes writers queue here, so that none is given out twice."""
+    statement = (
+        update(model)
+        .where(model.c.uid == owner["uid"])
+        .values(latest_version=model.c.latest_version + 1, updated_at=uow.clock.now())
+        .returning(model.c.latest_version)
+    )
+    return int(uow.conn.execute(statement).scalar_one())
+
+
+def _put_tags(uow: UnitOfWork, table: Any, owner: str, uid: str, tags: Mapping[str, str]) -> None:
+    values = [{owner: uid, "key": key, "value": value} for key, value in tags.items()]
+    upsert(uow.conn, table, values, keys=[owner, "key"], update=["value"])
+
+
+def _tagged(
+    table: Any, owner: ColumnElement[Any], owner_column: str, clause: Clause, *, sqlite: bool
+) -> ColumnElement[bool]:
+    """A tag's condition. Without the prompt tag a model counts as no prompt, as MLflow's UI and client expect."""
+    if clause.key == "mlflow.prompt.is_prompt":
+        wanted = (clause.comparator, clause.value) in {("=", "true"), ("!=", "false")}
+        yes = keyed(table, owner, owner_column, Clause("tag", clause.key, "=", "true"), sqlite=sqlite)
+        return yes if wanted else ~yes
+    return keyed(table, owner, owner_column, clause, sqlite=sqlite)
+
+
+def _check_limit(limit: int, limit_max: int) -> None:
+    if not 1 <= limit <= limit_max:
+        raise InvalidInputError(
+            f"Invalid value for request parameter max_results. It must be at least 1 and at most {limit_max}, "
+            f"but got value {limit}",
+            field="max_results",
+        )

@@ -1,0 +1,119 @@
+"""Models and their versions through the client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from everline.errors import IntegrityError, NotFoundError
+from everline.models.types import Lineage, Model, ModelCard, ModelVersion, PackageCheck
+from everline.sdk.client import Client
+
+MANIFEST_FILE = "everline.json"
+
+
+class ModelsApi:
+    """The model registry."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def register(
+        self,
+        model: str,
+        package: str,
+        *,
+        run: str | None = None,
+        description: str = "",
+        tags: Mapping[str, Any] | None = None,
+    ) -> ModelVersion:
+        """Register a package whose files and manifest were uploaded, as the model's next version.
+
+        Args:
+            package: digest of the package manifest.
+            run: uid of the run that made it.
+        """
+        body = {
+            "package": package,
+            "run": run,
+            "description": description,
+            "tags": {key: str(value) for key, value in (tags or {}).items()},
+        }
+        version: ModelVersion = self._client.call("POST", f"/models/{model}/versions", body=body, returns=ModelVersion)
+        return version
+
+    def get(self, model: str, version: int | str = "latest") -> ModelVersion:
+        """Return a version: by number, `latest` or `@alias`."""
+        found: ModelVersion = self._client.call("GET", f"/models/{model}/versions/{version}", returns=ModelVersion)
+        return found
+
+    def model(self, model: str) -> Model:
+        """Return a model."""
+        found: Model = self._client.call("GET", f"/models/{model}", returns=Model)
+        return found
+
+    def list(self, *, filter: str = "", limit: int = 1_000) -> list[Model]:  # noqa: A002
+        """Models by name."""
+        return self._client.list_all("/models", kind=Model, query={"filter": filter}, limit=limit)
+
+    def versions(self, model: str, *, limit: int = 1_000) -> tuple[ModelVersion, ...]:
+        """A model's versions, the newest first."""
+        return tuple(self._client.list_all(f"/models/{model}/versions", kind=ModelVersion, limit=limit))
+
+    def manifest(self, model: str, version: int | str = "latest") -> dict[str, Any]:
+        """The manifest of a version's package."""
+        manifest: dict[str, Any] = self._client.call(
+            "GET", f"/models/{model}/versions/{version}/manifest", returns=dict[str, Any]
+        )
+        return manifest
+
+    def verify(self, model: str, version: int | str = "latest") -> PackageCheck:
+        """Have the server hash every byte again and check the signature; the finding becomes evidence."""
+        check: PackageCheck = self._client.call("POST", f"/models/{model}/versions/{version}/verify", returns=PackageCheck)
+        return check
+
+    def lineage(self, model: str, version: int | str = "latest") -> Lineage:
+        """What a version was made of, as a graph."""
+        graph: Lineage = self._client.call("GET", f"/models/{model}/versions/{version}/lineage", returns=Lineage)
+        return graph
+
+    def card(self, model: str, version: int | str = "latest") -> ModelCard:
+        """The model card from the facts of today."""
+        card: ModelCard = self._client.call("GET", f"/models/{model}/versions/{version}/card", returns=ModelCard)
+        return card
+
+    def make_card(self, model: str, version: int | str = "latest") -> ModelCard:
+        """Write the model card and attach it as evidence."""
+        card: ModelCard = self._client.call("POST", f"/models/{model}/versions/{version}/card", returns=ModelCard)
+        return card
+
+    def set_alias(self, model: str, alias: str, version: int) -> None:
+        """Point an alias at a version."""
+        self._client.call("PUT", f"/models/{model}/aliases", body={"alias": alias, "version": version})
+
+    def export(self, model: str, version: int | str = "latest", *, directory: Path) -> Path:
+        """Write a version's package to a directory, every file verified, with its signature beside it.
+
+        Raises:
+            NotFoundError: the version has no package of ours.
+        """
+        found = self.get(model, version)
+        if found.package is None or found.signature is None:
+            raise NotFoundError(
+                f"{model} {found.version} has no package: an MLflow client registered it from {found.source}.",
+                hint="Fetch it with MLflow's own client.",
+            )
+        blobs = self._client.blobs
+        for entry in self.manifest(model, found.version)["files"]:
+            blobs.fetch(entry["digest"], directory / _inside(entry["path"]))
+        blobs.fetch(found.package, directory / MANIFEST_FILE)
+        blobs.fetch(found.signature, directory.with_name(directory.name + ".sig.json"))
+        return directory
+
+
+def _inside(path: str) -> str:
+    """A manifest's path if it stays below its directory: what a server says is checked as well."""
+    if path.startswith("/") or "\\" in path or ".." in path.split("/"):
+        raise IntegrityError(f"The package lists the path {path[:80]!r}, which leads out of its directory.")
+    return path
