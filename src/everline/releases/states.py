@@ -59,7 +59,7 @@ MOVES: dict[Move, dict[State, State]] = {
     Move.ASK: {State.CHECKING: State.AWAITING_APPROVAL},
     Move.ALLOW: {State.CHECKING: State.APPROVED},
     Move.APPROVE: {State.AWAITING_APPROVAL: State.APPROVED},
-    Move.REJECT: dict.fromkeys(_OPEN, State.REJECTED),
+    Move.REJECT: dict.fromkeys((State.CHECKING, *_OPEN), State.REJECTED),
     Move.START_CANARY: {State.APPROVED: State.CANARY},
     Move.PROMOTE: {State.APPROVED: State.PROMOTED, State.CANARY: State.PROMOTED},
     Move.SUPERSEDE: {State.PROMOTED: State.SUPERSEDED},

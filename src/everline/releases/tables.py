@@ -24,6 +24,7 @@ release = Table(
     Column("digest", Digest, nullable=False),  # of all of the above: what an approval is bound to
     Column("state", String(32), nullable=False),
     Column("champion", JsonValue),  # what answered when the release was last checked
+    Column("revision", Uid),  # what serves it, from its first traffic on
     Column("previous", Uid),  # the revision that this one replaced when it was promoted
     Column("updated_at", UtcTime, nullable=False),
     Index(None, "project", "endpoint", "state"),

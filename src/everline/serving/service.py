@@ -63,14 +63,17 @@ def create_endpoint(uow: UnitOfWork, name: str, *, project: str, guard: Guard = 
 
 
 @read
-def get_endpoint(uow: UnitOfWork, name: str, *, project: str) -> Endpoint:
+def get_endpoint(uow: UnitOfWork, name: str, *, project: str, lock: bool = False) -> Endpoint:
     """An endpoint with the revisions that answer now.
+
+    Args:
+        lock: hold off everybody else who wants to move its traffic until this transaction ends.
 
     Raises:
         NotFoundError: the project has none of that name.
     """
     uow.require(Permission.ENDPOINT_READ, project)
-    return _endpoint(uow, _require_endpoint(uow, project, name))
+    return _endpoint(uow, _require_endpoint(uow, project, name, lock=lock))
 
 
 @read
@@ -202,14 +205,12 @@ def get_revision(uow: UnitOfWork, uid: str, *, project: str) -> Revision:
 
 
 @read
-def traffic_history(
-    uow: UnitOfWork, endpoint: str, *, project: str, limit: int = 100
-) -> list[tuple[Revision, datetime | None]]:
-    """Who answered when, newest first: each revision as it was, and when that ended (None: it lasts)."""
+def traffic_history(uow: UnitOfWork, endpoint: str, *, project: str, limit: int = 100) -> list[Revision]:
+    """Who answered when, newest first: one item for each time that a revision got a role and share."""
     uow.require(Permission.ENDPOINT_READ, project)
     row = _require_endpoint(uow, project, endpoint)
-    query = _revisions().where(tables.endpoint.c.uid == row.uid).order_by(tables.traffic.c.uid.desc()).limit(limit)
-    return [(_revision(found), found.until) for found in uow.conn.execute(query)]
+    query = _revisions().where(tables.endpoint.c.uid == row.uid).order_by(tables.traffic.c.uid.desc())
+    return [_revision(found) for found in uow.conn.execute(query.limit(min(limit, uow.settings.page_items_max)))]
 
 
 def _check_placements(placements: Mapping[str, Placement]) -> None:
@@ -261,6 +262,7 @@ def _revision(row: Row[Any]) -> Revision:
         role=RevisionRole(row.role),
         share=row.share,
         since=row.since,
+        until=row.until,
     )
 
 

@@ -39,6 +39,7 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
         release: uid of the release that brought it here.
         share: part of the requests that it answers, 0 to 1.
         since: when it got this role and share.
+        until: when it lost them; None while they hold.
     """
 
     revision: str
@@ -53,6 +54,7 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     role: RevisionRole
     share: float
     since: datetime
+    until: datetime | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):

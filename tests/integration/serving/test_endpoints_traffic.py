@@ -87,7 +87,7 @@ def test_traffic_moves_and_its_history_answers_for_every_moment(begin, clock, re
         {first: (PRIMARY, 1.0)},
     ]
     assert before == []
-    assert [until is None for _, until in ended] == [True, False, False, False, False]
+    assert [one.until is None for one in ended] == [True, False, False, False, False]
 
 
 def test_saying_again_what_holds_changes_neither_history_nor_generation(begin, revisions):

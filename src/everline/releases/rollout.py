@@ -1,0 +1,226 @@
+"""From approval to traffic and back: canary, promotion, rollback, each one step and one transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row, select, update
+
+from everline.access.declare import act
+from everline.access.types import Permission
+from everline.access.unit_of_work import UnitOfWork
+from everline.canonical import canonical_json
+from everline.clock import rfc3339
+from everline.errors import ConflictError, InvalidInputError, StaleError
+from everline.governance.signing import dsse_sign, server_key
+from everline.releases import tables
+from everline.releases.gate import current_champion, require_intact, require_open
+from everline.releases.rows import move, recording_refusals, require_row, to_champion, to_release
+from everline.releases.states import Move, State, after
+from everline.releases.types import Champion, Check, Release
+from everline.serving import service as serving
+from everline.serving.types import RevisionRole
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://in-toto.io/attestation/svr/v0.1"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+RELEASED = "EVERLINE_RELEASED"
+
+
+@act
+def start_canary(uow: UnitOfWork, uid: str) -> Release:
+    """Let an approved release answer its plan's share of the traffic, beside the champion.
+
+    Raises:
+        GateClosedError: a policy no longer holds.
+        StaleError: another champion answers than the one it was checked against.
+        ConflictError: the endpoint has no champion, or another canary.
+    """
+    row = require_row(uow, uid, lock=True)
+    with recording_refusals(uow, row, "canary"):
+        uow.require(Permission.RELEASE_OPERATE, row.project)
+        after(State(row.state), Move.START_CANARY)
+        champion = _require_same_champion(uow, row)
+        share = float(row.plan["canary_share"])
+        if champion is None or share == 0.0:
+            raise ConflictError(
+                "There is nothing to stand beside: the endpoint has no champion, or the plan no canary.",
+                hint=f"`everline release promote {uid}`.",
+                field="plan.canary_share",
+            )
+        _refuse_other_canary(uow, row)
+        require_intact(uow, row)
+        row, check = require_open(uow, row)
+    row, revision = _serve(uow, row, check)
+    placements = {
+        champion.revision: (RevisionRole.PRIMARY, 1.0 - share),
+        revision: (RevisionRole.CANARY, share),
+    }
+    serving.set_traffic(uow, placements, project=row.project, endpoint=row.endpoint, reason=f"canary of release {uid}")
+    row = move(uow, row, Move.START_CANARY, revision=revision, share=share, champion=champion.package)
+    return to_release(uow, row, whole=True)
+
+
+@act
+def promote(uow: UnitOfWork, uid: str) -> Release:
+    """Let a release answer everything: compare-and-set on the champion that it was compared with.
+
+    An approved release with a canary in its plan is promoted from its canary; the first release of an
+    endpoint, and one without a canary in its plan, directly.
+
+    Raises:
+        StaleError: the champion changed since the comparison was made; nothing is changed.
+        GateClosedError: a policy no longer holds.
+        ConflictError: it is not approved, or its plan asks for a canary first.
+    """
+    row = require_row(uow, uid, lock=True)
+    with recording_refusals(uow, row, "promote"):
+        uow.require(Permission.RELEASE_OPERATE, row.project)
+        after(State(row.state), Move.PROMOTE)
+        champion = _require_same_champion(uow, row)
+        if row.state == State.APPROVED.value and champion is not None and row.plan["canary_share"] > 0:
+            raise ConflictError(
+                f"The plan of release {uid} asks for a canary of {row.plan['canary_share']:.0%} first.",
+                hint=f"`everline release canary {uid}`, watch it with `everline release watch {uid}`, then promote.",
+                field="plan.canary_share",
+            )
+        _refuse_other_canary(uow, row)
+        require_intact(uow, row)
+        row, check = require_open(uow, row)
+    row, revision = _serve(uow, row, check)
+    serving.set_traffic(
+        uow, {revision: (RevisionRole.PRIMARY, 1.0)},
+        project=row.project, endpoint=row.endpoint, reason=f"promotion of release {uid}",
+    )  # fmt: skip
+    previous = None if champion is None else champion.revision
+    uow.conn.execute(update(tables.release).where(tables.release.c.uid == row.uid).values(previous=previous))
+    if champion is not None:
+        old = require_row(uow, champion.release, lock=True)
+        move(uow, old, Move.SUPERSEDE, reason=f"superseded by release {uid}")
+    row = move(uow, row, Move.PROMOTE, revision=revision, previous=previous)
+    return to_release(uow, row, whole=True)
+
+
+@act
+def rollback(uow: UnitOfWork, uid: str, *, reason: str) -> Release:
+    """Take a release back: the champion answers everything again, or the revision before it does.
+
+    Args:
+        reason: why, for whoever reads it; 1 to 2,000 characters.
+
+    Raises:
+        ConflictError: the release is not live, or there was nothing before it.
+        InvalidInputError: there is no reason.
+    """
+    row = require_row(uow, uid, lock=True)
+    with recording_refusals(uow, row, "rollback"):
+        uow.require(Permission.RELEASE_OPERATE, row.project)
+    if not 1 <= len(reason.strip()) <= 2000:
+        raise InvalidInputError("A rollback needs a reason.", hint="Say why, in 1 to 2,000 characters.", field="reason")
+    after(State(row.state), Move.ROLL_BACK)
+    champion = current_champion(uow, row.project, row.endpoint, lock=True)
+    if row.state == State.CANARY.value:
+        if champion is None:
+            raise ConflictError(f"The endpoint {row.endpoint!r} has no champion to go back to.")
+        target = champion.revision
+    else:
+        if row.previous is None:
+            raise ConflictError(
+                f"Nothing answered {row.endpoint!r} before release {uid}.",
+                hint="Release another version; it replaces this one.",
+            )
+        target = row.previous
+        _end_canary(uow, row, f"its champion was rolled back: {reason}")
+        before = uow.conn.execute(select(tables.release).where(tables.release.c.revision == target)).one()
+        require_intact(uow, before)
+        move(uow, before, Move.RESTORE, reason=f"rollback of release {uid}: {reason}", revision=target)
+    serving.set_traffic(
+        uow, {target: (RevisionRole.PRIMARY, 1.0)},
+        project=row.project, endpoint=row.endpoint, reason=f"rollback of release {uid}: {reason}",
+    )  # fmt: skip
+    return to_release(uow, move(uow, row, Move.ROLL_BACK, reason=reason, restored=target), whole=True)
+
+
+def _require_same_champion(uow: UnitOfWork, row: Row[Any]) -> Champion | None:
+    now = current_champion(uow, row.project, row.endpoint, lock=True)
+    then = to_champion(row.champion)
+    if (now and now.revision) != (then and then.revision):
+        names = [f"{one.model}/{one.version}" if one else "nothing" for one in (then, now)]
+        raise StaleError(
+            f"Release {row.uid} was checked against {names[0]}, and {names[1]} answers {row.endpoint!r} now.",
+            hint=f"Compare with the new champion, then `everline release check {row.uid}`.",
+            field="champion",
+        )
+    return now
+
+
+def _refuse_other_canary(uow: UnitOfWork, row: Row[Any]) -> None:
+    other = _canary(uow, row)
+    if other is not None:
+        raise ConflictError(
+            f"The endpoint {row.endpoint!r} has a canary already: release {other.uid}.",
+            hint=f"Promote it, or `everline release rollback {other.uid}`.",
+            field="endpoint",
+        )
+
+
+def _end_canary(uow: UnitOfWork, row: Row[Any], reason: str) -> None:
+    other = _canary(uow, row)
+    if other is not None:
+        move(uow, other, Move.ROLL_BACK, reason=reason)
+
+
+def _canary(uow: UnitOfWork, row: Row[Any]) -> Row[Any] | None:
+    column = tables.release.c
+    query = select(tables.release).where(
+        column.project == row.project,
+        column.endpoint == row.endpoint,
+        column.state == State.CANARY.value,
+        column.uid != row.uid,
+    )
+    return uow.conn.execute(query).first()
+
+
+def _serve(uow: UnitOfWork, row: Row[Any], check: Check) -> tuple[Row[Any], str]:
+    """Put the release behind its endpoint, unless its canary did so; return its row and revision."""
+    if row.revision is not None:
+        return row, row.revision
+    revision = serving.add_revision(
+        uow,
+        project=row.project,
+        endpoint=row.endpoint,
+        release=row.uid,
+        model=row.model,
+        version=row.version,
+        model_version=row.model_version,
+        package=row.package,
+        signature=row.signature,
+        statement=sign_statement(uow, row, check),
+    )
+    column = tables.release.c
+    uow.conn.execute(update(tables.release).where(column.uid == row.uid).values(revision=revision))
+    return uow.conn.execute(select(tables.release).where(column.uid == row.uid)).one(), revision
+
+
+def sign_statement(uow: UnitOfWork, row: Row[Any], check: Check) -> dict[str, Any]:
+    """The release decision as an in-toto statement, signed: data planes load nothing without it.
+
+    Source: in-toto Statement v1 and the simple verification result predicate, github.com/in-toto/attestation.
+    """
+    statement = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": f"{row.model}/{row.version}", "digest": {"sha256": row.package.removeprefix("sha256:")}}],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {
+            "verifier": {"id": "everline"},
+            "timeVerified": rfc3339(check.at),
+            "properties": [RELEASED],
+            "project": row.project,
+            "endpoint": row.endpoint,
+            "release": row.uid,
+            "releaseDigest": row.digest,
+            "policies": {one.policy: one.digest for one in check.verdicts},
+            "evidence": {one.kind: one.digest for one in check.evidence},
+        },
+    }
+    return dsse_sign(server_key(uow.settings), PAYLOAD_TYPE, canonical_json(statement))

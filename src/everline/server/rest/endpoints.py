@@ -1,0 +1,69 @@
+"""REST face of endpoints, their traffic and the data planes behind them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from everline.server.http import Page, Request, Routes, begin, decode
+from everline.serving import health, service
+from everline.serving.types import CreateEndpoint, Endpoint, Health, HealthSample, Revision
+
+routes = Routes(tag="endpoints")
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where an endpoint answers; null while no data plane says that it does."""
+
+    address: str | None
+
+
+@routes.post("/endpoints", body=CreateEndpoint, returns=Endpoint, status=201)
+def create_endpoint(request: Request) -> Endpoint:
+    """Create an endpoint before its first release."""
+    body = decode(CreateEndpoint, request)
+    with begin(request) as uow:
+        return service.create_endpoint(uow, body.name, project=request.project, guard=body.guard)
+
+
+@routes.get("/endpoints", returns=Page[Endpoint])
+def list_endpoints(request: Request) -> Page[Endpoint]:
+    """List the project's endpoints with the revisions that answer now."""
+    with begin(request) as uow:
+        return Page(items=service.list_endpoints(uow, project=request.project))
+
+
+@routes.get("/endpoints/{name}", returns=Endpoint)
+def get_endpoint(request: Request) -> Endpoint:
+    """Show an endpoint with the revisions that answer now."""
+    with begin(request) as uow:
+        return service.get_endpoint(uow, request.path["name"], project=request.project)
+
+
+@routes.get("/endpoints/{name}/traffic", returns=Page[Revision])
+def list_traffic(request: Request) -> Page[Revision]:
+    """List who answered which share when, newest first."""
+    with begin(request) as uow:
+        name, project = request.path["name"], request.project
+        return Page(items=service.traffic_history(uow, name, project=project, limit=request.limit))
+
+
+@routes.get("/endpoints/{name}/health", returns=Page[HealthSample])
+def list_health(request: Request) -> Page[HealthSample]:
+    """List the last hour's samples of the endpoint's revisions, oldest first."""
+    with begin(request) as uow:
+        name, project = request.path["name"], request.project
+        return Page(items=health.list_samples(uow, name, project=project, limit=request.limit))
+
+
+@routes.get("/endpoints/{name}/address", returns=Address)
+def get_address(request: Request) -> Address:
+    """Say where a data plane answers for the endpoint."""
+    with begin(request) as uow:
+        return Address(health.dataplane_address(uow, request.path["name"], project=request.project))
+
+
+@routes.get("/replicas", returns=Page[Health])
+def list_replicas(request: Request) -> Page[Health]:
+    """List the latest word of each data plane."""
+    with begin(request) as uow:
+        return Page(items=health.list_replicas(uow, project=request.project))
