@@ -1,0 +1,99 @@
+"""Pages of the audit log: its state, its events, and the proof that one of them is in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from everline.access.types import ALL_PROJECTS, Permission
+from everline.errors import IntegrityError
+from everline.governance import audit, verification
+from everline.governance.bundle import verify_proof
+from everline.governance.signing import VerifyKey, server_key
+from everline.governance.types import AuditEvent, InclusionProof, LogReport
+from everline.server.console import pages, render
+from everline.server.http import Request, begin
+
+routes = pages.console_routes()
+EVENTS_PER_PAGE = 50
+
+
+@routes.get("/audit")
+def show_log(request: Request) -> Response:
+    """The newest events and the state of the log."""
+    return _log(request, report=None)
+
+
+@routes.post("/audit/verify")
+def verify(request: Request) -> Response:
+    """Recompute the whole log and show the outcome."""
+    pages.form(request)
+    with begin(request) as uow:
+        report = verification.verify(uow, project=_scope(request))
+    return _log(request, report=report)
+
+
+@routes.get("/audit/{index:int}")
+def show_event(request: Request) -> Response:
+    """One event with its inclusion proof."""
+    index = int(request.path["index"])
+    with begin(request) as uow:
+        event, proof = audit.get_event(uow, index), audit.prove(uow, index)
+        key = server_key(uow.settings).verify_key
+    return pages.page(
+        request,
+        "event.html",
+        title=f"Event {index}",
+        section="audit",
+        event=event,
+        proof=proof,
+        holds=_holds(proof, key),
+        href=pages.subject_address(event.subject, project=request.project),
+    )
+
+
+def _log(request: Request, *, report: LogReport | None) -> Response:
+    before, action = request.query("before", int, None), request.query("action", str, "")
+    with begin(request) as uow:
+        events = audit.list_events(
+            uow, project=_scope(request), action=action or None, before=before, limit=EVENTS_PER_PAGE + 1
+        )
+        checkpoint = audit.latest_checkpoint(uow, project=_scope(request))
+        size = audit.read_head(uow).size
+    shown = events[:EVENTS_PER_PAGE]
+    return pages.page(
+        request,
+        "audit.html",
+        title="Audit",
+        section="audit",
+        events=[_row(event, request.project) for event in shown],
+        next=shown[-1].index if len(events) > EVENTS_PER_PAGE else None,
+        action=action,
+        checkpoint=checkpoint,
+        head_size=size,
+        report=report,
+    )
+
+
+def _holds(proof: InclusionProof, key: VerifyKey) -> bool:
+    try:
+        verify_proof(proof, key)
+    except IntegrityError:
+        return False
+    return True
+
+
+def _scope(request: Request) -> str | None:
+    """All projects for those who may see all, else the one that is shown."""
+    return None if request.actor.may(Permission.AUDIT_READ, ALL_PROJECTS) else request.project
+
+
+def _row(event: AuditEvent, project: str) -> dict[str, Any]:
+    kind, _, name = event.subject.partition(":")
+    shown = f"{kind} {render.clip(name, 24)}"
+    return msgspec.structs.asdict(event) | {
+        "subject_short": shown,
+        "href": pages.subject_address(event.subject, project=project),
+    }

@@ -1,0 +1,90 @@
+"""Pages of datasets: the list, one dataset, one version with its profile."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from everline.access.unit_of_work import UnitOfWork
+from everline.datasets import service
+from everline.datasets.types import Column
+from everline.runs import search
+from everline.runs.types import TrackedRun
+from everline.server.console import pages, render
+from everline.server.http import Request, begin
+
+routes = pages.console_routes()
+LIST_MAX = 500
+RUNS_MAX = 20
+_SPARK_WIDTH, _SPARK_HEIGHT = 120, 22
+
+
+@routes.get("/datasets")
+def list_datasets(request: Request) -> Response:
+    """Every dataset with its newest version."""
+    with begin(request) as uow:
+        datasets = service.list_datasets(uow, request.project, limit=LIST_MAX)
+    return pages.page(request, "datasets.html", title="Datasets", section="datasets", datasets=datasets)
+
+
+@routes.get("/datasets/{name}")
+def show_dataset(request: Request) -> Response:
+    """The versions of one dataset, the newest first."""
+    name = request.path["name"]
+    with begin(request) as uow:
+        versions = service.list_versions(uow, request.project, name, limit=LIST_MAX)
+    return pages.page(request, "dataset.html", title=name, section="datasets", name=name, versions=versions)
+
+
+@routes.get("/datasets/{name}/{version}")
+def show_version(request: Request) -> Response:
+    """One version: identity, profile, files, and who read it."""
+    with begin(request) as uow:
+        detail = service.get_version(uow, request.project, request.path["name"], request.path["version"])
+        version = detail.version
+        runs = _readers(uow, request.project, version.digest)
+    return pages.page(
+        request,
+        "dataset_version.html",
+        title=f"{version.dataset}, version {version.version}",
+        section="datasets",
+        version=version,
+        files=detail.files[:LIST_MAX],
+        columns=[_column(column) for column in detail.table.columns] if detail.table else [],
+        runs=runs,
+    )
+
+
+def _readers(uow: UnitOfWork, project: str, digest: str) -> list[TrackedRun]:
+    experiments, _ = search.search_experiments(uow, project)
+    numbers = [int(one.experiment) for one in experiments]
+    found, _ = search.search_runs(
+        uow, project, experiments=numbers, filter=f"dataset.digest = '{digest}'", limit=RUNS_MAX
+    )
+    return found
+
+
+def _column(column: Column) -> dict[str, Any]:
+    top = ", ".join(f"{render.value(one.value)} ({one.count})" for one in column.top[:4])
+    shown = msgspec.structs.asdict(column)
+    return shown | {
+        "type": column.type if isinstance(column.type, str) else render.as_json(column.type),
+        "missing": (column.nulls + column.nans) / column.rows if column.rows else None,
+        "spark": _spark(column.quantiles),
+        "top": top,
+    }
+
+
+def _spark(quantiles: tuple[float, ...]) -> list[dict[str, float]]:
+    """Bars whose area is equal and whose width is the distance of neighbouring quantiles: a histogram."""
+    if len(quantiles) < 2 or quantiles[0] == quantiles[-1]:
+        return []
+    spread = quantiles[-1] - quantiles[0]
+    bars = []
+    for low, high in pairwise(quantiles):
+        bars.append(((low - quantiles[0]) / spread * _SPARK_WIDTH, max((high - low) / spread * _SPARK_WIDTH, 1.0)))
+    highest = max(1 / width for _, width in bars)
+    return [{"x": x, "w": width, "h": max(1.0, _SPARK_HEIGHT / (width * highest))} for x, width in bars]

@@ -1,0 +1,45 @@
+"""The console's routes, and the files that its pages load."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from everline.server.console import (
+    audit,
+    datasets,
+    endpoints,
+    incidents,
+    login,
+    models,
+    overview,
+    releases,
+    render,
+    runs,
+)
+
+
+class _Files(StaticFiles):
+    """Our own files only; a browser asks again whether they changed, and nothing is guessed about their type."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["x-content-type-options"] = "nosniff"
+        response.headers["cache-control"] = "no-cache"
+        return response
+
+
+all_routes = [
+    overview.routes,
+    runs.routes,
+    models.routes,
+    releases.routes,
+    endpoints.routes,
+    incidents.routes,
+    datasets.routes,
+    audit.routes,
+    login.routes,
+]
+mounts = [Mount("/static", app=_Files(directory=render.HERE / "static"), name="static")]

@@ -1,0 +1,242 @@
+"""Pages of incidents: the list, and one with its diagnosis, distributions and signals."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.responses import Response
+
+from everline.access.types import Permission
+from everline.clock import rfc3339
+from everline.errors import EverlineError, InvalidInputError
+from everline.monitoring import incidents as service
+from everline.monitoring import service as monitoring
+from everline.monitoring.types import Candidate, Diagnosis, Incident, IncidentStatus, Signal
+from everline.server.console import charts, pages, render
+from everline.server.http import Request, begin
+
+routes = pages.console_routes()
+LIST_MAX = 200
+SIGNALS_MAX = 5000
+_SIGNAL_FEATURES_MAX = 4
+_ACTIONS = {
+    "fix_upstream": "Fix it upstream",
+    "retrain": "Retrain",
+    "roll_back": "Roll back",
+    "accept": "Accept",
+}
+
+
+@routes.get("/incidents")
+def list_incidents(request: Request) -> Response:
+    """The newest incidents."""
+    with begin(request) as uow:
+        found = service.list_incidents(uow, project=request.project, limit=LIST_MAX)
+    rows = [
+        {
+            "incident": one.uid,
+            "title": _title(one),
+            "diagnosis": one.sentence,
+            "state": one.status,
+            "endpoint": one.endpoint,
+            "monitor": one.monitor_name,
+            "since": one.since,
+            "opened_at": one.opened_at,
+        }
+        for one in found
+    ]
+    return pages.page(request, "incidents.html", title="Incidents", section="incidents", incidents=rows)
+
+
+@routes.get("/incidents/{incident}")
+def show_incident(request: Request) -> Response:
+    """One incident."""
+    return _page(request)
+
+
+@routes.post("/incidents/{incident}")
+def change(request: Request) -> Response:
+    """Acknowledge or resolve it."""
+    given, uid = pages.form(request), request.path["incident"]
+    moves = {"acknowledge": service.acknowledge, "resolve": service.resolve}
+    if given.get("move") not in moves:
+        raise InvalidInputError("This page has no such button.", hint="Reload the page.", field="move")
+    try:
+        with begin(request) as uow:
+            found = moves[given["move"]](uow, uid, project=request.project, note=given.get("reason", ""))
+    except EverlineError as problem:
+        if problem.status >= 500 or problem.status == 404:
+            raise
+        return _page(request, problem=problem)
+    return pages.redirect(render.path("incidents", uid, project=found.project))
+
+
+def _page(request: Request, *, problem: EverlineError | None = None) -> Response:
+    project = request.project
+    with request.app.begin(request.actor, read_only=True) as uow:
+        found = service.get_incident(uow, request.path["incident"], project=project)
+        signals = monitoring.list_signals(uow, found.monitor_name, project=project, limit=SIGNALS_MAX)
+    diagnosis = found.diagnosis
+    return pages.page(
+        request,
+        "incident.html",
+        title=_title(found),
+        section="incidents",
+        status=problem.status if problem else 200,
+        incident={"title": _title(found), "state": found.status},
+        problem=problem,
+        sentence=diagnosis.sentence or found.sentence,
+        effects=_effects(diagnosis),
+        stats=_stats(found),
+        features=_then_and_now(diagnosis),
+        signals=_signals(found, signals),
+        causes=_causes(diagnosis),
+        history=_history(found),
+        actions=_actions(request, found),
+        about=[
+            ("Endpoint", found.endpoint),
+            ("Monitor", found.monitor_name),
+            ("Severity", found.severity),
+            ("Windows", f"{found.windows}, the last one from {render.short_time(found.last_window)}"),
+            ("Retraining", "queued by this incident" if found.job else "not asked for"),
+        ],
+    )
+
+
+def _title(one: Incident) -> str:
+    shown = ", ".join(one.features[:3]) or one.cause
+    return f"{render.words(one.diagnosis.kind).capitalize()} of {shown} on {one.endpoint}"
+
+
+def _effects(diagnosis: Diagnosis) -> list[str]:
+    lines = []
+    effect = diagnosis.effect
+    if effect is not None:
+        lines.append(
+            f"On {render.number(effect.rows)} rows the mean prediction is {render.number(effect.mean)}; with "
+            f"{diagnosis.feature} restored to its reference it is {render.number(effect.mean_restored)}."
+        )
+        if effect.loss is not None and effect.loss_restored is not None:
+            lines.append(
+                f"On {render.number(effect.outcomes)} rows with a known outcome the loss is "
+                f"{render.number(effect.loss)}, and {render.number(effect.loss_restored)} with it restored."
+            )
+    if diagnosis.action is not None:
+        lines.append(
+            f"{_ACTIONS.get(diagnosis.action.verb, render.words(diagnosis.action.verb))}: {diagnosis.action.why}"
+        )
+    return lines
+
+
+def _stats(found: Incident) -> list[tuple[str, str, str]]:
+    diagnosis = found.diagnosis
+    stats = [("Since", render.short_time(diagnosis.since), "gradual" if diagnosis.gradual else "at once")]
+    if diagnosis.value is not None and diagnosis.reference_value is not None:
+        stats.append(("Was", render.number(diagnosis.reference_value), "in the reference"))
+        stats.append(("Is", render.number(diagnosis.value), "in the window of the alarm"))
+    change = diagnosis.change
+    if change is not None and change.factor is not None:
+        stats.append(("Factor", render.number(change.factor), change.looks_like or ""))
+    stats.append(("Evidence", render.number(diagnosis.evidence, 3), f"alarm at {render.number(diagnosis.level, 3)}"))
+    return stats
+
+
+def _then_and_now(diagnosis: Diagnosis) -> list[dict[str, Any]]:
+    """The distribution of what moved, in the reference and in the window of the alarm."""
+    if diagnosis.distribution is None:
+        return []
+    made = []
+    for one in [diagnosis.distribution]:
+        chart = charts.bars(
+            f"{one.feature}, then and now",
+            categories=one.labels,
+            series={"reference": one.reference, "now": one.current},
+            colours=["--chart-6", "--chart-1"],
+            format="percent",
+            y_min=0,
+            description=f"Share of rows per range of {one.feature}, in the reference and now.",
+        )
+        note = diagnosis.change.text if diagnosis.change and one.feature == diagnosis.feature else ""
+        made.append({"name": one.feature, "note": note, "chart": chart})
+    return made
+
+
+def _signals(found: Incident, signals: Sequence[Signal]) -> list[dict[str, Any]]:
+    """The value of each feature of the incident, window by window, beside its reference."""
+    groups: dict[str, list[Signal]] = defaultdict(list)
+    for one in signals:
+        if one.feature in found.features:
+            groups[one.feature].append(one)
+    made = []
+    for feature in found.features[:_SIGNAL_FEATURES_MAX]:
+        points = sorted(groups[feature], key=lambda one: one.start)
+        if not points:
+            continue
+        at = [rfc3339(one.start)[:19] + "Z" for one in points]
+        lines = [charts.series(feature, list(zip(at, [one.value for one in points], strict=True)))]
+        if any(one.reference_value is not None for one in points):
+            reference = [one.reference_value for one in points]
+            lines.append(charts.series("reference", list(zip(at, reference, strict=True)), dashed=True))
+        if all(one.value is None for one in points):
+            lines = [charts.series("distance", list(zip(at, [one.distance for one in points], strict=True)))]
+        made.append(
+            charts.lines(
+                f"{feature} ({render.words(points[0].unit)} per window)" if points[0].unit else feature,
+                series=lines,
+                x="time",
+                colours=["--chart-1", "--chart-6"],
+                marks=[{"name": "since", "x": rfc3339(found.since)[:19] + "Z"}],
+            )
+        )
+    return made
+
+
+def _causes(diagnosis: Diagnosis) -> dict[str, Any] | None:
+    if not diagnosis.candidates:
+        return None
+
+    def row(one: Candidate) -> list[str]:
+        moved = one.effect.mean_absolute_change if one.effect else None
+        return [
+            f"{one.feature} {one.change.text}",
+            render.number(one.distance, 3),
+            render.number(one.p_value, 2),
+            render.number(moved, 3),
+        ]
+
+    return {
+        "columns": ["What changed", "Distance", "p", "Mean move of a prediction"],
+        "rows": [row(one) for one in diagnosis.candidates[:10]],
+    }
+
+
+def _history(found: Incident) -> list[dict[str, Any]]:
+    steps: list[dict[str, Any]] = [
+        {"what": "Opened", "who": "everline", "note": "", "at": found.opened_at, "href": None}
+    ]
+    if found.acknowledged_at is not None:
+        steps.append(
+            {
+                "what": "Acknowledged",
+                "who": found.acknowledged_by,
+                "note": "",
+                "at": found.acknowledged_at,
+                "href": None,
+            }
+        )
+    if found.resolved_at is not None:
+        steps.append(
+            {"what": "Resolved", "who": found.resolved_by, "note": found.note, "at": found.resolved_at, "href": None}
+        )
+    return steps
+
+
+def _actions(request: Request, found: Incident) -> dict[str, Any] | None:
+    if found.status is IncidentStatus.RESOLVED or not request.actor.may(Permission.INCIDENT_WRITE, found.project):
+        return None
+    buttons = [{"move": "resolve", "label": "Resolve", "kind": "primary"}]
+    if found.status is IncidentStatus.OPEN:
+        buttons.insert(0, {"move": "acknowledge", "label": "Acknowledge", "kind": ""})
+    return {"title": "Act", "href": render.path("incidents", found.uid, project=found.project), "buttons": buttons}

@@ -1,0 +1,176 @@
+"""Pages of releases: verdicts clause by clause, decisions of people, and the moves that are possible now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from everline.access.types import Permission
+from everline.access.unit_of_work import UnitOfWork
+from everline.errors import EverlineError, InvalidInputError
+from everline.releases import rollout, service
+from everline.releases.states import Move, State
+from everline.releases.types import Release, Transition
+from everline.server.console import pages, render
+from everline.server.http import Request, begin
+
+routes = pages.console_routes()
+LIST_MAX = 200
+
+_SENTENCES = {
+    State.DRAFT: "Opened, and not checked yet.",
+    State.CHECKING: "Policies are being judged.",
+    State.BLOCKED: "Blocked: a rule fails, or evidence that it needs is missing.",
+    State.AWAITING_APPROVAL: "Every rule holds; it waits for people to decide.",
+    State.APPROVED: "Approved; no traffic yet.",
+    State.CANARY: "A share of the requests goes to this version while it is watched.",
+    State.PROMOTED: "This version answers the endpoint.",
+    State.SUPERSEDED: "A later release took its place.",
+    State.ROLLED_BACK: "Taken back; the version before it answers again.",
+    State.REJECTED: "A person said no.",
+}
+_DONE = {
+    Move.APPROVE: "Your approval is recorded and signed.",
+    Move.REJECT: "Your rejection is recorded and signed.",
+    Move.CHECK: "Checked again on the evidence of now.",
+    Move.START_CANARY: "The canary has its share of the traffic.",
+    Move.PROMOTE: "This version answers everything now.",
+    Move.ROLL_BACK: "Rolled back; the version before it answers again.",
+}
+_WORDS = {
+    Move.CHECK: "Checked",
+    Move.BLOCK: "Blocked",
+    Move.ASK: "Approval asked for",
+    Move.ALLOW: "Allowed by policy",
+    Move.APPROVE: "Approved",
+    Move.REJECT: "Rejected",
+    Move.START_CANARY: "Canary started",
+    Move.PROMOTE: "Promoted",
+    Move.SUPERSEDE: "Superseded",
+    Move.RESTORE: "Restored",
+    Move.ROLL_BACK: "Rolled back",
+}
+_BUTTONS = {
+    Move.APPROVE: ("Approve", "primary"),
+    Move.REJECT: ("Reject", "danger"),
+    Move.CHECK: ("Check again", ""),
+    Move.START_CANARY: ("Start canary", "primary"),
+    Move.PROMOTE: ("Promote", "primary"),
+    Move.ROLL_BACK: ("Roll back", "danger"),
+}
+_PERMISSION = {Move.APPROVE: Permission.RELEASE_APPROVE, Move.REJECT: Permission.RELEASE_APPROVE}
+_MOVES: dict[Move, Callable[[UnitOfWork, str, str], Release]] = {
+    Move.APPROVE: lambda uow, uid, reason: service.approve(uow, uid, reason=reason),
+    Move.REJECT: lambda uow, uid, reason: service.reject(uow, uid, reason=reason),
+    Move.CHECK: lambda uow, uid, _reason: service.check(uow, uid),
+    Move.START_CANARY: lambda uow, uid, _reason: rollout.start_canary(uow, uid),
+    Move.PROMOTE: lambda uow, uid, _reason: rollout.promote(uow, uid),
+    Move.ROLL_BACK: lambda uow, uid, reason: rollout.rollback(uow, uid, reason=reason),
+}
+
+
+@routes.get("/releases")
+def list_releases(request: Request) -> Response:
+    """The newest releases."""
+    with begin(request) as uow:
+        found = service.list_releases(uow, project=request.project, limit=LIST_MAX)
+    rows = [msgspec.structs.asdict(one) | {"release": one.uid} for one in found]
+    return pages.page(request, "releases.html", title="Releases", section="releases", releases=rows)
+
+
+@routes.get("/releases/{release}")
+def show_release(request: Request) -> Response:
+    """One release."""
+    done = request.query("done", str, "")
+    return _page(request, done=_DONE[Move(done)] if done in {move.value for move in _DONE} else None)
+
+
+@routes.post("/releases/{release}")
+def decide(request: Request) -> Response:
+    """Make a move; a refusal is shown on the page itself, with what to do."""
+    given, uid = pages.form(request), request.path["release"]
+    try:
+        move = Move(given.get("move", ""))
+        act = _MOVES[move]
+    except (ValueError, KeyError):
+        raise InvalidInputError("This page has no such button.", hint="Reload the page.", field="move") from None
+    try:
+        with begin(request) as uow:
+            found = act(uow, uid, given.get("reason", ""))
+    except EverlineError as problem:
+        if problem.status >= 500 or problem.status == 404:
+            raise
+        return _page(request, problem=problem)
+    return pages.redirect(render.path("releases", uid, project=found.project, done=move.value))
+
+
+def _page(request: Request, *, problem: EverlineError | None = None, done: str | None = None) -> Response:
+    with request.app.begin(request.actor, read_only=True) as uow:
+        release = service.get(uow, request.path["release"])
+    return pages.page(
+        request,
+        "release.html",
+        title=f"{release.model}, version {release.version} to {release.endpoint}",
+        section="releases",
+        status=problem.status if problem else 200,
+        release=msgspec.structs.asdict(release) | {"release": release.uid},
+        sentence=_SENTENCES[release.state],
+        problem=problem,
+        done=done,
+        verdicts=release.check.verdicts if release.check else [],
+        approvals=release.approvals,
+        history=[_opened(release), *(_event(step) for step in release.history)],
+        actions=_actions(request, release),
+        about=_about(release),
+    )
+
+
+def _opened(release: Release) -> dict[str, Any]:
+    return {"what": "Opened", "who": release.created_by_name, "note": "", "at": release.created_at, "href": None}
+
+
+def _event(step: Transition) -> dict[str, Any]:
+    return {"what": _WORDS[step.move], "who": step.actor_name, "note": step.reason, "at": step.at, "href": None}
+
+
+def _actions(request: Request, release: Release) -> dict[str, Any] | None:
+    """The buttons that make sense now. Who may press them is decided by the service, which says why not."""
+    actor, project = request.actor, release.project
+    moves = [move for move in release.next if move in _BUTTONS and _useful(move, release)]
+    moves = [move for move in moves if actor.may(_PERMISSION.get(move, Permission.RELEASE_OPERATE), project)] or moves
+    if not moves:
+        return None
+    decides = Move.APPROVE in moves
+    return {
+        "title": "Decide" if decides else "Act",
+        "refused": None,
+        "href": render.path("releases", release.uid, project=project),
+        "reason_required": False,
+        "buttons": [
+            {"move": move.value, "label": _BUTTONS[move][0], "kind": _BUTTONS[move][1], "confirm": None}
+            for move in sorted(moves, key=list(_BUTTONS).index)
+        ],
+    }
+
+
+def _useful(move: Move, release: Release) -> bool:
+    if release.state is not State.APPROVED:
+        return True
+    direct = release.champion is None or release.plan.canary_share == 0
+    return move not in ((Move.START_CANARY,) if direct else (Move.PROMOTE,))
+
+
+def _about(release: Release) -> list[tuple[str, Any]]:
+    share = release.plan.canary_share
+    champion = release.champion
+    return [
+        ("Replaces", f"{champion.model}, version {champion.version}" if champion else "nothing: the first one here"),
+        ("Plan", f"canary with {render.percent(share)} first" if share and champion else "all traffic at once"),
+        ("Version by", release.author_name),
+        ("Opened by", release.created_by_name),
+        ("Opened", render.when(release.created_at)),
+        ("Approvals bind to", render.short(release.digest)),
+    ]

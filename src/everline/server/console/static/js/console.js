@@ -1,0 +1,55 @@
+// What every page has: the theme switch, copy buttons, "sure?" on forms that cannot be undone.
+
+const root = document.documentElement;
+const systemDark = matchMedia("(prefers-color-scheme: dark)");
+
+export const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : systemDark.matches);
+
+const announce = () => document.dispatchEvent(new CustomEvent("everline:theme"));
+systemDark.addEventListener("change", announce);
+
+for (const button of document.querySelectorAll("[data-theme-switch]")) {
+  const show = () => {
+    button.setAttribute("aria-pressed", String(isDark()));
+  };
+  show();
+  systemDark.addEventListener("change", show);
+  button.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    try {
+      localStorage.setItem("everline-theme", root.dataset.theme);
+    } catch {
+      // The choice then lasts for this page only.
+    }
+    show();
+    announce();
+  });
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.classList.add("done");
+    button.setAttribute("aria-label", "Copied");
+    setTimeout(() => button.classList.remove("done"), 1500);
+  } catch {
+    button.setAttribute("aria-label", "Copying is not allowed here");
+  }
+});
+
+document.addEventListener("submit", (event) => {
+  const question = event.submitter?.dataset.confirm;
+  if (question && !confirm(question)) event.preventDefault();
+});
+
+// A table that can scroll sideways must be reachable by keyboard; one that cannot must not be a stop.
+const scrollable = () => {
+  for (const box of document.querySelectorAll(".table-wrap, .graph")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }
+};
+addEventListener("resize", scrollable);
+scrollable();
