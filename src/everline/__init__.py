@@ -8,9 +8,22 @@ is used, so that `import everline` costs nothing but itself.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from everline.loader import load
+
+if TYPE_CHECKING:  # for editors and type checkers; at run time names load when they are used
+    from everline.pipelines.step import dataset as dataset
+    from everline.pipelines.step import pipeline as pipeline
+    from everline.pipelines.step import step as step
+    from everline.pipelines.types import Resources as Resources
+    from everline.pipelines.values import Candidate as Candidate
+    from everline.pipelines.values import Evaluation as Evaluation
+    from everline.pipelines.values import Model as Model
+    from everline.pipelines.values import RunContext as RunContext
+    from everline.pipelines.values import Table as Table
+    from everline.sdk.evaluate import candidate as candidate
+    from everline.sdk.evaluate import evaluate as evaluate
 
 __version__ = "0.1.0"
 
@@ -26,6 +39,7 @@ _HOME_OF = {
     "Model": "everline.pipelines.values",
     "Candidate": "everline.pipelines.values",
     "Evaluation": "everline.pipelines.values",
+    "RunContext": "everline.pipelines.values",
     "evaluate": "everline.sdk.evaluate",
     "candidate": "everline.sdk.evaluate",
     "digest": "everline.datasets.digest",

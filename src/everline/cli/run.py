@@ -38,21 +38,29 @@ def _fix_hash_seed() -> None:
     Python reads PYTHONHASHSEED only at its start. Nothing has run yet, so the second start costs only itself.
     """
     program = Path(sys.argv[0])
-    if "PYTHONHASHSEED" not in os.environ and (program.name == "everline" or program.parts[-2:] == ("everline", "__main__.py")):
+    if "PYTHONHASHSEED" not in os.environ and (
+        program.name == "everline" or program.parts[-2:] == ("everline", "__main__.py")
+    ):
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  (our own command line)
 
 
 @click.command("run", help=__doc__)
 @click.argument("pipeline")
-@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of the pipeline; repeat for more.")
+@click.option(
+    "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of the pipeline; repeat for more."
+)
 @click.option("--seed", type=int, help="Value for the pipeline's parameter `seed`.")
-@click.option("--data", "data", multiple=True, metavar="NAME=VERSION[,VERSION]", help="Take these dataset versions instead.")
+@click.option(
+    "--data", "data", multiple=True, metavar="NAME=VERSION[,VERSION]", help="Take these dataset versions instead."
+)
 @click.option("--cache/--no-cache", default=True, help="Reuse kept results of earlier steps. [on]")
 @click.option("--why", is_flag=True, help="Say for each step why it ran, or that nothing changed.")
 @click.option("--reproduces", metavar="RUN", help="Rebuild this run: leave out steps with effects.")
 @click.option("--reason", default="", help="Why the run was started; kept with it.")
-@click.option("--directory", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of the module. [.]")
+@click.option(
+    "--directory", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of the module. [.]"
+)
 @fixed_hash_seed
 @client_options
 def command(
@@ -105,7 +113,9 @@ class _Progress:
 
 def _show(result: PipelineResult) -> None:
     cached = sum(step.cached for step in result.steps)
-    click.echo(f"run {result.run} {result.status} in {result.seconds:.2f} s; {cached} of {len(result.steps)} steps cached")
+    click.echo(
+        f"run {result.run} {result.status} in {result.seconds:.2f} s; {cached} of {len(result.steps)} steps cached"
+    )
     if isinstance(result.value, dict) and "model" in result.value:
         metrics = ", ".join(f"{name} {value:.4f}" for name, value in result.value["metrics"].items())
         click.echo(f"model {result.value['model']} version {result.value['version']}: {metrics}")

@@ -77,7 +77,10 @@ def train(table: el.Table, seed: int, max_iter: int) -> el.Model:
     model = pipeline.Pipeline([("columns", columns), ("trees", trees)])
     model.fit(table.select(FEATURES).to_pandas(), table[TARGET].to_numpy())
     return el.Model(
-        estimator=model, features=FEATURES, target=TARGET, metadata={"seed": seed, "max_iter": max_iter, "rows": table.num_rows}
+        estimator=model,
+        features=FEATURES,
+        target=TARGET,
+        metadata={"seed": seed, "max_iter": max_iter, "rows": table.num_rows},
     )
 
 
@@ -118,23 +121,27 @@ def joined(flights: pa.Table, weather: pa.Table) -> pa.Table:
         pc.binary_join_element_wise(*(flights[n].cast(pa.string()) for n in ("year", "month", "day")), "-"),
         format="%Y-%m-%d", unit="s",
     ).cast(pa.date32())  # fmt: skip
-    table = pa.table({
-        "carrier": flights["carrier"],
-        "origin": flights["origin"],
-        "dest": flights["dest"],
-        "sched_hour": whole(flights["hour"]),
-        "sched_minute_of_day": minute,
-        "weekday": pc.day_of_week(day),
-        "scheduled_minutes": remainder(pc.add(pc.subtract(arrival_minute, minute), 1440), 1440),
-        "distance": flights["distance"].cast(pa.float64()),
-        "late": pc.greater(flights["arr_delay"], LATE_MINUTES),
-        "scheduled": scheduled,
-        "day": day,
-        "flight": flights["flight"],
-        "time_hour": time_hour,
-    })
+    table = pa.table(
+        {
+            "carrier": flights["carrier"],
+            "origin": flights["origin"],
+            "dest": flights["dest"],
+            "sched_hour": whole(flights["hour"]),
+            "sched_minute_of_day": minute,
+            "weekday": pc.day_of_week(day),
+            "scheduled_minutes": remainder(pc.add(pc.subtract(arrival_minute, minute), 1440), 1440),
+            "distance": flights["distance"].cast(pa.float64()),
+            "late": pc.greater(flights["arr_delay"], LATE_MINUTES),
+            "scheduled": scheduled,
+            "day": day,
+            "flight": flights["flight"],
+            "time_hour": time_hour,
+        }
+    )
     hourly = weather.select(["origin", "time_hour", *WEATHER]).cast(
-        pa.schema([table.schema.field("origin"), table.schema.field("time_hour"), *((n, pa.float64()) for n in WEATHER)])
+        pa.schema(
+            [table.schema.field("origin"), table.schema.field("time_hour"), *((n, pa.float64()) for n in WEATHER)]
+        )
     )
     found = table.join(hourly, ["origin", "time_hour"], join_type="left outer", use_threads=False)
     order = [(name, "ascending") for name in ("scheduled", "carrier", "flight", "origin", "dest")]

@@ -119,7 +119,9 @@ def weather() -> pa.Table:
     return kept.set_column(1, "time_hour", times).combine_chunks()
 
 
-def batches(start: datetime, end: datetime, *, features: Any = None, columns: list[str] | None = None) -> Iterator[Batch]:
+def batches(
+    start: datetime, end: datetime, *, features: Any = None, columns: list[str] | None = None
+) -> Iterator[Batch]:
     """The flights scheduled in [start, end), one batch per hour, in time order.
 
     Args:

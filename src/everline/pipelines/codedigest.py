@@ -240,11 +240,13 @@ def _stripped(tree: ast.AST, *, drop_decorators: bool = False) -> ast.AST:
     """Take docstrings away, and the outermost step decorator."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if not isinstance(body, list) or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+        if not isinstance(body, list) or not isinstance(
+            node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
+        ):
             continue
         first = body[0] if body else None
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-            node.body = body[1:]  # type: ignore[union-attr]
+            node.body = body[1:]
         if drop_decorators and isinstance(node, ast.FunctionDef):
             node.decorator_list = [d for d in node.decorator_list if not _is_step_mark(d)]
     return tree

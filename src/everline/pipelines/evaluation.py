@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,9 +25,10 @@ def probabilities(model: Model, table: pa.Table) -> FloatArray:
     missing = [name for name in model.features if name not in table.column_names]
     if missing:
         raise InvalidInputError(
-            f"The table lacks the model's input {missing[0]!r}.", hint="Evaluate on a table made like the training one.",
+            f"The table lacks the model's input {missing[0]!r}.",
+            hint="Evaluate on a table made like the training one.",
             field=missing[0],
-        )  # fmt: skip
+        )
     predict = getattr(model.estimator, "predict_proba", None)
     if predict is None:
         raise InvalidInputError(
@@ -63,7 +63,9 @@ def evaluate_table(
             )
     known = table.filter(pc.is_valid(table[model.target]))
     if known.num_rows == 0:
-        raise InvalidInputError("No row has a known outcome.", hint="Evaluate where the truth is known.", field=model.target)
+        raise InvalidInputError(
+            "No row has a known outcome.", hint="Evaluate where the truth is known.", field=model.target
+        )
     outcome = _outcome(known[model.target])
     probability = probabilities(model, known)
     return Evaluation(
@@ -75,8 +77,11 @@ def evaluate_table(
 def _outcome(column: pa.ChunkedArray) -> BoolArray:
     values = column.to_numpy()
     if values.dtype != np.bool_ and not np.isin(values, (0, 1)).all():
-        raise InvalidInputError("The target is neither boolean nor 0 and 1.", hint="Only two-class models are evaluated.")
-    return values.astype(np.bool_)
+        raise InvalidInputError(
+            "The target is neither boolean nor 0 and 1.", hint="Only two-class models are evaluated."
+        )
+    outcome: BoolArray = values.astype(np.bool_)
+    return outcome
 
 
 def _slices(name: str, column: pa.ChunkedArray, outcome: BoolArray, probability: FloatArray) -> list[Slice]:
@@ -93,5 +98,7 @@ def _slices(name: str, column: pa.ChunkedArray, outcome: BoolArray, probability:
     for index, value in sorted(enumerate(values), key=lambda pair: str(pair[1])):
         rows = place == index
         if value is not None and rows.any():
-            found.append(Slice(by=name, value=str(value), n=int(rows.sum()), metrics=metrics(outcome[rows], probability[rows])))
+            found.append(
+                Slice(by=name, value=str(value), n=int(rows.sum()), metrics=metrics(outcome[rows], probability[rows]))
+            )
     return found

@@ -106,11 +106,13 @@ def specify(
                 hint=f"Annotate it, for example `{parameter.name}: el.Table`.",
                 field=parameter.name,
             )
-        if hints[parameter.name] is RunContext:
+        if RunContext in (hints[parameter.name], *typing.get_args(hints[parameter.name])):
             context = parameter.name
     if "return" not in hints:
         raise InvalidInputError(
-            f"Step {title!r} does not say what it returns.", hint="Annotate it, for example `-> el.Table`.", field="return"
+            f"Step {title!r} does not say what it returns.",
+            hint="Annotate it, for example `-> el.Table`.",
+            field="return",
         )
     return StepSpec(
         function=function, name=title, signature=signature, hints=hints, context=context,
@@ -121,7 +123,7 @@ def specify(
 def _hints(function: Any, title: str) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)
-    except NameError as error:
+    except (NameError, AttributeError) as error:
         raise InvalidInputError(
             f"An annotation of step {title!r} cannot be resolved: {error}.",
             hint="Import the type at the top of the module, not only for type checkers.",
@@ -355,4 +357,6 @@ def show(annotation: Any) -> str:
         return "el.Table" if module == "everline" else f"{module}.{annotation.__qualname__}"
     if getattr(annotation, "__module__", "") == "everline.pipelines.values":
         return f"el.{annotation.__qualname__}"
-    return annotation.__qualname__ if isinstance(annotation, type) and not typing.get_args(annotation) else str(annotation)
+    return (
+        annotation.__qualname__ if isinstance(annotation, type) and not typing.get_args(annotation) else str(annotation)
+    )

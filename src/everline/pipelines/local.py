@@ -240,9 +240,12 @@ class LocalExecutor:
         trace = "".join(traceback.format_exception(error))[-TRACEBACK_CHARS_MAX:]
         self._report(
             msgspec.structs.replace(
-                update, status=StepStatus.FAILED, attempts=attempts, ended_at=self.clock.now(),
+                update,
+                status=StepStatus.FAILED,
+                attempts=attempts,
+                ended_at=self.clock.now(),
                 error=StepError(type=kind, message=text, traceback=trace),
-            )  # fmt: skip
+            )
         )
         tried = f" after {attempts} attempts" if attempts > 1 else ""
         hint = error.hint if isinstance(error, EverlineError) and error.hint else None
@@ -270,7 +273,9 @@ class LocalExecutor:
             if value.index in result.models:
                 return result.models[value.index]
             announced = result.types[value.index]
-            return serialisers.decode(result.refs[value.index], result.parts[value.index], announced, wanted, folder=folder)
+            return serialisers.decode(
+                result.refs[value.index], result.parts[value.index], announced, wanted, folder=folder
+            )
         if isinstance(value, DatasetRef):
             return serialisers.as_frame(self.data.read(value), wanted)
         if isinstance(value, list | tuple):

@@ -56,6 +56,8 @@ def encode(value: Any, annotation: Any, blobs: BlobAccess, folder: Path) -> tupl
     """
     kind = _kind(value, annotation)
     parts, meta = _ENCODERS[kind](value, folder)
+    if kind == "json" and annotation is not Any:
+        _check_json(parts["value.json"], annotation)
     files = tuple(
         FileRef(path=path, digest=blobs.put_bytes(data), bytes=len(data)) for path, data in sorted(parts.items())
     )
@@ -112,9 +114,25 @@ def _kind(value: Any, annotation: Any) -> str:
         return "array"
     if isinstance(value, Model):
         return "model"
-    if annotation is Model or isinstance(annotation, type) and not isinstance(value, annotation) and annotation is not float:
+    if annotation is Model or _is_another(value, annotation):
         raise _unlike(value, annotation)
     return "files" if isinstance(value, Path) else "json"
+
+
+def _check_json(data: bytes, annotation: Any) -> None:
+    try:
+        msgspec.json.decode(data, type=annotation)
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(
+            f"It announced {show(annotation)} and returned something else: {error}.",
+            hint="Return what the annotation says, or change the annotation.",
+        ) from None
+
+
+def _is_another(value: Any, annotation: Any) -> bool:
+    if annotation in (Any, float) or not isinstance(annotation, type):
+        return False  # what a checker of static types must find
+    return not isinstance(value, annotation)
 
 
 def _unlike(value: Any, annotation: Any) -> InvalidInputError:
@@ -185,7 +203,7 @@ def _without_residue(array: pa.Array) -> pa.Array:
 
 
 def _is_text(type_: pa.DataType) -> bool:
-    return pa.types.is_string(type_) or pa.types.is_large_string(type_)
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
 
 
 def _encode_table(value: Any, folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -244,7 +262,9 @@ def _encode_files(value: Path, folder: Path) -> tuple[dict[str, bytes], dict[str
     if value.is_file():
         return {value.name: value.read_bytes()}, {"single": True}
     if not value.is_dir():
-        raise InvalidInputError(f"It returned the path {value}, where there is nothing.", hint="Return a path that exists.")
+        raise InvalidInputError(
+            f"It returned the path {value}, where there is nothing.", hint="Return a path that exists."
+        )
     found = [path for path in sorted(value.rglob("*")) if path.is_file() and not path.is_symlink()]
     if len(found) > FILES_MAX:
         raise InvalidInputError(f"It returned a folder of {len(found)} files, more than {FILES_MAX}.")

@@ -58,7 +58,9 @@ def record_steps(uow: UnitOfWork, project: str, run: str, *, report: RecordSteps
     """
     uow.require(Permission.PIPELINE_WRITE, project)
     if not 1 <= len(report.steps) <= STEPS_PER_REPORT_MAX:
-        raise InvalidInputError(f"A report holds 1 to {STEPS_PER_REPORT_MAX} steps, not {len(report.steps)}.", field="steps")
+        raise InvalidInputError(
+            f"A report holds 1 to {STEPS_PER_REPORT_MAX} steps, not {len(report.steps)}.", field="steps"
+        )
     found = runs.get_run(uow, project, run)
     if found.status.is_terminal:
         raise ConflictError(
@@ -74,7 +76,9 @@ def record_steps(uow: UnitOfWork, project: str, run: str, *, report: RecordSteps
     _keep(uow, project, run, fresh)
     ended = [step for step in fresh if step.status in ENDED]
     if ended:
-        told = [{"step": s.name, "status": s.status, "key": s.key, "outputs": [o.digest for o in s.outputs]} for s in ended]
+        told = [
+            {"step": s.name, "status": s.status, "key": s.key, "outputs": [o.digest for o in s.outputs]} for s in ended
+        ]
         uow.record("pipeline.steps", subject=f"run:{run}", project=project, pipeline=report.pipeline, steps=told)
 
 
@@ -148,13 +152,20 @@ def list_pipelines(uow: UnitOfWork, project: str, *, limit: int = 100) -> list[P
     found = []
     for row in uow.conn.execute(query).all():
         last = uow.conn.execute(select(step.run).where(step.uid == row.last)).scalar_one()
-        steps = uow.conn.execute(select(step.status, step.started_at).where(step.project == project, step.run == last)).all()
+        steps = uow.conn.execute(
+            select(step.status, step.started_at).where(step.project == project, step.run == last)
+        ).all()
         statuses = [item.status for item in steps]
         found.append(
             PipelineSummary(
-                name=row.pipeline, runs=row.runs, last_run=last, last_at=max(item.started_at for item in steps),
-                steps=len(steps), cached=statuses.count(StepStatus.CACHED), failed=statuses.count(StepStatus.FAILED),
-            )  # fmt: skip
+                name=row.pipeline,
+                runs=row.runs,
+                last_run=last,
+                last_at=max(item.started_at for item in steps),
+                steps=len(steps),
+                cached=statuses.count(StepStatus.CACHED),
+                failed=statuses.count(StepStatus.FAILED),
+            )
         )
     return found
 
@@ -205,7 +216,9 @@ def _checked(step: StepUpdate) -> StepUpdate:
     if step.key is not None:
         check_digest(step.key, field="steps.key")
     if (step.ended_at is not None) != (step.status in ENDED):
-        raise InvalidInputError(f"Step {step.name!r} is {step.status} and its end does not fit that.", field="steps.ended_at")
+        raise InvalidInputError(
+            f"Step {step.name!r} is {step.status} and its end does not fit that.", field="steps.ended_at"
+        )
     if step.cache and (step.key is None or step.status is not StepStatus.SUCCEEDED):
         raise InvalidInputError(
             f"Step {step.name!r} cannot be kept: only the result of a step that succeeded, under its key, can.",
@@ -245,7 +258,8 @@ def _keep(uow: UnitOfWork, project: str, run: str, steps: list[StepUpdate]) -> N
     rows = [
         {
             "project": project, "key": step.key, "outputs": msgspec.to_builtins(step.outputs), "run": run,
-            "step": step.uid, "created_at": uow.clock.now(), "seconds": (step.ended_at - step.started_at).total_seconds(),
+            "step": step.uid, "created_at": uow.clock.now(),
+            "seconds": (step.ended_at - step.started_at).total_seconds(),
         }
         for step in steps
         if step.cache and step.ended_at is not None

@@ -30,6 +30,7 @@ from everline.pipelines.values import Table
 P = ParamSpec("P")
 R = TypeVar("R")
 VERSIONS_MAX = 10_000
+ORDINARY = Resources()
 
 
 class Step(Generic[P, R]):
@@ -60,7 +61,7 @@ def step(
     effect: bool = False,
     retries: int = 0,
     retry_wait_s: float = 1.0,
-    resources: Resources = Resources(),
+    resources: Resources = ORDINARY,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[P, R] | None = None,
@@ -71,7 +72,7 @@ def step(
     effect: bool = False,
     retries: int = 0,
     retry_wait_s: float = 1.0,
-    resources: Resources = Resources(),
+    resources: Resources = ORDINARY,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a step of a plain function with annotated parameters and result.
 
@@ -90,7 +91,13 @@ def step(
 
     def decorate(target: Callable[P, R]) -> Step[P, R]:
         spec = specify(
-            target, name=name, cache=cache, effect=effect, retries=retries, retry_wait_s=retry_wait_s, resources=resources
+            target,
+            name=name,
+            cache=cache,
+            effect=effect,
+            retries=retries,
+            retry_wait_s=retry_wait_s,
+            resources=resources,
         )
         return Step(target, spec)
 
@@ -199,6 +206,8 @@ def dataset(name: str, version: str | int | Sequence[str | int] | None = None) -
     versions = () if version is None else (version,) if isinstance(version, str | int) else tuple(version)
     if (version is not None and not versions) or len(versions) > VERSIONS_MAX:
         raise InvalidInputError(
-            f"Dataset {name!r} was asked for {len(versions)} versions.", hint=f"Ask for 1 to {VERSIONS_MAX}.", field="version"
+            f"Dataset {name!r} was asked for {len(versions)} versions.",
+            hint=f"Ask for 1 to {VERSIONS_MAX}.",
+            field="version",
         )
     return cast(Table, DatasetRef(check_name(name, field="dataset"), versions))

@@ -14,7 +14,7 @@ import msgspec
 from everline.pipelines.types import DatasetUse
 
 if TYPE_CHECKING:
-    from pyarrow import Table
+    from pyarrow import Table as Table
 else:
 
     class Table:

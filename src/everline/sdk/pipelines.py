@@ -115,7 +115,9 @@ class PipelinesApi:
     def lookup(self, keys: Sequence[str]) -> dict[str, CacheEntry]:
         """The kept results under step keys."""
         body = {"keys": list(keys)}
-        answer = self._client.call("POST", "/pipelines/cache/lookup", body=body, returns=dict[str, tuple[CacheEntry, ...]])
+        answer = self._client.call(
+            "POST", "/pipelines/cache/lookup", body=body, returns=dict[str, tuple[CacheEntry, ...]]
+        )
         return {entry.key: entry for entry in answer["entries"]}
 
     def report(self, run: str, report: RecordSteps) -> None:
@@ -123,7 +125,13 @@ class PipelinesApi:
         self._client.call("POST", f"/pipelines/runs/{run}/steps", body=report)
 
     def trigger(
-        self, pipeline: str, *, directory: Path, params: Mapping[str, Any] | None = None, reason: str = "", key: str | None = None
+        self,
+        pipeline: str,
+        *,
+        directory: Path,
+        params: Mapping[str, Any] | None = None,
+        reason: str = "",
+        key: str | None = None,
     ) -> str | None:
         """Leave a run to the next `everline worker`; return the job's uid, or None if `key` was there already."""
         body = {
@@ -165,7 +173,8 @@ class _Driver:
         if self._reproduces:
             tags[REPRODUCES_TAG] = self._reproduces
         params = {name: _text(value) for name, value in self._graph.parameters.items()}
-        run = self._client.runs.create(experiment=self._graph.pipeline, pipeline=self._entry, params=params, tags=tags).run
+        name = self._graph.pipeline
+        run = self._client.runs.create(experiment=name, pipeline=self._entry, params=params, tags=tags).run
         try:
             value = self._work(run, argv)
         except BaseException as error:
@@ -265,7 +274,8 @@ class _Journal:
         self._client, self._run, self._pipeline = client, run, pipeline
 
     def lookup(self, key: str) -> CacheEntry | None:
-        return self._client.pipelines.lookup([key]).get(key)
+        found: dict[str, CacheEntry] = self._client.pipelines.lookup([key])
+        return found.get(key)
 
     def record(self, updates: list[StepUpdate]) -> None:
         self._client.pipelines.report(self._run, RecordSteps(pipeline=self._pipeline, steps=updates))
@@ -293,7 +303,9 @@ class StepBlobs:
             return self._client.blobs.get_bytes(digest)
         data = self._client.send("GET", f"/api/v1/blobs/{digest}").content
         if digest_bytes(data) != digest:
-            raise IntegrityError(f"The blob {digest} was altered in storage.", hint="What was made from it is in doubt.")
+            raise IntegrityError(
+                f"The blob {digest} was altered in storage.", hint="What was made from it is in doubt."
+            )
         return data
 
 
@@ -316,7 +328,9 @@ class Datasets:
             asked = tuple(self._overrides.get(ref.name, ref.versions))
             known = sorted(self._known(ref.name), key=lambda version: version.version)
             if not known:
-                raise InvalidInputError(f"Dataset {ref.name!r} has no version yet.", hint="Add one with `everline data add`.")
+                raise InvalidInputError(
+                    f"Dataset {ref.name!r} has no version yet.", hint="Add one with `everline data add`."
+                )
             found = [version for item in asked for version in _matching(item, known, ref.name)] if asked else known[-1:]
             self._resolved[ref] = tuple(
                 DatasetUse(name=ref.name, version=v.version, digest=v.digest, label=v.labels[0] if v.labels else None)
@@ -398,9 +412,10 @@ def find_pipeline(address: str, *, directory: Path) -> Pipeline:
         if error.name not in (module_name, module_name.partition(".")[0]):
             raise
         raise InvalidInputError(
-            f"There is no module {module_name!r} in {folder}.", hint="Run in the project's folder, or name it with --directory.",
+            f"There is no module {module_name!r} in {folder}.",
+            hint="Run in the project's folder, or name it with --directory.",
             field="pipeline",
-        ) from None  # fmt: skip
+        ) from None
     found = getattr(module, name, None)
     if not isinstance(found, Pipeline):
         have = ", ".join(key for key, value in vars(module).items() if isinstance(value, Pipeline)) or "none"

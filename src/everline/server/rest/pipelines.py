@@ -85,7 +85,12 @@ def trigger(request: Request) -> Triggered:
     with begin(request) as uow:
         return Triggered(
             service.trigger(
-                uow, request.project, pipeline=body.pipeline, directory=body.directory, parameters=body.parameters,
-                reason=body.reason, key=body.key,
-            )  # fmt: skip
+                uow,
+                request.project,
+                pipeline=body.pipeline,
+                directory=body.directory,
+                parameters=body.parameters,
+                reason=body.reason,
+                key=body.key,
+            )
         )

@@ -1,0 +1,288 @@
+"""The local executor: reuse, verification, retries, seeds, failures; on blobs and a journal in memory."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import everline as el
+from everline.clock import FixedClock
+from everline.errors import NotFoundError
+from everline.ids import digest_bytes
+from everline.pipelines.graph import DatasetRef
+from everline.pipelines.local import LocalExecutor
+from everline.pipelines.types import CacheEntry, DatasetUse, StepFailedError, StepStatus, StepUpdate
+
+CALLS: list[str] = []
+
+
+class Blobs(dict[str, bytes]):
+    def put_bytes(self, data: bytes) -> str:
+        self[digest_bytes(data)] = data
+        return digest_bytes(data)
+
+    def get_bytes(self, digest: str) -> bytes:
+        if digest not in self:
+            raise NotFoundError(f"There is no blob {digest}.")
+        return self[digest]
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.batches: list[list[StepUpdate]] = []
+        self.kept: dict[str, CacheEntry] = {}
+
+    def lookup(self, key: str) -> CacheEntry | None:
+        return self.kept.get(key)
+
+    def record(self, updates: list[StepUpdate]) -> None:
+        self.batches.append(updates)
+        for step in updates:
+            if step.cache and step.key:
+                self.kept[step.key] = CacheEntry(
+                    key=step.key, outputs=step.outputs, run="r1", step=step.uid, created_at=step.started_at, seconds=0
+                )
+
+
+class Data:
+    table = pa.table({"x": [1, 2, 3]})
+
+    def resolve(self, ref: DatasetRef) -> tuple[DatasetUse, ...]:
+        return (DatasetUse(name=ref.name, version=1, digest=digest_bytes(str(self.table.to_pydict()).encode())),)
+
+    def read(self, ref: DatasetRef) -> Any:
+        return self.table
+
+
+class World:
+    """Everything that outlives a run."""
+
+    def __init__(self, root: Path) -> None:
+        self.journal, self.blobs, self.data, self.root = Journal(), Blobs(), Data(), root
+
+    def run(self, pipeline: Any, *, cache: bool = True, skip: bool = False, environment: str = "e", **parameters: Any) -> Any:
+        CALLS.clear()
+        executor = LocalExecutor(
+            journal=self.journal, blobs=self.blobs, data=self.data, clock=FixedClock(datetime(2013, 1, 1, tzinfo=UTC)),
+            root=self.root, cache=cache, skip_effects=skip,
+            context=el.RunContext(
+                run="r2", origin="r2", pipeline="m:p", client=None, code="c", environment=environment,
+                environment_recorded=True, code_recorded=True, seed=1, folder=self.root,
+            ),
+        )  # fmt: skip
+        graph = pipeline.build(**parameters)
+        ends = executor.run(graph)
+        return {end.name: end for end in ends}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@el.step
+def numbers(n: int) -> list[int]:
+    CALLS.append("numbers")
+    return list(range(n))
+
+
+@el.step
+def parity(values: list[int]) -> int:
+    CALLS.append("parity")
+    return len(values) % 2
+
+
+@el.step
+def last(value: int) -> int:
+    CALLS.append("last")
+    return value + 1
+
+
+@el.pipeline
+def chain(n: int = 4) -> int:
+    return last(parity(numbers(n)))
+
+
+def test_the_second_run_takes_everything_from_the_cache(world: World) -> None:
+    first = world.run(chain)
+    assert CALLS == ["numbers", "parity", "last"]
+    second = world.run(chain)
+    assert CALLS == []
+    assert {end.status for end in second.values()} == {StepStatus.CACHED}
+    assert [end.outputs for end in second.values()] == [end.outputs for end in first.values()]
+    assert second["last"].cached_from == "r1"
+
+
+def test_an_unchanged_result_cuts_off_what_would_run_again(world: World) -> None:
+    world.run(chain, n=4)
+    world.run(chain, n=6)
+    assert CALLS == ["numbers", "parity"]
+
+
+def test_another_environment_runs_everything_again(world: World) -> None:
+    world.run(chain)
+    world.run(chain, environment="other")
+    assert CALLS == ["numbers", "parity", "last"]
+
+
+def test_without_the_cache_everything_runs_and_is_kept(world: World) -> None:
+    world.run(chain, cache=False)
+    assert world.run(chain, cache=False)["last"].reason == "the cache was switched off for this run"
+    assert CALLS == ["numbers", "parity", "last"]
+    world.run(chain)
+    assert CALLS == []
+
+
+def test_an_altered_result_is_computed_again_and_the_record_says_so(world: World) -> None:
+    first = world.run(chain)
+    digest = first["parity"].outputs[0].files[0].digest
+    world.blobs[digest] = b"7"
+    again = world.run(chain)
+    assert CALLS == ["parity"]
+    assert "could not be trusted" in again["parity"].reason
+    assert again["parity"].outputs == first["parity"].outputs
+    assert world.blobs[digest] == b"0"
+
+
+def test_a_lost_result_is_computed_again(world: World) -> None:
+    first = world.run(chain)
+    del world.blobs[first["numbers"].outputs[0].files[0].digest]
+    world.run(chain)
+    assert CALLS == ["numbers"]
+
+
+def test_a_running_step_is_recorded_before_its_work_starts(world: World) -> None:
+    world.run(chain)
+    statuses = [[step.status for step in batch] for batch in world.journal.batches]
+    assert statuses[0] == [StepStatus.RUNNING]
+    assert statuses[1] == [StepStatus.SUCCEEDED]
+
+
+@el.step(retries=2, retry_wait_s=0)
+def shaky(succeeds_at: int) -> int:
+    CALLS.append("shaky")
+    if len(CALLS) < succeeds_at:
+        raise OSError("not yet")
+    return 1
+
+
+@el.pipeline
+def retried(succeeds_at: int = 3) -> int:
+    return last(shaky(succeeds_at))
+
+
+def test_a_failing_step_is_tried_again_as_often_as_it_says(world: World) -> None:
+    assert world.run(retried)["shaky"].attempts == 3
+
+
+def test_a_step_that_fails_for_good_ends_the_run_with_its_name_and_reason(world: World) -> None:
+    with pytest.raises(StepFailedError, match="Step 'shaky' of pipeline 'm:p' failed after 3 attempts: OSError: not yet"):
+        world.run(retried, succeeds_at=9)
+    failed = world.journal.batches[-1][-1]
+    assert failed.status is StepStatus.FAILED
+    assert failed.error is not None and failed.error.type == "OSError"
+    assert "raise OSError" in failed.error.traceback
+    assert "last" not in CALLS
+
+
+@el.step
+def noise(n: int) -> list[float]:
+    return [random.random() for _ in range(n)] + [float(np.random.rand())]
+
+
+@el.pipeline
+def noisy(n: int = 2) -> list[float]:
+    return noise(n)
+
+
+def test_global_random_numbers_depend_on_the_step_alone(world: World) -> None:
+    first = world.run(noisy, cache=False)
+    random.random()
+    np.random.rand()
+    assert world.run(noisy, cache=False)["noise"].outputs == first["noise"].outputs
+    assert world.run(noisy, n=3)["noise"].outputs != first["noise"].outputs
+
+
+@el.step
+def total(table: el.Table) -> int:
+    CALLS.append("total")
+    return sum(table["x"].to_pylist())
+
+
+@el.pipeline
+def from_data() -> int:
+    return total(el.dataset("flights"))
+
+
+def test_new_data_runs_the_step_again_and_lineage_reaches_it(world: World) -> None:
+    world.run(from_data)
+    world.run(from_data)
+    assert CALLS == []
+    world.data.table = pa.table({"x": [1, 2, 4]})
+    world.run(from_data)
+    assert CALLS == ["total"]
+
+
+@el.step(effect=True)
+def tell(value: int, context: el.RunContext | None = None) -> str:
+    CALLS.append("tell")
+    assert context is not None
+    return context.run
+
+
+@el.step
+def after(text: str) -> str:
+    CALLS.append("after")
+    return text
+
+
+@el.pipeline
+def with_effect() -> str:
+    return after(tell(total(el.dataset("flights"))))
+
+
+def test_an_effect_happens_every_time_and_never_in_a_rebuild(world: World) -> None:
+    world.run(with_effect)
+    world.run(with_effect)
+    assert CALLS == ["tell"]
+    ends = world.run(with_effect, skip=True, cache=False)
+    assert CALLS == ["total"]
+    assert list(ends) == ["total"]
+
+
+@el.step
+def wrong(n: int) -> el.Table:
+    return n  # type: ignore[return-value]
+
+
+@el.pipeline
+def announces() -> Any:
+    return total(wrong(1))
+
+
+def test_a_result_of_another_type_than_announced_fails_the_step_that_made_it(world: World) -> None:
+    with pytest.raises(StepFailedError, match="Step 'wrong' .* announced el.Table and returned a int"):
+        world.run(announces)
+
+
+@el.step
+def add_up(parts: list[int], by_name: dict[str, int]) -> int:
+    return sum(parts) + sum(by_name.values())
+
+
+@el.pipeline
+def fan_in(n: int = 3) -> int:
+    parts = [last(i) for i in range(n)]
+    return add_up(parts, {"first": parts[0]})
+
+
+def test_results_inside_lists_and_dicts_are_filled_in(world: World) -> None:
+    ends = world.run(fan_in)
+    assert world.blobs[ends["add_up"].outputs[0].files[0].digest] == b"7"
+    assert ends["add_up"].needs == ("last", "last-2", "last-3")
