@@ -15,7 +15,7 @@ from everline.clock import rfc3339
 from everline.governance import audit, merkle
 from everline.governance.bundle import Leaf, write_bundle
 from everline.governance.signing import server_key
-from everline.governance.tables import audit_checkpoint, audit_event, audit_node
+from everline.governance.tables import audit_checkpoint, audit_event, audit_head, audit_node
 from everline.governance.types import LogReport
 from everline.governance.walk import Walk, compare
 
@@ -34,13 +34,17 @@ def verify(uow: UnitOfWork, *, project: str | None = None) -> LogReport:
     else:
         uow.require(Permission.AUDIT_READ, project)
     key = server_key(uow.settings).verify_key
+    # Checkpoints before the head: on PostgreSQL others go on writing, and a signature over events that came
+    # after our look at the head would seem to be one over events that are gone.
+    notes = _notes(uow)
     head = audit.read_head(uow)
-    walk = Walk(_notes(uow), key)
+    walk = Walk(notes, key)
     claimed, found = _recompute(uow, walk, head.size)
     compare(walk, claimed=claimed, found=found)
     if (walk.tree.size, walk.tree.root, walk.tree.peaks) != (head.size, head.root, head.peaks):
         walk.report("rewritten", None, f"The log's head says {head.size} events and another root than these have.")
-    beyond = uow.conn.execute(select(func.count()).where(audit_event.c.position >= head.size)).scalar_one()
+    end = select(audit_head.c.size).scalar_subquery()
+    beyond = uow.conn.execute(select(func.count()).where(audit_event.c.position >= end)).scalar_one()
     if beyond:
         walk.report("invented", head.size, f"{beyond} events stand behind the log's end.")
     walk.finish()

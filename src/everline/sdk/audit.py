@@ -1,0 +1,71 @@
+"""The audit log through the client."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+
+import msgspec
+
+from everline.governance.types import AuditEvent, CheckpointInfo, InclusionProof, LogReport
+from everline.sdk.client import Client
+
+
+class PublicKey(msgspec.Struct, frozen=True):
+    """A key that the server signs with."""
+
+    name: str
+    public: str
+    keyid: str
+
+
+class AuditApi:
+    """What happened, and the proof of it."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def list(
+        self,
+        *,
+        subject: str | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        every_project: bool = False,
+        limit: int = 100,
+    ) -> builtins.list[AuditEvent]:
+        """The newest events that match; `action` may be a word and a dot, such as `release.`."""
+        query = {"subject": subject, "actor": actor, "action": action, "since": since, "until": until}
+        if every_project:
+            query["all"] = "true"
+        return self._client.list_all("/audit/events", kind=AuditEvent, query=query, limit=limit)
+
+    def get(self, index: int) -> AuditEvent:
+        """One event."""
+        return self._client.call("GET", f"/audit/events/{index}", returns=AuditEvent)
+
+    def prove(self, index: int) -> InclusionProof:
+        """The proof that an event is in the log; check it with `everline.governance.bundle.verify_proof`."""
+        return self._client.call("GET", f"/audit/events/{index}/proof", returns=InclusionProof)
+
+    def checkpoint(self) -> CheckpointInfo:
+        """The newest signed root."""
+        return self._client.call("GET", "/audit/checkpoint", returns=CheckpointInfo)
+
+    def verify(self) -> LogReport:
+        """Let the server recompute its log; for a check that does not trust it, `export` and verify offline."""
+        return self._client.call("GET", "/audit/verify", returns=LogReport)
+
+    def export(self, target: Path) -> Path:
+        """Download the whole log as a bundle."""
+        partial = target.with_name(target.name + ".partial")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(self._client.send("GET", "/api/v1/audit/export").content)
+        return partial.replace(target)
+
+    def keys(self) -> builtins.list[PublicKey]:
+        """The public keys that the server says are its own."""
+        answer = self._client.call("GET", "/keys", returns=dict[str, builtins.list[PublicKey]])
+        return answer["keys"]

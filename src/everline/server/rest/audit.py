@@ -1,0 +1,127 @@
+"""REST face of the audit log."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse, Response
+
+from everline.clock import parse_rfc3339
+from everline.governance import audit, verification
+from everline.governance.signing import server_key
+from everline.governance.types import AuditEvent, CheckpointInfo, InclusionProof, LogReport
+from everline.server.http import Page, Request, Routes, begin
+
+routes = Routes(tag="audit")
+
+
+class PublicKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that this server signs with."""
+
+    name: str
+    public: str
+    """C2SP text form, `name+hash+base64`."""
+    keyid: str
+
+
+class Keys(msgspec.Struct, frozen=True, kw_only=True):
+    """The public keys in use."""
+
+    keys: list[PublicKey]
+
+
+class Consistency(msgspec.Struct, frozen=True, kw_only=True):
+    """Proof that the log under the newest root continues an older one."""
+
+    first: int
+    path: list[str]
+
+
+@routes.get("/keys", returns=Keys, public=True)
+def keys(request: Request) -> Keys:
+    """Give the public keys that check our signatures; compare them with a copy that came another way."""
+    key = server_key(request.app.settings)
+    return Keys(keys=[PublicKey(name=key.name, public=key.public_text, keyid=key.keyid)])
+
+
+@routes.get("/audit/events", returns=Page[AuditEvent])
+def list_events(request: Request) -> Page[AuditEvent]:
+    """List audit events, the newest first; `all=true` for every project."""
+    with begin(request) as uow:
+        events = audit.list_events(
+            uow,
+            project=None if request.query("all", bool, default=False) else request.project,
+            subject=request.query("subject", str, None),
+            actor=request.query("actor", str, None),
+            action=request.query("action", str, None),
+            since=_time(request, "since"),
+            until=_time(request, "until"),
+            before=request.query("cursor", int, None),
+            limit=request.limit,
+        )
+    more = len(events) == request.limit and events[-1].index > 0
+    return Page(items=events, next=str(events[-1].index) if more else None)
+
+
+@routes.get("/audit/events/{index:int}", returns=AuditEvent)
+def get_event(request: Request) -> AuditEvent:
+    """Return one event."""
+    with begin(request) as uow:
+        return audit.get_event(uow, int(request.path["index"]))
+
+
+@routes.get("/audit/events/{index:int}/proof", returns=InclusionProof)
+def prove(request: Request) -> InclusionProof:
+    """Prove that an event is in the log, under a signed root."""
+    with begin(request) as uow:
+        return audit.prove(uow, int(request.path["index"]))
+
+
+@routes.get("/audit/consistency", returns=Consistency)
+def prove_consistency(request: Request) -> Consistency:
+    """Prove that today's log continues that of the first `first` events."""
+    first = request.query("first", int)
+    with begin(request) as uow:
+        return Consistency(first=first, path=audit.prove_consistency(uow, first, project=request.project))
+
+
+@routes.get("/audit/checkpoint", returns=CheckpointInfo)
+def checkpoint(request: Request) -> CheckpointInfo:
+    """Return the newest signed root."""
+    with begin(request) as uow:
+        return audit.latest_checkpoint(uow, project=request.project)
+
+
+@routes.get("/audit/verify", returns=LogReport)
+def verify(request: Request) -> LogReport:
+    """Recompute the whole log from its events and hold it against every signature."""
+    with begin(request) as uow:
+        return verification.verify(uow, project=request.project)
+
+
+@routes.get("/audit/export")
+def export(request: Request) -> Response:
+    """Download the whole log as a bundle that is checked offline with the public key alone."""
+    with tempfile.NamedTemporaryFile(prefix="everline-audit-", suffix=".zip", delete=False) as file:
+        target = Path(file.name)
+    try:
+        with begin(request) as uow:
+            verification.export(uow, target)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return FileResponse(
+        target,
+        media_type="application/zip",
+        filename="everline-audit.zip",
+        background=BackgroundTask(target.unlink, missing_ok=True),
+    )
+
+
+def _time(request: Request, name: str) -> datetime | None:
+    text = request.query(name, str, None)
+    return parse_rfc3339(text, field=name) if text else None
