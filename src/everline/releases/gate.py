@@ -33,7 +33,7 @@ def judge(uow: UnitOfWork, row: Row[Any]) -> tuple[Row[Any], Check]:
         model_version=subject,
         release=f"release:{row.uid}",
         digest=digest,
-        author=row.author,
+        author=[row.author, row.created_by],
         endpoint=row.endpoint,
         champion=named,
         model=row.model,
@@ -45,7 +45,7 @@ def judge(uow: UnitOfWork, row: Row[Any]) -> tuple[Row[Any], Check]:
         by_name=uow.actor.name,
         gate=policies.gate(verdicts),
         verdicts=verdicts,
-        evidence=newest_evidence(uow, subject, project=row.project),
+        evidence=_evidence(uow, subject, row.project, champion),
         champion=champion,
     )
     values = {name: msgspec.to_builtins(getattr(check, name)) for name in ("verdicts", "evidence", "champion")}
@@ -87,7 +87,7 @@ def require_intact(uow: UnitOfWork, row: Row[Any]) -> None:
             f"({version.package} where {row.package} was checked).",
             hint="A version never changes: somebody wrote to the database. See the audit log.",
         )
-    found = models.verify(uow, row.model_version)
+    found = models.check_package(uow, version)
     if not found.verified:
         raise IntegrityError(
             f"The package of {row.model}/{row.version} cannot be trusted: {found.problem}",
@@ -109,12 +109,13 @@ def current_champion(uow: UnitOfWork, project: str, endpoint: str, *, lock: bool
     return None
 
 
-def newest_evidence(uow: UnitOfWork, subject: str, *, project: str) -> list[EvidenceRef]:
-    """The newest evidence of each kind, by kind."""
+def _evidence(uow: UnitOfWork, subject: str, project: str, champion: Champion | None) -> list[EvidenceRef]:
+    """The newest evidence of each kind, by kind; of comparisons only one with this champion."""
     newest: dict[str, EvidenceRef] = {}
-    found = evidence.list_evidence(uow, subject=subject, project=project)
-    for one in sorted(found, key=lambda item: item.uid):
-        newest[one.kind] = EvidenceRef(uid=one.uid, kind=one.kind, digest=one.digest, at=one.at)
+    names = (champion.package, f"{champion.model}/{champion.version}") if champion else ()
+    for one in sorted(evidence.list_evidence(uow, subject=subject, project=project), key=lambda item: item.uid):
+        if one.kind != "comparison" or one.body.get("champion") in names:
+            newest[one.kind] = EvidenceRef(uid=one.uid, kind=one.kind, digest=one.digest, at=one.at)
     return [newest[kind] for kind in sorted(newest)]
 
 

@@ -152,14 +152,18 @@ def latest_check(uow: UnitOfWork, release: str, *, until: Any = None) -> Check |
     if until is not None:
         query = query.where(column.at <= until)
     row = uow.conn.execute(query.order_by(column.uid.desc()).limit(1)).first()
-    return None if row is None else msgspec.convert(dict(row._mapping), Check)
+    return None if row is None else msgspec.convert(_values(row, Check), Check)
 
 
 def transitions(uow: UnitOfWork, release: str) -> list[Transition]:
     """What happened to a release, oldest first."""
     column = tables.release_transition.c
     rows = uow.conn.execute(select(tables.release_transition).where(column.release == release).order_by(column.uid))
-    return [msgspec.convert(dict(row._mapping), Transition) for row in rows]
+    return [msgspec.convert(_values(row, Transition), Transition) for row in rows]
+
+
+def _values(row: Row[Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in kind.__struct_fields__}
 
 
 def _no_release(uid: str) -> NotFoundError:

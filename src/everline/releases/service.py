@@ -20,7 +20,7 @@ from sqlalchemy import insert, select
 from everline.access.declare import act, read
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
-from everline.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
+from everline.errors import ConflictError, InvalidInputError, NotFoundError
 from everline.governance import approvals, audit
 from everline.governance.types import GateState
 from everline.ids import check_name, check_uid, new_uid
@@ -186,7 +186,6 @@ def approve(uow: UnitOfWork, uid: str, *, meaning: str = "reviewer", reason: str
     row = require_row(uow, uid, lock=True)
     with recording_refusals(uow, row, "approve"):
         uow.require(Permission.RELEASE_APPROVE, row.project)
-        _refuse_own(uow, row.created_by, row.author)
         after(State(row.state), Move.APPROVE)
         require_intact(uow, row)
         approvals.record(
@@ -197,7 +196,7 @@ def approve(uow: UnitOfWork, uid: str, *, meaning: str = "reviewer", reason: str
             decision="approve",
             meaning=meaning,
             reason=_check_reason(reason),
-            author=row.author,
+            author=[row.author, row.created_by],
         )
     row, found = judge(uow, row)
     if found.gate is GateState.OPEN:
@@ -230,18 +229,10 @@ def reject(uow: UnitOfWork, uid: str, *, reason: str, meaning: str = "reviewer")
             digest=row.digest,
             decision="reject",
             meaning=meaning,
-            reason=reason,
-            author=row.author,
+            reason=_check_reason(reason),
+            author=[row.author, row.created_by],
         )
     return to_release(uow, move(uow, row, Move.REJECT, reason=reason), whole=True)
-
-
-def _refuse_own(uow: UnitOfWork, *own: str) -> None:
-    if uow.actor.uid in own:
-        raise ForbiddenError(
-            f"{uow.actor.name} made this version or opened this release, and may not approve it.",
-            hint="Ask a second person with the role approver.",
-        )
 
 
 def _check_reason(reason: str) -> str:
