@@ -144,7 +144,10 @@ def _tree(root: type[EverlineError]) -> dict[str, type[EverlineError]]:
 def from_problem(body: dict[str, Any], *, status: int) -> EverlineError:
     """Rebuild the error that a server reported, so that a remote call raises what a local one would."""
     message = str(body.get("detail") or f"The server answered with status {status}.")
-    kind = _tree(EverlineError).get(str(body.get("code")), EverlineError)
+    known = _tree(EverlineError)
+    # An answer without a body (to HEAD, or from a proxy) still tells its kind by its status.
+    by_status = next((kind for kind in known.values() if kind.status == status), EverlineError)
+    kind = known.get(str(body.get("code")), by_status)
     error = EverlineError.__new__(kind)
     EverlineError.__init__(error, message, hint=body.get("hint"), field=body.get("field"))
     return error

@@ -77,7 +77,7 @@ def command(
     as_json: bool,
 ) -> int:
     overrides = {name: value.split(",") for name, value in _pairs(data, "--data")}
-    watch = (lambda update: None) if as_json else _Progress(why=why)
+    watch = _Progress(why=why)  # on standard error: JSON stays alone on standard output
     try:
         result = client.pipelines.run(
             pipeline, params=dict(_pairs(params, "--param")), cache=cache, seed=seed, data=overrides,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from everline.demo.processes import Plane
+from everline.errors import EverlineError
 from everline.sdk.client import Client
 
 ENDPOINT = "flight-delay"
 MODEL = "flight-delay"
+PIPELINE = "flight_delay:flight_delay"
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +38,13 @@ class Memory(msgspec.Struct, kw_only=True):
     facts: list[Fact] = []
     notes: dict[str, Any] = {}
     seconds: float = 0.0
+
+
+class CommandError(EverlineError):
+    """A command of the story failed."""
+
+    code = "command_failed"
+    status = 422
 
 
 class Stage:
@@ -123,6 +135,34 @@ class Stage:
             self._clients[key] = Client(self.control.url, home=self.home, token=token)
         return self._clients[key]
 
+    def everline(self, *arguments: str, person: str, accept: tuple[int, ...] = (0,)) -> Any:
+        """Run a command of the command line as a person, as a newcomer would, and read its JSON.
+
+        Its progress is told line by line.
+
+        Args:
+            accept: exit codes that are answers; 1 is "the answer is no".
+
+        Raises:
+            EverlineError: any other exit code, with what the command said.
+        """
+        if self.control is None:
+            raise RuntimeError("the control plane runs first")
+        command = [sys.executable, "-m", "everline", *arguments, "--json", "--home", str(self.home)]
+        environment = os.environ | {"EVERLINE_URL": self.control.url, "EVERLINE_TOKEN": self.token_of(person)}
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
+        ) as process:
+            said = []
+            for line in process.stderr or ():
+                said.append(line.strip())
+                self.say(line.rstrip())
+            output = process.stdout.read() if process.stdout else ""
+        if process.returncode not in accept:
+            told = " ".join(said[-3:]) or output[-500:]
+            raise CommandError(f"`everline {' '.join(arguments)}` ended with {process.returncode}: {told}")
+        return msgspec.json.decode(output)
+
     # --- what is said -----------------------------------------------------------------------------
 
     def chapter(self, number: int, of: int, title: str) -> None:
@@ -132,7 +172,7 @@ class Stage:
 
     def say(self, text: str) -> None:
         """One line of the story."""
-        self.console.print(f"     {text}", highlight=False)
+        self.console.print(f"     {text}", highlight=False, soft_wrap=True)
 
     def progress(self) -> Progress:
         """A progress bar on a terminal; silent elsewhere, where chapters print their own lines."""
