@@ -92,14 +92,15 @@ def verify_bundle(path: Path, key: VerifyKey | str, *, known: Iterable[str] = ()
     """
     trusted = VerifyKey.parse(key) if isinstance(key, str) else key
     try:
-        with zipfile.ZipFile(path) as bundle:
-            return _verify_open(bundle, trusted, known)
+        file = path.open("rb")
     except OSError as error:
-        raise InvalidInputError(f"The file {path} cannot be read: {error}.", field="bundle") from error
-    except zipfile.BadZipFile as error:
-        return _malformed(trusted, f"The file is no bundle, or was damaged: {error}.")
-    except (KeyError, ValueError, IntegrityError, NotImplementedError, EOFError) as error:
-        return _malformed(trusted, f"The bundle is not whole: {error}")
+        raise InvalidInputError(f"The file {path} cannot be read: {error.strerror}.", field="bundle") from error
+    with file:
+        try:
+            with zipfile.ZipFile(file) as bundle:
+                return _verify_open(bundle, trusted, known)
+        except Exception as error:  # a hostile archive can fail in every way that its decoders know
+            return _malformed(trusted, f"The file is no bundle, or was damaged ({type(error).__name__}: {error}).")
 
 
 def _verify_open(bundle: zipfile.ZipFile, key: VerifyKey, known: Iterable[str]) -> LogReport:

@@ -92,11 +92,13 @@ def test_what_is_decided_without_the_unknown_is_decided(source: str, expected: o
     "source",
     [
         "x", "x.y", "x[0]", "true && x", "x || false", "!x", "x == 1", "x != 1", "x == null", "x ? 1 : 1", "-x",
-        "x in [1]", "[x]", "{'a': x}", "size(x)", "[1, 2].all(e, e > 0 || x > 0) && x", "[1].exists(e, x)", "[1].filter(e, x)",
-        "[1].map(e, x)", "[1].exists_one(e, x)", "1 / 0", "1 % 0", "1.0 / 0.0", "9223372036854775807 + 1",
+        "x in [1]", "[x]", "{'a': x}", "size(x)", "[1, 2].all(e, e > 0 || x > 0) && x", "[1].exists(e, x)",
+        "[1].filter(e, x)", "[1].map(e, x)", "[1].exists_one(e, x)", "1 / 0", "1 % 0", "1.0 / 0.0",
+        "9223372036854775807 + 1",
         "-9223372036854775808 - 1", "[1][1]", "[1][-1]", "{'a': 1}.b", "min([])", "timestamp('soon')",
         "timestamp('2020-01-01T00:00:00')", "duration('1 day')", "int('x')", "1 + 'a'", "1 < 'a'", "!1", "null.a",
-        "1 && true", "duration('99999999999h')", "timestamp('9999-12-31T00:00:00Z') + duration('48h')", "abs('a')", "1 in 2",
+        "1 && true", "duration('99999999999h')", "timestamp('9999-12-31T00:00:00Z') + duration('48h')", "abs('a')",
+        "1 in 2",
     ],
 )  # fmt: skip
 def test_what_is_not_known_stays_unknown(source: str) -> None:
