@@ -159,7 +159,7 @@ def _print_difference(found: DatasetDifference) -> None:
 
 
 def _difference_row(c: ColumnDifference) -> tuple[Any, ...]:
-    distance = None if c.distance is None else f"{c.distance:.4f} {c.statistic}"
+    distance = None if c.distance is None else f"{c.distance:.2g} {c.statistic}"
     return (
         c.name,
         c.change,

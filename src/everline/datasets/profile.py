@@ -144,8 +144,7 @@ def _is_countable(kind: pa.DataType) -> bool:
 def _frequent(values: pa.ChunkedArray) -> dict[str, Any]:
     counted = counts(values)
     # Ties go by the value itself, so that the profile does not depend on the order of a hash table.
-    keys = [("counts", "descending")]
-    order = pc.sort_indices(counted, sort_keys=[*keys, ("values", "ascending")], null_placement="at_end")
+    order = pc.sort_indices(counted, sort_keys=[("counts", "descending"), ("values", "ascending")])
     best = counted.take(order.slice(0, TOP_MAX))
     top = tuple(
         TopValue(value=as_json(_cell(value)), count=count.as_py())

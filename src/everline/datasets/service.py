@@ -259,9 +259,13 @@ def _compare_tables(
         before = canonical_table(read_table(old_paths, old_kind))
         after = canonical_table(read_table(new_paths, new_kind))
     rows, by_column = compare_rows(before, after, key)
-    return tuple(
-        msgspec.structs.replace(column, rows_changed=by_column.get(column.name, 0)) for column in columns
-    ), rows
+    counted = [
+        msgspec.structs.replace(column, rows_changed=by_column.get(column.name, 0))
+        if column.change == "changed"
+        else column
+        for column in columns
+    ]
+    return tuple(counted), rows
 
 
 def _ensure_dataset(uow: UnitOfWork, project: str, name: str) -> _Row:

@@ -69,8 +69,8 @@ class Client:
     ) -> None:
         self.settings = Settings.load(url=url, home=home)
         self.project = project
-        token = token or os.environ.get("EVERLINE_TOKEN")
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.token = token or os.environ.get("EVERLINE_TOKEN")
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         if self.settings.url:
             self._http = httpx.Client(base_url=self.settings.url, timeout=_TIMEOUT)
         else:

@@ -1,0 +1,75 @@
+"""`everline reproduce RUN|MODEL`: rebuild and compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from everline.cli.output import client_options, emit, facts, table
+from everline.errors import InvalidInputError
+from everline.reproduction.types import Reproduction, Verdict
+from everline.sdk.client import Client
+from everline.sdk.reproduction import Changes
+
+_COLOURS = {Verdict.IDENTICAL: "green", Verdict.EQUIVALENT: "yellow"}
+_MARKS = {"bits": "=", "tolerance": "≈", "no": "≠", "missing": "?"}
+
+
+@click.command("reproduce", help=__doc__)
+@click.argument("target", metavar="RUN|MODEL")
+@click.option(
+    "--param", "params", multiple=True, metavar="NAME=VALUE", help="Change a parameter, and see what follows."
+)
+@click.option("--seed", type=int, help="Change the seed.")
+@click.option("--data", "data", multiple=True, metavar="NAME=VERSION[,VERSION]", help="Take other dataset versions.")
+@click.option("--code", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Replace recorded files.")
+@click.option("--timeout-s", type=click.FloatRange(min=1), default=24 * 3600.0, help="Most seconds of one rebuild.")
+@client_options
+def command(
+    client: Client,
+    as_json: bool,
+    target: str,
+    params: tuple[str, ...],
+    seed: int | None,
+    data: tuple[str, ...],
+    code: Path | None,
+    timeout_s: float,
+) -> int:
+    changes = Changes(params=_pairs(params, "--param"), seed=seed, data=_pairs(data, "--data"), code=code)
+    report: Reproduction = client.reproduction.reproduce(
+        target,
+        changes=changes,
+        timeout_s=timeout_s,
+        watch=lambda message: None if as_json else click.secho(f"… {message}", err=True, dim=True),
+    )
+    emit(report, as_json=as_json, human=lambda: _show(report))
+    return 0 if report.level in ("L4", "L5", "L6") else 1
+
+
+def _show(report: Reproduction) -> None:
+    level = report.level or "no level"
+    click.secho(f"{level}  {report.verdict}", fg=_COLOURS.get(report.verdict, "red"), bold=True)
+    click.echo(report.reason)
+    click.echo()
+    rows = [
+        (s.name, f"{_MARKS[s.equal]} {s.equal}", s.difference, ", ".join(d[:19] for d in s.recorded))
+        for s in report.steps
+    ]
+    if rows:
+        table(rows, headers=("step", "equal", "largest difference", "recorded digest"), empty="")
+        click.echo()
+    facts([(f"{c.level} {'earned' if c.earned else '–'}", c.reason) for c in report.checks])
+    facts(
+        [("run", report.run), ("rebuilt as", ", ".join(report.rebuilds) or None), ("certificate", report.certificate)]
+    )
+
+
+def _pairs(items: tuple[str, ...], option: str) -> dict[str, str]:
+    pairs = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise InvalidInputError(f"{option} {item!r} is not of the form NAME=VALUE.", field=option)
+        pairs[name] = value
+    return pairs

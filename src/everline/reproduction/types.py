@@ -1,0 +1,209 @@
+"""Values of reproduction and replay: levels, verdicts, the first difference, certificates. Light."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Verdict(StrEnum):
+    """What a comparison of a record with its repetition says."""
+
+    IDENTICAL = "identical"
+    """Every output has the same bits, and everything recorded was as recorded."""
+    EQUIVALENT = "equivalent"
+    """Every output is equal within the tolerance, or has the same bits in another environment."""
+    DIVERGED = "diverged"
+    """An output differs, or the work could not be done again."""
+    UNVERIFIABLE = "unverifiable"
+    """There is no record to compare with."""
+
+
+class Cause(StrEnum):
+    """The class of a difference."""
+
+    CODE = "code"
+    DATA = "data"
+    PARAMETERS = "parameters"
+    SEED = "seed"
+    ENVIRONMENT = "environment"
+    HARDWARE = "hardware"
+    HIDDEN_INPUT = "hidden input"
+    NON_DETERMINISM = "non-determinism"
+    RECORD = "record"
+    """The record itself is missing, incomplete or altered."""
+    PACKAGE = "package"
+    INPUTS = "inputs"
+    OUTPUTS = "outputs"
+
+
+LEVELS = ("L0", "L1", "L2", "L3", "L4", "L5", "L6")
+REPLAY_LEVELS = ("P0", "P1", "P2", "P3", "P4")
+
+
+class FirstDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a repetition first left its record.
+
+    Attributes:
+        step: name of the step, or None when it is about the run as a whole.
+    """
+
+    step: str | None
+    cause: Cause = msgspec.field(name="class")
+    detail: str
+
+
+class LevelCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """One rung of the ladder: earned or not, and why."""
+
+    level: str
+    earned: bool
+    reason: str
+
+
+class StepComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """The outputs of one step, as recorded and as rebuilt.
+
+    Attributes:
+        equal: `bits`, `tolerance`, `no`, or `missing` when the rebuild has no such step.
+        difference: largest relative difference of numbers where bits differ and both can be compared.
+    """
+
+    name: str
+    position: int
+    recorded: tuple[str, ...]
+    rebuilt: tuple[str, ...] = ()
+    equal: str = "missing"
+    difference: float | None = None
+
+
+class Preparation(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server knows about a run before it is rebuilt.
+
+    Attributes:
+        record: what the run recorded, or None.
+        record_digest: digest of its canonical JSON.
+        problem: what is missing or altered; a run with a problem is not rebuilt.
+        datasets: dataset versions that the run read, by name, as numbers.
+    """
+
+    run: str
+    record: dict[str, Any] | None
+    record_digest: str | None
+    problem: FirstDifference | None = None
+
+
+class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the rebuild of a run came.
+
+    Attributes:
+        level: the highest rung up to which every rung was earned; None when not even the record is whole.
+        environment: differences of software, one sentence each; empty if equal.
+        hardware: differences of the machine, one sentence each.
+        rebuilds: the runs that repeated the work.
+        certificate: uid of the signed statement, or None if none was asked for.
+    """
+
+    run: str
+    level: str | None
+    verdict: Verdict
+    first_difference: FirstDifference | None
+    reason: str
+    checks: tuple[LevelCheck, ...] = ()
+    steps: tuple[StepComparison, ...] = ()
+    environment: tuple[str, ...] = ()
+    hardware: tuple[str, ...] = ()
+    record_digest: str | None = None
+    rebuilds: tuple[str, ...] = ()
+    certificate: str | None = None
+    subjects: tuple[str, ...] = ()
+
+
+class CertifyReproduction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body that asks for a comparison and, unless told otherwise, a certificate.
+
+    Attributes:
+        rebuilds: runs that rebuilt `run`, in order; none when it could not be started.
+        failure: what went wrong on the way, in one sentence.
+        certify: False compares only, for rebuilds that changed something on purpose.
+    """
+
+    run: str
+    rebuilds: list[str] = []
+    failure: str | None = None
+    certify: bool = True
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """One logged prediction, asked again of the package that gave it.
+
+    Attributes:
+        logged, replayed: outputs by name, as JSON.
+        difference: largest relative difference of numbers; 0 when equal.
+    """
+
+    prediction: str
+    level: str | None
+    verdict: Verdict
+    first_difference: FirstDifference | None
+    reason: str
+    package: str | None = None
+    release: str | None = None
+    revision: str | None = None
+    endpoint: str | None = None
+    logged: dict[str, Any] = {}
+    replayed: dict[str, Any] = {}
+    difference: float | None = None
+    certificate: str | None = None
+
+
+class ReplayBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """Many predictions of one endpoint, replayed.
+
+    Attributes:
+        level: the lowest level that a prediction earned; None without predictions.
+        failed: those below P3, at most 100.
+    """
+
+    endpoint: str
+    n: int
+    bit_equal: int
+    within_tolerance: int
+    diverged: int
+    level: str | None
+    verdict: Verdict
+    first_difference: FirstDifference | None
+    reason: str
+    packages: tuple[str, ...]
+    failed: tuple[Replay, ...] = ()
+    certificate: str | None = None
+
+
+class CertifyReplay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body that asks for a certificate of a replay that was done by the client."""
+
+    replay: Replay
+
+
+class Certificate(msgspec.Struct, frozen=True, kw_only=True):
+    """A signed statement: the envelope is a blob, `digest`, which anybody can verify with the public key."""
+
+    uid: str
+    kind: str
+    subject: str
+    level: str | None
+    verdict: str
+    digest: str
+    created_at: datetime
+    created_by: str
+
+
+class CertificateDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """A certificate with its DSSE envelope and the statement in it."""
+
+    certificate: Certificate
+    envelope: dict[str, Any]
+    statement: dict[str, Any]

@@ -1,0 +1,265 @@
+"""Reproduction and replay through the client: the work is done here, the comparison by the server.
+
+client.reproduction.reproduce("0192f5c47d2e7c319d7e0a4b5c6d7e8f").level    'L5'
+client.reproduction.replay("0192f5c4-7d2e-7c31-9d7e-0a4b5c6d7e8f").level   'P3'
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from everline.errors import EverlineError, InvalidInputError
+from everline.loader import load
+from everline.reproduction.types import (
+    Cause,
+    Certificate,
+    CertificateDetail,
+    CertifyReplay,
+    CertifyReproduction,
+    Preparation,
+    Replay,
+    ReplayBatch,
+    Reproduction,
+)
+from everline.runs.capture import CodeSnapshot, RunRecord
+from everline.runs.environment import pinned_variables
+from everline.sdk.client import Client
+
+Watch = Callable[[str], None]
+TIMEOUT_S = 24 * 3600.0
+_OUTPUT_CHARS_MAX = 2_000
+_UNEXPLAINED = frozenset({Cause.NON_DETERMINISM, Cause.HIDDEN_INPUT})
+_RUN = re.compile(r"[0-9a-f]{32}")
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rebuild does differently on purpose; a rebuild with changes gets no certificate.
+
+    Attributes:
+        params: values by name.
+        data: dataset versions by dataset, as `--data` takes them: `"3"` or `"1,2,3"`.
+        code: a folder whose files lie over the recorded code.
+    """
+
+    params: dict[str, str] = {}
+    seed: int | None = None
+    data: dict[str, str] = {}
+    code: Path | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.params or self.data or self.code or self.seed is not None)
+
+
+class ReproductionApi:
+    """Do recorded work again, and compare."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def reproduce(
+        self,
+        target: str,
+        *,
+        changes: Changes | None = None,
+        timeout_s: float = TIMEOUT_S,
+        watch: Watch = lambda message: None,
+    ) -> Reproduction:
+        """Rebuild a run from its record alone, compare every step's output, and have the result certified.
+
+        Args:
+            target: a run's uid, or a model as `name`, `name/version` or `name@alias`.
+            changes: what to do differently, to see which step it changes first.
+            timeout_s: most seconds that one rebuild may take.
+            watch: is told what happens, in short sentences.
+
+        Returns:
+            Level, verdict and first difference. A run without a record gives a verdict too, never an exception.
+
+        Raises:
+            NotFoundError: there is no such run or model.
+        """
+        run = self._run_of(target)
+        changes = changes or Changes()
+        watch("reading the record and every byte it names")
+        prepared = self.prepare(run)
+        if prepared.problem is not None or prepared.record is None:
+            return self._compare(run, [], failure=None, certify=not changes)
+        record = msgspec.convert(prepared.record, RunRecord)
+        rebuilds: list[str] = []
+        watch("running again in a process of its own")
+        failure = self._rebuild(run, record, changes, timeout_s=timeout_s, rebuilds=rebuilds)
+        report = self._compare(run, rebuilds, failure=failure, certify=False)
+        first = report.first_difference
+        if first is not None and first.cause in _UNEXPLAINED and rebuilds and failure is None:
+            watch("running once more, to tell chance from a hidden input")
+            self._rebuild(run, record, changes, timeout_s=timeout_s, rebuilds=rebuilds)
+        if changes:
+            return self._compare(run, rebuilds, failure=failure, certify=False)
+        watch("comparing and signing")
+        return self._compare(run, rebuilds, failure=failure, certify=True)
+
+    def prepare(self, run: str) -> Preparation:
+        """Have the server look whether a run can be rebuilt."""
+        return self._client.call("GET", f"/runs/{run}/preparation", returns=Preparation)
+
+    def replay(self, prediction: str, *, certify: bool = True) -> Replay:
+        """Ask the package that gave a logged prediction again, and compare bit for bit.
+
+        Raises:
+            NotFoundError: there is no such prediction.
+        """
+        replays = load("everline.sdk.replaying")
+        result: Replay = replays.replay_one(self._client, prediction)
+        return self.certify_replay(result) if certify and result.level is not None else result
+
+    def replay_many(self, endpoint: str, *, sample: int = 100) -> ReplayBatch:
+        """Replay the newest `sample` predictions of an endpoint; each package is loaded once."""
+        result: ReplayBatch = load("everline.sdk.replaying").replay_many(self._client, endpoint, sample=sample)
+        return result
+
+    def certify_replay(self, replay: Replay) -> Replay:
+        """Have a replay checked against the prediction log and signed."""
+        return self._client.call("POST", "/replays", body=CertifyReplay(replay=replay), returns=Replay)
+
+    def certificates(self, subject: str | None = None, *, limit: int = 100) -> list[Certificate]:
+        """Certificates, newest first."""
+        return self._client.list_all("/certificates", kind=Certificate, query={"subject": subject}, limit=limit)
+
+    def certificate(self, uid: str) -> CertificateDetail:
+        """One certificate with its signed envelope."""
+        return self._client.call("GET", f"/certificates/{uid}", returns=CertificateDetail)
+
+    def _compare(self, run: str, rebuilds: Sequence[str], *, failure: str | None, certify: bool) -> Reproduction:
+        body = CertifyReproduction(run=run, rebuilds=list(rebuilds), failure=failure, certify=certify)
+        return self._client.call("POST", "/reproductions", body=body, returns=Reproduction)
+
+    def _run_of(self, target: str) -> str:
+        plain = target.replace("-", "")
+        if _RUN.fullmatch(plain) and len(target) in (32, 36):
+            return plain
+        name, _, version = target.partition("@" if "@" in target else "/")
+        if "@" in target:
+            version = f"@{version}"
+        found = self._client.models.get(name, version or "latest")
+        if found.run is None:
+            raise InvalidInputError(
+                f"{found.model}/{found.version} does not say which run made it, so there is nothing to rebuild.",
+                hint="Models that a pipeline registered name their run.",
+                field="target",
+            )
+        return str(found.run)
+
+    def _rebuild(
+        self, run: str, record: RunRecord, changes: Changes, *, timeout_s: float, rebuilds: list[str]
+    ) -> str | None:
+        """Run once more in a fresh process; adds the rebuild's uid, returns what went wrong in one sentence."""
+        known = set(self._rebuilds_of(run))
+        with tempfile.TemporaryDirectory(prefix="everline-rebuild-") as name:
+            root = Path(name).resolve()
+            try:
+                self.materialise(record.code, root, over=changes.code)
+                command = [*self._command(run, record, changes), "--directory", str(root / _folder_of(record))]
+            except EverlineError as error:
+                return error.message
+            failure = _run_process(command, root, self._environment(record), timeout_s)
+        # A rebuild that failed names no run in its answer: it is the one that was not there before.
+        rebuilds.extend([uid for uid in self._rebuilds_of(run) if uid not in known][:1])
+        return failure
+
+    def materialise(self, code: CodeSnapshot, root: Path, *, over: Path | None = None) -> None:
+        """Write a recorded code snapshot into an empty folder, every file verified by digest.
+
+        Args:
+            over: a folder whose files replace those of the same path.
+        """
+        # The mark of a project, so that the rebuild takes this folder, and nothing above it, as the project.
+        (root / ".git").mkdir()
+        for file in code.files:
+            target = root.joinpath(*PurePosixPath(file.path).parts)
+            if not target.resolve().is_relative_to(root):
+                raise InvalidInputError(f"The record names {file.path!r}, which lies outside the project.")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source = over / file.path if over is not None and (over / file.path).is_file() else None
+            content = source.read_bytes() if source is not None else self._client.blobs.get_bytes(file.digest)
+            target.write_bytes(content)
+
+    def _command(self, run: str, record: RunRecord, changes: Changes) -> list[str]:
+        settings = self._client.settings
+        command = [sys.executable, "-m", "everline", "run", record.entry, "--no-cache", "--reproduces", run, "--json"]
+        command += ["--url", settings.url] if settings.url else ["--home", str(settings.home.absolute())]
+        command += ["--project", self._client.project]
+        params = {name: _parameter(value) for name, value in record.params.items() if value is not None}
+        for name, value in {**params, **changes.params}.items():
+            command += ["--param", f"{name}={value}"]
+        seed = changes.seed if changes.seed is not None else record.seed
+        if seed is not None:
+            command += ["--seed", str(seed)]
+        versions: dict[str, list[str]] = {}
+        for use in record.data:
+            versions.setdefault(use.name, []).append(str(use.version))
+        for name, value in {**{n: ",".join(v) for n, v in versions.items()}, **changes.data}.items():
+            command += ["--data", f"{name}={value}"]
+        return command
+
+    def _environment(self, record: RunRecord) -> dict[str, str]:
+        """This process's variables, with those that decide bits set as recorded, or removed if they were not set."""
+        pinned = pinned_variables(record.environment)
+        decisive = load("everline.runs.environment").REPLAYED
+        kept = {name: value for name, value in os.environ.items() if name not in decisive}
+        token = self._client.token
+        return {**kept, **pinned, **({"EVERLINE_TOKEN": token} if token else {})}
+
+    def _rebuilds_of(self, run: str) -> list[str]:
+        found = self._client.runs.search(f"tags.`everline.reproduces` = '{run}'", limit=1_000)
+        return [item.run for item in found]
+
+
+def _folder_of(record: RunRecord) -> str:
+    """The folder of the entry's module below the project root.
+
+    Raises:
+        InvalidInputError: the recorded code has no such module.
+    """
+    module = record.entry.partition(":")[0].replace(".", "/")
+    endings = (f"{module}.py", f"{module}/__init__.py")
+    paths = [file.path for file in record.code.files if f"/{file.path}".endswith(tuple(f"/{e}" for e in endings))]
+    if not paths:
+        raise InvalidInputError(
+            f"The recorded code has no module {module!r}, so {record.entry} cannot be started.",
+            hint="The module lies outside the project's folder; put it below the folder with everline.toml.",
+        )
+    path = min(paths, key=lambda item: (item.count("/"), item))
+    ending = next(e for e in endings if path.endswith(e))
+    return path.removesuffix(ending)
+
+
+def _parameter(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _run_process(command: Sequence[str], root: Path, environment: Mapping[str, str], timeout_s: float) -> str | None:
+    try:
+        done = subprocess.run(
+            command,
+            cwd=root,
+            env=dict(environment),
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        return f"the rebuild took longer than {timeout_s:g} s and was stopped"
+    if done.returncode == 0:
+        return None
+    said = done.stderr.decode("utf-8", errors="replace").strip() or done.stdout.decode("utf-8", errors="replace")
+    return f"the rebuild ended with code {done.returncode}: {said.strip()[-_OUTPUT_CHARS_MAX:]}"
