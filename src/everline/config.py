@@ -51,12 +51,42 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Most logged predictions that one question may read."""
     comparison_rows_max: int = 200_000
     """Most rows on which two models are compared in one call."""
+    request_bytes_max: int = 8 << 20
+    """Largest body of a request to an endpoint."""
+    request_rows_max: int = 10_000
+    """Most rows of one request to an endpoint."""
+    requests_in_flight_max: int = 256
+    """Most requests that a data plane has at hand at once; further ones are told to come back."""
+    request_s: float = 10.0
+    """How long a request to an endpoint may wait for its answer."""
+    raw_segment_bytes_max: int = 4 << 20
+    """Size at which a data plane closes a segment of its prediction log."""
+    raw_segment_s: float = 2.0
+    """Age at which a data plane closes a segment of its prediction log."""
+    spool_bytes_max: int = 4 << 30
+    """Most prediction log that waits on a data plane's disk; nothing is answered that cannot be logged."""
+    control_plane_s: float = 30.0
+    """How long a data plane waits for an answer of the control plane."""
+    refused_retry_s: float = 30.0
+    """Pause before a data plane tries a revision again that it refused or could not fetch."""
+    health_report_s: float = 2.0
+    """Pause between two health reports of a data plane."""
+    drain_s: float = 15.0
+    """How long a data plane that was told to stop may take to finish requests and ship its log."""
     dataplane_wait_s_max: float = 20.0
     """Longest time that a data plane's question for newer state is held open."""
     dataplane_waits_max: int = 8
     """Most such questions held open at once; further ones are answered at once."""
     health_keep_s: int = 3600
     """How long the samples of data-plane health are kept."""
+    monitor_windows_max: int = 16
+    """Most windows that one run of a monitor closes; the next run goes on."""
+    monitor_features_max: int = 500
+    """Most features that one monitor watches."""
+    monitor_history_windows_max: int = 60
+    """How many windows a diagnosis looks back for the moment of the change."""
+    diagnosis_candidates_max: int = 8
+    """Most features whose effect on the predictions a diagnosis measures."""
     session_s: int = 12 * 3600
     """How long a login lasts."""
     job_lease_s: int = 60

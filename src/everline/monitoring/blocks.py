@@ -233,7 +233,7 @@ def _prepare_number(whole: Column, empty: FeatureReference) -> FeatureReference:
         normal_scores(counts),
         special.ndtri((edges + 0.5) / (counts.sum() + 1.0)),
         bins,
-        np.bincount(bins, weights=counts) / counts.sum(),
+        np.bincount(bins, weights=counts.astype(np.float64)) / counts.sum(),
         {},
         float(finite.mean()) if len(finite) else 0.0,
         float(finite.std()) if len(finite) else 0.0,
@@ -246,11 +246,10 @@ def _prepare_category(whole: Column, empty: FeatureReference) -> FeatureReferenc
     index = pc.index_in(whole.texts, value_set=values).drop_null().to_numpy(zero_copy_only=False)
     counts = np.bincount(index, minlength=len(known)).astype(np.int64)
     bins = np.minimum(np.arange(len(known)), BINS)
-    shares = counts / counts.sum()
+    shares: FloatArray = counts / counts.sum()
+    binned: FloatArray = np.bincount(bins, weights=shares).astype(np.float64)
     flat = np.zeros(len(known))
-    return FeatureReference(
-        whole, None, values, _INTS, shares, flat, flat, bins, np.bincount(bins, weights=shares), {}, 0.0, 0.0
-    )
+    return FeatureReference(whole, None, values, _INTS, shares, flat, flat, bins, binned, {}, 0.0, 0.0)
 
 
 def _with_spreads(feature: FeatureReference, parts: Sequence[Column]) -> FeatureReference:

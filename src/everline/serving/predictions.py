@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from sqlalchemy import Row, Select, insert, select
+from sqlalchemy import Row, Select, func, insert, select
 
 from everline.access.declare import act, read
 from everline.access.types import Permission
@@ -336,6 +336,18 @@ def read_window(
     table = pa.concat_tables(pieces, promote_options="permissive").sort_by("prediction").combine_chunks()
     table = _without_repeats(table)
     return table.append_column("outcome", _outcomes(uow, project, endpoint, table["prediction"]))
+
+
+@read
+def event_span(uow: UnitOfWork, endpoint: str, *, project: str) -> tuple[datetime, datetime] | None:
+    """The earliest and the latest event time that the endpoint's log has reached; None while it is empty."""
+    uow.require(Permission.PREDICTION_READ, project)
+    column = tables.prediction_segment.c
+    query = select(func.min(column.event_start), func.max(column.event_end)).where(
+        column.project == project, column.endpoint == endpoint
+    )
+    first, last = uow.conn.execute(query).one()
+    return None if first is None else (first, last)
 
 
 def _cut(
