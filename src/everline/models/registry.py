@@ -18,7 +18,7 @@ from everline.errors import ConflictError, InvalidInputError
 from everline.ids import new_uid
 from everline.models import rows
 from everline.models.tables import model, model_alias, model_tag, model_version, model_version_tag
-from everline.models.types import Model, ModelVersion, VersionStatus
+from everline.models.types import Model, TrackedVersion, VersionStatus
 from everline.models.words import check_alias, check_model_name, check_tags
 from everline.runs.filters import MODEL_VERSIONS, MODELS, Clause, parse_filter, parse_order
 from everline.runs.limits import check_length
@@ -143,7 +143,7 @@ def create_version_from_source(
     run_link: str = "",
     description: str = "",
     tags: Mapping[str, str] | None = None,
-) -> ModelVersion:
+) -> TrackedVersion:
     """Add a version that an MLflow client describes by where its files are.
 
     It has no package of ours, so nothing vouches for its content and no release may take it.
@@ -164,7 +164,7 @@ def create_version_from_source(
 @act
 def update_version(
     uow: UnitOfWork, project: str, name: str, version: int | str, *, description: str = "", stage: str | None = None
-) -> ModelVersion:
+) -> TrackedVersion:
     """Describe a version, or put it on one of MLflow's old stages."""
     uow.require(Permission.MODEL_WRITE, project)
     row = dict(rows.find_version(uow, project, name, version))
@@ -172,9 +172,7 @@ def update_version(
     if stage is not None:
         canonical = {known.lower(): known for known in STAGES}.get(stage.lower())
         if canonical is None:
-            raise InvalidInputError(
-                f"Invalid Model Version stage: {stage}. Value must be one of {', '.join(STAGES)}.", field="stage"
-            )
+            raise _wrong_stage(stage)
         changes["stage"] = canonical
     else:
         changes["description"] = check_length(description, limit=DESCRIPTION_CHARACTERS_MAX, field="description")
@@ -214,7 +212,7 @@ def search_versions(
     order_by: Sequence[str] = (),
     limit: int = 100,
     offset: int = 0,
-) -> tuple[list[ModelVersion], int | None]:
+) -> tuple[list[TrackedVersion], int | None]:
     """Find versions, the last changed first unless told otherwise; `limit` is 1 to 200,000."""
     uow.require(Permission.MODEL_READ, project)
     _check_limit(limit, VERSIONS_PER_SEARCH_MAX)
@@ -305,11 +303,19 @@ def delete_alias(uow: UnitOfWork, project: str, name: str, *, alias: str) -> Non
 
 
 @read
-def get_version_stage(uow: UnitOfWork, project: str, name: str, version: int | str) -> tuple[str, str]:
-    """MLflow's stage of a version, and its link to a run elsewhere."""
+def latest_versions(
+    uow: UnitOfWork, project: str, names: Sequence[str], *, stages: Sequence[str] = ()
+) -> dict[str, list[TrackedVersion]]:
+    """The newest version of each of MLflow's stages, by model name."""
     uow.require(Permission.MODEL_READ, project)
-    row = rows.find_version(uow, project, name, version)
-    return row["stage"], row["run_link"]
+    known = {known.lower(): known for known in STAGES}
+    for stage in stages:
+        if stage.lower() not in known:
+            raise _wrong_stage(stage)
+    found = [rows.find_model(uow, project, name) for name in names]
+    wanted = [known[stage.lower()] for stage in stages]
+    by_uid = rows.latest_versions(uow.conn, [row["uid"] for row in found], stages=wanted)
+    return {row["name"]: by_uid[row["uid"]] for row in found}
 
 
 def get_or_create_model(
@@ -341,7 +347,7 @@ def get_or_create_model(
 
 def insert_version(
     uow: UnitOfWork, owner: rows.Row, *, number: int, values: Mapping[str, Any], tags: Mapping[str, str]
-) -> ModelVersion:
+) -> TrackedVersion:
     """Add a version under a number that `next_number` gave out; asks for no permission."""
     now = uow.clock.now()
     row = {
@@ -404,3 +410,9 @@ def _check_limit(limit: int, limit_max: int) -> None:
             f"but got value {limit}",
             field="max_results",
         )
+
+
+def _wrong_stage(stage: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"Invalid Model Version stage: {stage[:80]}. Value must be one of {', '.join(STAGES)}.", field="stage"
+    )

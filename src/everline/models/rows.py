@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, false, select
+from sqlalchemy import Connection, and_, false, func, select, tuple_
 
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import InvalidInputError, NotFoundError
 from everline.models.tables import model, model_alias, model_tag, model_version, model_version_tag
-from everline.models.types import Model, ModelVersion, VersionStatus
+from everline.models.types import Model, TrackedVersion, VersionStatus
 
 LATEST = "latest"
 _KEYS_PER_QUERY = 500
@@ -92,12 +92,12 @@ def load_models(conn: Connection, found: Sequence[Row]) -> list[Model]:
     ]
 
 
-def load_versions(conn: Connection, found: Sequence[Row]) -> list[ModelVersion]:
+def load_versions(conn: Connection, found: Sequence[Row]) -> list[TrackedVersion]:
     """Whole versions for rows of `VERSIONS`, in the same order."""
     tags = _pairs(conn, model_version_tag, "model_version", [row["uid"] for row in found])
     aliases = _aliases(conn, sorted({row["model"] for row in found}))
     return [
-        ModelVersion(
+        TrackedVersion(
             uid=row["uid"],
             model=row["model_name"],
             version=row["version"],
@@ -115,9 +115,33 @@ def load_versions(conn: Connection, found: Sequence[Row]) -> list[ModelVersion]:
             aliases=sorted(name for name, number in aliases[row["model"]].items() if number == row["version"]),
             source=row["source"],
             model_signature=row["model_signature"],
+            stage=row["stage"],
+            run_link=row["run_link"],
         )
         for row in found
     ]
+
+
+def latest_versions(conn: Connection, models: Sequence[str], *, stages: Sequence[str] = ()) -> dict[str, list[TrackedVersion]]:
+    """The newest version of each of MLflow's stages, by model uid."""
+    found: dict[str, list[TrackedVersion]] = defaultdict(list)
+    for start in range(0, len(models), _KEYS_PER_QUERY):
+        part = models[start : start + _KEYS_PER_QUERY]
+        newest = (
+            select(func.max(model_version.c.version))
+            .where(model_version.c.model.in_(part), model_version.c.deleted == false())
+            .group_by(model_version.c.model, model_version.c.stage)
+        )
+        pairs = newest.add_columns(model_version.c.model)
+        wanted = [(row[1], row[0]) for row in conn.execute(pairs)]
+        if not wanted:
+            continue
+        statement = VERSIONS.where(tuple_(model_version.c.model, model_version.c.version).in_(wanted))
+        rows = conn.execute(statement.order_by(model_version.c.version)).mappings().all()
+        for row, version in zip(rows, load_versions(conn, rows), strict=True):
+            if not stages or version.stage in stages:
+                found[row["model"]].append(version)
+    return found
 
 
 def _number(uow: UnitOfWork, owner: Row, version: int | str) -> int:

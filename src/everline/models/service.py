@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from sqlalchemy import select
 
 from everline.access.declare import act, read
 from everline.access.types import Permission
@@ -26,9 +27,10 @@ from everline.governance import evidence
 from everline.governance.signing import server_key
 from everline.ids import check_digest, check_name
 from everline.models import registry, rows
-from everline.models.package import MANIFEST_FILE, Manifest, Package, parse_manifest
+from everline.models.package import MANIFEST_FILE, FileEntry, Manifest, Package, parse_manifest
 from everline.models.signing import sign_package, verify_package_signature
-from everline.models.types import Lineage, LineageEdge, LineageNode, ModelVersion, PackageCheck
+from everline.models.tables import model_version
+from everline.models.types import Lineage, LineageEdge, LineageNode, ModelVersion, PackageCheck, TrackedVersion
 from everline.models.words import check_tags
 from everline.runs import rows as run_rows
 from everline.runs.types import TrackedRun
@@ -46,7 +48,7 @@ def register(
     run: str | None = None,
     description: str = "",
     tags: Mapping[str, str] | None = None,
-) -> ModelVersion:
+) -> TrackedVersion:
     """Register a package as the next version of a model.
 
     Args:
@@ -93,14 +95,14 @@ def register(
 
 
 @read
-def get_version(uow: UnitOfWork, project: str, model: str, version: int | str) -> ModelVersion:
+def get_version(uow: UnitOfWork, project: str, model: str, version: int | str) -> TrackedVersion:
     """Return a version by its number, `latest`, or `@alias`."""
     uow.require(Permission.MODEL_READ, project)
     return rows.load_versions(uow.conn, [rows.find_version(uow, project, model, version)])[0]
 
 
 @read
-def get_version_by_uid(uow: UnitOfWork, uid: str) -> ModelVersion:
+def get_version_by_uid(uow: UnitOfWork, uid: str) -> TrackedVersion:
     """Return a version by its uid; deleted ones too, since releases and evidence still speak of them."""
     row = rows.find_version_by_uid(uow, uid)
     uow.require(Permission.MODEL_READ, row["project"])
@@ -122,6 +124,17 @@ def get_manifest(uow: UnitOfWork, project: str, model: str, version: int | str) 
         )
     manifest: dict[str, Any] = msgspec.json.decode(uow.blobs.get_bytes(row["package"]))
     return manifest
+
+
+@read
+def package_files(uow: UnitOfWork, project: str, package: str) -> list[FileEntry]:
+    """The files of a package that some version in the project has, the manifest first."""
+    uow.require(Permission.MODEL_READ, project)
+    known = select(model_version.c.uid).where(model_version.c.package == package, model_version.c.project == project)
+    if uow.conn.execute(known.limit(1)).first() is None:
+        raise NotFoundError(f"No model version in project {project!r} has the package {package}.", field="path")
+    content = uow.blobs.get_bytes(package)
+    return [FileEntry(path=MANIFEST_FILE, digest=package, bytes=len(content)), *parse_manifest(content).files]
 
 
 @act

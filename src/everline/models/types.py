@@ -80,14 +80,16 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
         return f"model-version:{self.uid}"
 
 
-class RegisterModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a client sends to register a package that it has already put into the blob store."""
+class TrackedVersion(ModelVersion, frozen=True, kw_only=True):
+    """A version as the services hand it out inside the process, with what only MLflow's face shows.
 
-    model: str
-    package: str
-    run: str | None = None
-    description: str = ""
-    tags: dict[str, str] = {}
+    Attributes:
+        stage: MLflow's old stage; means nothing to a release.
+        run_link: address of a run on another server.
+    """
+
+    stage: str = "None"
+    run_link: str = ""
 
 
 class LineageNode(msgspec.Struct, frozen=True, kw_only=True):

@@ -70,6 +70,14 @@ def get_experiment_by_name(uow: UnitOfWork, project: str, name: str) -> Experime
 
 
 @act
+def use_default(uow: UnitOfWork, project: str) -> None:
+    """Make the default experiment if it was never used, so that lists have it, as MLflow's clients expect."""
+    uow.require(Permission.RUN_READ, project)
+    default_experiment(uow, project)
+    uow.unchanged()  # every project has it by definition: nobody decided anything
+
+
+@act
 def rename_experiment(uow: UnitOfWork, project: str, experiment_id: str, *, name: str) -> None:
     """Give an active experiment another name."""
     uow.require(Permission.RUN_WRITE, project)

@@ -1,0 +1,346 @@
+"""MLflow's face of the model registry."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote_plus, urlsplit
+
+from starlette.responses import Response
+
+from everline.access.unit_of_work import UnitOfWork
+from everline.errors import InvalidInputError, NotFoundError
+from everline.models import registry, service
+from everline.models.types import TrackedVersion
+from everline.models.words import check_alias
+from everline.runs import service as runs
+from everline.runs.filters import page_offset, page_token
+from everline.server.http import Request, begin
+from everline.server.mlflow_compat.values import download_uri, model_message, version_message
+from everline.server.mlflow_compat.wire import Fields, ProtocolError, answer, new_routes, project_of
+
+_MODEL_URI = re.compile(r"models:/+([^/@]+)(?:/([^/@]+)|@([\w-]+))")
+
+routes = new_routes()
+
+
+@routes.post("/mlflow/registered-models/create")
+def create_model(request: Request) -> Response:
+    """Create a model."""
+    fields = Fields.of(request)
+    name, description, tags = fields.required("name"), fields.text("description"), fields.pairs("tags")
+    _refuse_prompts(tags)
+    with begin(request) as uow:
+        made = registry.create_model(uow, project_of(request), name, description=description, tags=tags)
+    return answer({"registered_model": model_message(made, [])})
+
+
+@routes.get("/mlflow/registered-models/get")
+def get_model(request: Request) -> Response:
+    """Return a model."""
+    fields = Fields.of(request)
+    with begin(request) as uow:
+        return answer({"registered_model": _model(uow, project_of(request), fields.required("name"))})
+
+
+@routes.post("/mlflow/registered-models/rename")
+def rename_model(request: Request) -> Response:
+    """Rename a model."""
+    fields = Fields.of(request)
+    name, new_name, project = fields.required("name"), fields.required("new_name"), project_of(request)
+    with begin(request) as uow:
+        registry.update_model(uow, project, name, new_name=new_name)
+        return answer({"registered_model": _model(uow, project, new_name)})
+
+
+@routes.patch("/mlflow/registered-models/update")
+def update_model(request: Request) -> Response:
+    """Describe a model."""
+    fields = Fields.of(request)
+    name, project = fields.required("name"), project_of(request)
+    with begin(request) as uow:
+        registry.update_model(uow, project, name, description=fields.text("description"))
+        return answer({"registered_model": _model(uow, project, name)})
+
+
+@routes.delete("/mlflow/registered-models/delete")
+def delete_model(request: Request) -> Response:
+    """Take a model off the shelf."""
+    fields = Fields.of(request)
+    with begin(request) as uow:
+        registry.delete_model(uow, project_of(request), fields.required("name"))
+    return answer({})
+
+
+@routes.get("/mlflow/registered-models/search")
+def search_models(request: Request) -> Response:
+    """Search models; a page and the token of the next one."""
+    fields, project = Fields.of(request), project_of(request)
+    with begin(request) as uow:
+        found, after = registry.search_models(
+            uow,
+            project,
+            filter=fields.text("filter"),
+            order_by=fields.texts("order_by"),
+            limit=fields.integer("max_results", 100),
+            offset=page_offset(fields.text("page_token")),
+        )
+        latest = registry.latest_versions(uow, project, [model.name for model in found])
+    messages = [model_message(model, latest[model.name]) for model in found]
+    return answer({"registered_models": messages, "next_page_token": None if after is None else page_token(after)})
+
+
+@routes.get("/mlflow/registered-models/get-latest-versions")
+@routes.post("/mlflow/registered-models/get-latest-versions")
+def get_latest_versions(request: Request) -> Response:
+    """Return the newest version of each stage."""
+    fields = Fields.of(request)
+    name = fields.required("name")
+    with begin(request) as uow:
+        latest = registry.latest_versions(uow, project_of(request), [name], stages=fields.texts("stages"))
+    return answer({"model_versions": [version_message(version) for version in latest[name]]})
+
+
+@routes.post("/mlflow/registered-models/set-tag")
+def set_model_tag(request: Request) -> Response:
+    """Set a tag of a model."""
+    fields = Fields.of(request)
+    name, key, value = fields.required("name"), fields.required("key"), fields.text("value")
+    with begin(request) as uow:
+        registry.set_model_tag(uow, project_of(request), name, key=key, value=value)
+    return answer({})
+
+
+@routes.delete("/mlflow/registered-models/delete-tag")
+def delete_model_tag(request: Request) -> Response:
+    """Remove a tag of a model."""
+    fields = Fields.of(request)
+    name, key = fields.required("name"), fields.required("key")
+    with begin(request) as uow:
+        registry.delete_model_tag(uow, project_of(request), name, key=key)
+    return answer({})
+
+
+@routes.post("/mlflow/registered-models/alias")
+def set_alias(request: Request) -> Response:
+    """Point an alias at a version."""
+    fields = Fields.of(request)
+    name, alias, version = fields.required("name"), fields.required("alias"), fields.required("version")
+    with begin(request) as uow:
+        registry.set_alias(uow, project_of(request), name, alias=alias, version=version)
+    return answer({})
+
+
+@routes.delete("/mlflow/registered-models/alias")
+def delete_alias(request: Request) -> Response:
+    """Remove an alias."""
+    fields = Fields.of(request)
+    name, alias = fields.required("name"), fields.required("alias")
+    with begin(request) as uow:
+        registry.delete_alias(uow, project_of(request), name, alias=alias)
+    return answer({})
+
+
+@routes.get("/mlflow/registered-models/alias")
+def get_version_by_alias(request: Request) -> Response:
+    """Return the version that an alias points at."""
+    fields, project = Fields.of(request), project_of(request)
+    name, alias = fields.required("name"), check_alias(fields.required("alias"), reserved=True)
+    with begin(request) as uow:
+        try:
+            found = service.get_version(uow, project, name, f"@{alias}")
+        except NotFoundError as error:
+            if error.field == "alias":  # MLflow's code for this one
+                raise InvalidInputError(error.message, field="alias") from error
+            raise
+    return answer({"model_version": version_message(found)})
+
+
+@routes.post("/mlflow/model-versions/create")
+def create_version(request: Request) -> Response:
+    """Add a version from a folder of artifacts, or as a copy of another version."""
+    fields, project = Fields.of(request), project_of(request)
+    name, source, run = fields.required("name"), fields.required("source"), fields.text("run_id")
+    tags, description = fields.pairs("tags"), fields.text("description")
+    _refuse_prompts(tags)
+    if fields.text("model_id"):
+        raise _no_logged_models()
+    with begin(request) as uow:
+        _check_source(uow, project, source, run=run)
+        copied = _copied(uow, project, source)
+        if copied is not None and copied.package is not None:
+            registry.get_model(uow, project, name)
+            made = service.register(
+                uow, project=project, model=name, package=copied.package, run=copied.run, description=description, tags=tags
+            )
+        else:
+            made = registry.create_version_from_source(
+                uow,
+                project,
+                name,
+                source=source if copied is None else download_uri(copied),
+                run=run or (copied.run if copied else None),
+                run_link=fields.text("run_link"),
+                description=description,
+                tags=tags,
+            )
+    return answer({"model_version": version_message(made)})
+
+
+@routes.get("/mlflow/model-versions/get")
+def get_version(request: Request) -> Response:
+    """Return a version."""
+    fields = Fields.of(request)
+    with begin(request) as uow:
+        return answer({"model_version": version_message(_version(uow, request, fields))})
+
+
+@routes.patch("/mlflow/model-versions/update")
+def update_version(request: Request) -> Response:
+    """Describe a version."""
+    fields = Fields.of(request)
+    name, version = fields.required("name"), _number(fields)
+    with begin(request) as uow:
+        changed = registry.update_version(
+            uow, project_of(request), name, version, description=fields.text("description")
+        )
+    return answer({"model_version": version_message(changed)})
+
+
+@routes.post("/mlflow/model-versions/transition-stage")
+def transition_stage(request: Request) -> Response:
+    """Put a version on one of MLflow's old stages; no release follows from it."""
+    fields, project = Fields.of(request), project_of(request)
+    name, version, stage = fields.required("name"), _number(fields), fields.required("stage")
+    with begin(request) as uow:
+        if fields.boolean("archive_existing_versions"):
+            for other in registry.latest_versions(uow, project, [name], stages=[stage])[name]:
+                if str(other.version) != version:
+                    registry.update_version(uow, project, name, other.version, stage="Archived")
+        changed = registry.update_version(uow, project, name, version, stage=stage)
+    return answer({"model_version": version_message(changed)})
+
+
+@routes.delete("/mlflow/model-versions/delete")
+def delete_version(request: Request) -> Response:
+    """Take a version off the shelf."""
+    fields = Fields.of(request)
+    name, version = fields.required("name"), _number(fields)
+    with begin(request) as uow:
+        registry.delete_version(uow, project_of(request), name, version)
+    return answer({})
+
+
+@routes.get("/mlflow/model-versions/get-download-uri")
+def get_download_uri(request: Request) -> Response:
+    """Say where the files of a version are."""
+    fields = Fields.of(request)
+    with begin(request) as uow:
+        return answer({"artifact_uri": download_uri(_version(uow, request, fields))})
+
+
+@routes.get("/mlflow/model-versions/search")
+def search_versions(request: Request) -> Response:
+    """Search versions; a page and the token of the next one."""
+    fields = Fields.of(request)
+    with begin(request) as uow:
+        found, after = registry.search_versions(
+            uow,
+            project_of(request),
+            filter=fields.text("filter"),
+            order_by=fields.texts("order_by"),
+            limit=fields.integer("max_results", registry.VERSIONS_PER_SEARCH_MAX),
+            offset=page_offset(fields.text("page_token")),
+        )
+    messages = [version_message(version) for version in found]
+    return answer({"model_versions": messages, "next_page_token": None if after is None else page_token(after)})
+
+
+@routes.post("/mlflow/model-versions/set-tag")
+def set_version_tag(request: Request) -> Response:
+    """Set a tag of a version."""
+    fields = Fields.of(request)
+    name, version, key = fields.required("name"), _number(fields), fields.required("key")
+    with begin(request) as uow:
+        registry.set_version_tag(uow, project_of(request), name, version, key=key, value=fields.text("value"))
+    return answer({})
+
+
+@routes.delete("/mlflow/model-versions/delete-tag")
+def delete_version_tag(request: Request) -> Response:
+    """Remove a tag of a version."""
+    fields = Fields.of(request)
+    name, version, key = fields.required("name"), _number(fields), fields.required("key")
+    with begin(request) as uow:
+        registry.delete_version_tag(uow, project_of(request), name, version, key=key)
+    return answer({})
+
+
+@routes.post("/mlflow/logged-models/search")
+def search_logged_models(_request: Request) -> Response:
+    """Find no logged models: there are none here yet, and MLflow's `register_model` asks."""
+    return answer({})
+
+
+def _model(uow: UnitOfWork, project: str, name: str) -> dict[str, Any]:
+    found = registry.get_model(uow, project, name)
+    return model_message(found, registry.latest_versions(uow, project, [name])[name])
+
+
+def _version(uow: UnitOfWork, request: Request, fields: Fields) -> TrackedVersion:
+    return service.get_version(uow, project_of(request), fields.required("name"), _number(fields))
+
+
+def _number(fields: Fields) -> str:
+    """A version's number as text; `latest` and aliases are no numbers here."""
+    version = fields.required("version")
+    if not version.isascii() or not version.isdigit():
+        raise InvalidInputError(f"Parameter 'version' must be an integer, got '{version[:80]}'.", field="version")
+    return version
+
+
+def _copied(uow: UnitOfWork, project: str, source: str) -> TrackedVersion | None:
+    """The version that a `models:/name/version` source names."""
+    if not source.startswith("models:"):
+        return None
+    match = _MODEL_URI.fullmatch(source)
+    if match is None:
+        raise _no_logged_models()
+    return service.get_version(uow, project, match[1], match[2] or f"@{match[3]}")
+
+
+def _check_source(uow: UnitOfWork, project: str, source: str, *, run: str) -> None:
+    """Refuse sources that point at this server's own disk, climb, or lie outside of the run that is named."""
+    decoded = source
+    while (further := unquote_plus(decoded)) != decoded:
+        decoded = further
+    if "\x00" in decoded or ".." in re.split(r"[/\\]", decoded):
+        raise InvalidInputError(
+            f"Invalid model version source: '{source[:200]}'. Please provide an absolute path without relative parts.",
+            field="source",
+        )
+    scheme = urlsplit(decoded).scheme
+    root = runs.get_run(uow, project, run).artifact_uri if run and scheme in ("", "file", "mlflow-artifacts") else ""
+    inside = bool(root) and (decoded == root or decoded.startswith(root.rstrip("/") + "/"))
+    if scheme in ("", "file") and not inside:
+        raise InvalidInputError(
+            f"Invalid model version source: '{source[:200]}'. To use a local path as a model version source, the run_id "
+            "request parameter has to be specified and the local path has to be contained within the artifact "
+            "directory of the run specified by the run_id.",
+            field="source",
+        )
+    if (scheme == "mlflow-artifacts" and not inside) or (scheme == "runs" and not decoded.startswith(f"runs:/{run}/")):
+        raise InvalidInputError(
+            f"Invalid model version source: '{source[:200]}'. It has to be contained within the artifacts of the run "
+            "that the run_id request parameter names.",
+            field="source",
+        )
+
+
+def _refuse_prompts(tags: dict[str, str]) -> None:
+    if tags.get("mlflow.prompt.is_prompt", "false").lower() == "true":
+        raise ProtocolError("Prompts are not supported by this server.", error_code="NOT_IMPLEMENTED", status=501)
+
+
+def _no_logged_models() -> ProtocolError:
+    return ProtocolError("Logged models are not supported by this server.", error_code="NOT_IMPLEMENTED", status=501)

@@ -1,0 +1,240 @@
+"""MLflow's face of runs and what is logged to them."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from everline.errors import InvalidInputError
+from everline.runs import artifacts, filters, limits, search, service, tracking
+from everline.runs.search import experiment_number
+from everline.runs.types import View
+from everline.server.http import Request, begin
+from everline.server.mlflow_compat.values import (
+    STATUS_NUMBERS,
+    STATUSES,
+    VIEW_NUMBERS,
+    VIEWS,
+    file_message,
+    input_of,
+    metric_message,
+    metric_of,
+    run_info_message,
+    run_message,
+)
+from everline.server.mlflow_compat.wire import Fields, answer, new_routes, project_of
+
+BULK_POINTS_MAX = 25_000
+
+routes = new_routes()
+
+
+@routes.post("/mlflow/runs/create")
+def create(request: Request) -> Response:
+    """Start a run."""
+    fields = Fields.of(request)
+    with begin(request) as uow:
+        made = service.create_run(
+            uow,
+            project_of(request),
+            experiment_id=fields.text("experiment_id"),
+            name=fields.text("run_name") or None,
+            tags=_shortened(fields.pairs("tags"), limit=limits.TAG_VALUE_CHARACTERS_MAX),
+            started_ms=fields.integer("start_time", 0),
+            user=fields.text("user_id"),
+        )
+    return answer({"run": run_message(made)})
+
+
+@routes.get("/mlflow/runs/get")
+def get(request: Request) -> Response:
+    """Return a run."""
+    fields = Fields.of(request)
+    with begin(request) as uow:
+        found = service.get_run(uow, project_of(request), _run_id(fields))
+    return answer({"run": run_message(found)})
+
+
+@routes.post("/mlflow/runs/update")
+def update(request: Request) -> Response:
+    """Change status, end or name of a run."""
+    fields = Fields.of(request)
+    with begin(request) as uow:
+        changed = service.update_run(
+            uow,
+            project_of(request),
+            _run_id(fields),
+            status=fields.choice("status", STATUSES, numbers=STATUS_NUMBERS, default=None),
+            ended_ms=fields.integer("end_time", 0) if fields.has("end_time") else None,
+            name=fields.text("run_name") or None,
+        )
+    return answer({"run_info": run_info_message(changed)})
+
+
+@routes.post("/mlflow/runs/delete")
+def delete(request: Request) -> Response:
+    """Hide a run."""
+    fields = Fields.of(request)
+    with begin(request) as uow:
+        service.delete_run(uow, project_of(request), _run_id(fields))
+    return answer({})
+
+
+@routes.post("/mlflow/runs/restore")
+def restore(request: Request) -> Response:
+    """Bring a run back."""
+    fields = Fields.of(request)
+    with begin(request) as uow:
+        service.restore_run(uow, project_of(request), _run_id(fields))
+    return answer({})
+
+
+@routes.post("/mlflow/runs/search")
+def search_runs(request: Request) -> Response:
+    """Search runs; a page and the token of the next one."""
+    fields = Fields.of(request)
+    with request.app.begin(request.actor, read_only=True) as uow:
+        found, after = search.search_runs(
+            uow,
+            project_of(request),
+            experiments=[experiment_number(text) for text in fields.texts("experiment_ids")],
+            filter=fields.text("filter"),
+            order_by=fields.texts("order_by"),
+            view=fields.choice("run_view_type", VIEWS, numbers=VIEW_NUMBERS, default=View.ACTIVE),
+            limit=fields.integer("max_results", 1_000),
+            offset=filters.page_offset(fields.text("page_token")),
+        )
+    token = None if after is None else filters.page_token(after)
+    return answer({"runs": [run_message(run) for run in found], "next_page_token": token})
+
+
+@routes.post("/mlflow/runs/log-metric")
+def log_metric(request: Request) -> Response:
+    """Log one point of a metric."""
+    fields = Fields.of(request)
+    with begin(request) as uow:
+        tracking.log_batch(uow, project_of(request), _run_id(fields), metrics=[metric_of(fields)])
+    return answer({})
+
+
+@routes.post("/mlflow/runs/log-parameter")
+def log_param(request: Request) -> Response:
+    """Log one parameter."""
+    fields = Fields.of(request)
+    params = _shortened({fields.required("key"): fields.text("value")}, limit=limits.PARAM_VALUE_CHARACTERS_MAX)
+    with begin(request) as uow:
+        tracking.log_batch(uow, project_of(request), _run_id(fields), params=params)
+    return answer({})
+
+
+@routes.post("/mlflow/runs/log-batch")
+def log_batch(request: Request) -> Response:
+    """Log metrics, parameters and tags, all or nothing."""
+    fields = Fields.of(request)
+    uid = limits.check_run_uid(fields.required("run_id"))
+    metrics = [metric_of(item) for item in fields.messages("metrics")]
+    given = fields.messages("params")
+    params = {item.required("key"): item.text("value") for item in given}
+    if len(params) != len(given):
+        keys = [item.required("key") for item in given]
+        raise InvalidInputError(
+            f"Duplicate parameter keys have been submitted: {sorted({key for key in keys if keys.count(key) > 1})[:20]}. "
+            "Please ensure the request contains only one param value per param key.",
+            field="params",
+        )
+    tags = fields.messages("tags")
+    limits.check_batch(metrics=len(metrics), params=len(params), tags=len(tags))
+    with begin(request) as uow:
+        tracking.log_batch(
+            uow,
+            project_of(request),
+            uid,
+            metrics=metrics,
+            params=_shortened(params, limit=limits.PARAM_VALUE_CHARACTERS_MAX),
+            tags=_shortened(fields.pairs("tags"), limit=limits.TAG_VALUE_CHARACTERS_MAX),
+        )
+    return answer({})
+
+
+@routes.post("/mlflow/runs/set-tag")
+def set_tag(request: Request) -> Response:
+    """Set one tag."""
+    fields = Fields.of(request)
+    tags = _shortened({fields.required("key"): fields.text("value")}, limit=limits.TAG_VALUE_CHARACTERS_MAX)
+    with begin(request) as uow:
+        tracking.log_batch(uow, project_of(request), _run_id(fields), tags=tags)
+    return answer({})
+
+
+@routes.post("/mlflow/runs/delete-tag")
+def delete_tag(request: Request) -> Response:
+    """Remove one tag."""
+    fields = Fields.of(request)
+    with begin(request) as uow:
+        tracking.delete_tag(uow, project_of(request), _run_id(fields), key=fields.required("key"))
+    return answer({})
+
+
+@routes.post("/mlflow/runs/log-inputs")
+def log_inputs(request: Request) -> Response:
+    """Say which datasets a run read."""
+    fields = Fields.of(request)
+    inputs = [input_of(item) for item in fields.messages("datasets")]
+    with begin(request) as uow:
+        tracking.log_batch(uow, project_of(request), _run_id(fields), inputs=inputs)
+    return answer({})
+
+
+@routes.get("/mlflow/metrics/get-history")
+def get_history(request: Request) -> Response:
+    """Return the points of one metric in order of time, all or by pages."""
+    fields = Fields.of(request)
+    with begin(request) as uow:
+        points, after = tracking.metric_history(
+            uow,
+            project_of(request),
+            _run_id(fields),
+            fields.required("metric_key"),
+            limit=fields.integer("max_results", 0) if fields.has("max_results") else None,
+            offset=filters.page_offset(fields.text("page_token")),
+        )
+    token = None if after is None else filters.page_token(after)
+    return answer({"metrics": [metric_message(point) for point in points], "next_page_token": token})
+
+
+@routes.get("/mlflow/metrics/get-history-bulk")
+def get_history_bulk(request: Request) -> Response:
+    """Return the points of one metric in up to 100 runs."""
+    fields = Fields.of(request)
+    uids = fields.texts("run_id")
+    if not uids:
+        raise InvalidInputError("GetMetricHistoryBulk request must specify at least one run_id.", field="run_id")
+    if not fields.has("metric_key"):
+        raise InvalidInputError("GetMetricHistoryBulk request must specify a metric_key.", field="metric_key")
+    with begin(request) as uow:
+        points = tracking.metric_histories(
+            uow,
+            project_of(request),
+            uids,
+            fields.text("metric_key"),
+            limit=min(fields.integer("max_results", BULK_POINTS_MAX), BULK_POINTS_MAX),
+        )
+    return answer({"metrics": [metric_message(point, run=uid) for uid, point in points]})
+
+
+@routes.get("/mlflow/artifacts/list")
+def list_artifacts(request: Request) -> Response:
+    """List files and folders of a run."""
+    fields = Fields.of(request)
+    with begin(request) as uow:
+        run = service.get_run(uow, project_of(request), _run_id(fields))
+        found = artifacts.list_artifacts(uow, project_of(request), run.run, path=fields.text("path"))
+    return answer({"root_uri": run.artifact_uri, "files": [file_message(item, name=item.path) for item in found]})
+
+
+def _run_id(fields: Fields) -> str:
+    return fields.text("run_id") or fields.text("run_uuid") or fields.required("run_id")
+
+
+def _shortened(values: dict[str, str], *, limit: int) -> dict[str, str]:
+    """Values cut at MLflow's limit, as its server does by default; our own API refuses them instead."""
+    return {key: value[:limit] for key, value in values.items()}

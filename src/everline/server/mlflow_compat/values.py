@@ -1,0 +1,177 @@
+"""Our values as MLflow's messages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from everline.models.types import Model, TrackedVersion, VersionStatus
+from everline.runs.types import Artifact, Experiment, Metric, RunInput, RunStatus, TrackedRun, View, to_ms
+from everline.server.mlflow_compat.wire import Fields, number, without_nothing
+
+PACKAGE_SCHEME = "mlflow-artifacts:/packages/"
+CONTEXT_TAG = "mlflow.data.context"
+
+STATUSES = {status.name: status for status in RunStatus}
+STATUS_NUMBERS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
+VIEWS = {"ACTIVE_ONLY": View.ACTIVE, "DELETED_ONLY": View.DELETED, "ALL": View.ALL}
+VIEW_NUMBERS = {1: "ACTIVE_ONLY", 2: "DELETED_ONLY", 3: "ALL"}
+_VERSION_STATUSES = {
+    VersionStatus.READY: "READY",
+    VersionStatus.PENDING: "PENDING_REGISTRATION",
+    VersionStatus.FAILED: "FAILED_REGISTRATION",
+}
+
+
+def experiment_message(value: Experiment) -> dict[str, Any]:
+    """`mlflow.Experiment`."""
+    return without_nothing({
+        "experiment_id": value.experiment,
+        "name": value.name,
+        "artifact_location": value.artifact_location,
+        "lifecycle_stage": _stage(deleted=value.deleted),
+        "last_update_time": to_ms(value.updated_at),
+        "creation_time": to_ms(value.created_at),
+        "tags": _pairs(value.tags),
+    })  # fmt: skip
+
+
+def run_message(value: TrackedRun) -> dict[str, Any]:
+    """`mlflow.Run`."""
+    data = {
+        "metrics": [metric_message(point) for point in value.latest],
+        "params": _pairs(value.params),
+        "tags": _pairs(value.tags),
+    }
+    inputs = {"dataset_inputs": [_input_message(item) for item in value.inputs]}
+    return {
+        "info": run_info_message(value),
+        "data": without_nothing(data),
+        "inputs": without_nothing(inputs),
+        "outputs": {},
+    }
+
+
+def run_info_message(value: TrackedRun) -> dict[str, Any]:
+    """`mlflow.RunInfo`."""
+    return without_nothing({
+        "run_uuid": value.run,
+        "run_id": value.run,
+        "run_name": value.name,
+        "experiment_id": value.experiment_id,
+        "user_id": value.user,
+        "status": value.status.name,
+        "start_time": value.started_ms,
+        "end_time": value.ended_ms,
+        "artifact_uri": value.artifact_uri,
+        "lifecycle_stage": _stage(deleted=value.deleted),
+    })  # fmt: skip
+
+
+def metric_message(point: Metric, *, run: str | None = None) -> dict[str, Any]:
+    """`mlflow.Metric`; in bulk answers it names its run."""
+    message = {"key": point.key, "value": number(point.value), "timestamp": point.at_ms, "step": point.step}
+    return message if run is None else {**message, "run_id": run}
+
+
+def file_message(value: Artifact, *, name: str) -> dict[str, Any]:
+    """`mlflow.FileInfo`."""
+    return without_nothing({"path": name, "is_dir": value.is_dir, "file_size": value.bytes})
+
+
+def model_message(value: Model, latest: Sequence[TrackedVersion]) -> dict[str, Any]:
+    """`mlflow.RegisteredModel`."""
+    return without_nothing({
+        "name": value.name,
+        "creation_timestamp": to_ms(value.created_at),
+        "last_updated_timestamp": to_ms(value.updated_at),
+        "description": value.description or None,
+        "latest_versions": [version_message(version) for version in latest],
+        "tags": _pairs(value.tags),
+        "aliases": [{"alias": alias, "version": str(version)} for alias, version in sorted(value.aliases.items())],
+    })  # fmt: skip
+
+
+def version_message(value: TrackedVersion) -> dict[str, Any]:
+    """`mlflow.ModelVersion`; a package of ours is seen as a folder of the artifact proxy."""
+    return without_nothing({
+        "name": value.model,
+        "version": str(value.version),
+        "creation_timestamp": to_ms(value.created_at),
+        "last_updated_timestamp": to_ms(value.updated_at),
+        "user_id": value.author_name,
+        "current_stage": value.stage,
+        "description": value.description or None,
+        "source": value.source or package_uri(value.package),
+        "run_id": value.run,
+        "run_link": value.run_link or None,
+        "status": _VERSION_STATUSES[value.status],
+        "tags": _pairs(value.tags),
+        "aliases": value.aliases,
+    })  # fmt: skip
+
+
+def download_uri(value: TrackedVersion) -> str:
+    """Where a client finds the files of a version."""
+    return package_uri(value.package) or value.source or ""
+
+
+def package_uri(package: str | None) -> str | None:
+    """The artifact proxy's name of a package."""
+    return None if package is None else PACKAGE_SCHEME + package.removeprefix("sha256:")
+
+
+def package_in(path: str) -> tuple[str, str] | None:
+    """The package digest and the path inside of it, if a proxy path names one."""
+    match = re.fullmatch(r"packages/([0-9a-f]{64})(?:/(.*))?", path)
+    return None if match is None else (f"sha256:{match[1]}", match[2] or "")
+
+
+def input_of(item: Fields) -> RunInput:
+    """A `mlflow.DatasetInput` as ours."""
+    dataset = item.message("dataset")
+    if dataset is None:
+        raise item.missing("dataset")
+    tags = item.pairs("tags")
+    return RunInput(
+        name=dataset.required("name"),
+        digest=dataset.required("digest"),
+        context=tags.get(CONTEXT_TAG, ""),
+        source_type=dataset.required("source_type"),
+        source=dataset.required("source"),
+        schema=dataset.text("schema") or None,
+        profile=dataset.text("profile") or None,
+        tags=tags,
+    )
+
+
+def metric_of(item: Fields) -> Metric:
+    """A `mlflow.Metric` as ours."""
+    return Metric(
+        key=item.required("key"),
+        value=item.double("value"),
+        at_ms=item.integer("timestamp"),
+        step=item.integer("step", 0),
+    )
+
+
+def _input_message(item: RunInput) -> dict[str, Any]:
+    tags = item.tags or ({CONTEXT_TAG: item.context} if item.context else {})
+    dataset = {
+        "name": item.name,
+        "digest": item.digest,
+        "source_type": item.source_type or "everline",
+        "source": item.source or f"everline:/datasets/{item.name}",
+        "schema": item.schema,
+        "profile": item.profile,
+    }
+    return without_nothing({"tags": _pairs(tags), "dataset": without_nothing(dataset)})
+
+
+def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in values.items()]
+
+
+def _stage(*, deleted: bool) -> str:
+    return "deleted" if deleted else "active"
