@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import httpx
+import msgspec
+
 from everline.clock import rfc3339
+from everline.errors import InvalidInputError, UnavailableError
 from everline.sdk.client import Client
 from everline.serving.types import FeedbackReceipt, Outcome, Prediction
+
+_DATA_PLANE = "http://127.0.0.1:4681"
+_TIMEOUT_S = 30.0
+_FORMS = frozenset({"dataframe_split", "dataframe_records", "instances", "inputs"})
 
 
 class PredictionsApi:
@@ -16,6 +25,47 @@ class PredictionsApi:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    def predict(
+        self, endpoint: str, rows: Sequence[Mapping[str, Any]] | Mapping[str, Any], *, serve_url: str | None = None
+    ) -> dict[str, Any]:
+        """Ask an endpoint for predictions.
+
+        Args:
+            rows: records by column name, one record, or a whole body of MLflow's `/invocations`.
+            serve_url: the data plane's address; None takes `EVERLINE_SERVE_URL`, else what the control plane
+                knows, else http://127.0.0.1:4681.
+
+        Returns:
+            `predictions` with one answer per row, and `parameters.predictions` with their ids.
+
+        Raises:
+            InvalidInputError: the endpoint does not take these rows; its own words say why.
+            UnavailableError: no data plane answers.
+        """
+        base = serve_url or os.environ.get("EVERLINE_SERVE_URL") or self._client.endpoints.address(endpoint)
+        base = (base or _DATA_PLANE).rstrip("/")
+        if isinstance(rows, Mapping):
+            body: Any = rows if _FORMS & rows.keys() else {"dataframe_records": [rows]}
+        else:
+            body = {"dataframe_records": [*rows]}
+        headers = {"Content-Type": "application/json", "Everline-Project": self._client.project}
+        try:
+            response = httpx.post(
+                f"{base}/endpoints/{endpoint}/invocations",
+                content=msgspec.json.encode(body),
+                headers=headers,
+                timeout=_TIMEOUT_S,
+            )
+        except httpx.HTTPError as error:
+            raise UnavailableError(
+                f"No data plane answers at {base} ({type(error).__name__}).",
+                hint="Start one with `everline serve`, or name it with EVERLINE_SERVE_URL.",
+            ) from error
+        if response.is_error:
+            raise _refusal(response)
+        answer: dict[str, Any] = response.json()
+        return answer
 
     def get(self, prediction: str) -> Prediction:
         """One prediction with its inputs, outputs and outcome."""
@@ -44,3 +94,14 @@ class PredictionsApi:
     def list(self, endpoint: str, *, limit: int = 100) -> list[Prediction]:
         """An endpoint's predictions, newest first."""
         return self._client.list_all(f"/endpoints/{endpoint}/predictions", kind=Prediction, limit=limit)
+
+
+def _refusal(response: httpx.Response) -> InvalidInputError | UnavailableError:
+    try:
+        said = response.json()
+    except ValueError:
+        said = {}
+    text = str(said.get("error") or said.get("detail") or said.get("message") or response.reason_phrase)
+    if response.status_code >= 500:
+        return UnavailableError(f"The data plane cannot answer: {text}", hint="`everline endpoints show` says more.")
+    return InvalidInputError(f"The endpoint does not take this: {text}", hint=said.get("hint"), field=said.get("field"))

@@ -1,0 +1,71 @@
+"""`everline predictions`: the log of what endpoints answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from everline.cli.output import client_options, emit, facts, table
+from everline.serving.types import Prediction
+
+if TYPE_CHECKING:
+    from everline.sdk.client import Client
+
+
+@click.group("predictions")
+def command() -> None:
+    """List and show logged predictions."""
+
+
+@command.command("list")
+@click.argument("endpoint")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 100_000))
+@client_options
+def list_(client: Client, *, endpoint: str, limit: int, as_json: bool) -> int:
+    """List what ENDPOINT answered, newest first."""
+    found: Sequence[Prediction] = client.predictions.list(endpoint, limit=limit)
+    rows = (
+        (one.prediction, one.at, one.event_time, f"{one.model}/{one.version}", _brief(one.outputs), one.outcome)
+        for one in found
+    )
+    headers = ("prediction", "at", "event time", "version", "outputs", "outcome")
+    empty = "Nothing is logged yet. A data plane ships its log every few seconds."
+    emit(found, as_json=as_json, human=lambda: table(rows, headers=headers, empty=empty))
+    return 0
+
+
+@command.command("show")
+@click.argument("prediction")
+@client_options
+def show(client: Client, *, prediction: str, as_json: bool) -> int:
+    """Show what PREDICTION saw and said, who answered, and how it turned out."""
+    one: Prediction = client.predictions.get(prediction)
+
+    def human() -> None:
+        facts([
+            ("prediction", one.prediction),
+            ("at", one.at),
+            ("event time", one.event_time),
+            ("endpoint", one.endpoint),
+            ("version", f"{one.model}/{one.version}"),
+            ("revision", one.revision),
+            ("release", one.release),
+            ("package", one.package),
+            ("latency", f"{one.latency_us / 1000:.3f} ms"),
+            ("segment", one.segment),
+            *((f"in  {name}", value) for name, value in one.inputs.items()),
+            *((f"out {name}", value) for name, value in one.outputs.items()),
+            ("outcome", one.outcome),
+        ])  # fmt: skip
+
+    emit(one, as_json=as_json, human=human)
+    return 0
+
+
+def _brief(outputs: dict[str, Any]) -> str:
+    parts = (
+        f"{name}={value:.4f}" if isinstance(value, float) else f"{name}={value}" for name, value in outputs.items()
+    )
+    return " ".join(parts)

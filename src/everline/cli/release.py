@@ -1,0 +1,251 @@
+"""`everline release`: bring a model version to an endpoint, under policy, and take it back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from everline.cli.output import client_options, emit, facts, table
+from everline.clock import parse_rfc3339
+from everline.errors import InvalidInputError, NotFoundError
+from everline.governance.types import Outcome, Verdict
+from everline.ids import check_uid
+from everline.releases import states
+from everline.releases.states import LIVE, State
+from everline.releases.types import LiveAt, Release, Side, Watch
+
+if TYPE_CHECKING:
+    from everline.sdk.client import Client
+
+_MARKS = {Outcome.PASS: ("pass", "green"), Outcome.FAIL: ("FAIL", "red"), Outcome.UNKNOWN: ("unknown", "yellow")}
+_MEANINGS = click.Choice(["reviewer", "validator", "owner"])
+
+
+@click.group("release")
+def command() -> None:
+    """Bring a model version to an endpoint: checked, approved, rolled out, or refused."""
+
+
+@command.command("create")
+@click.argument("endpoint")
+@click.argument("model")
+@click.argument("version")
+@click.option("--canary-share", default=0.1, show_default=True, help="Part of the requests for a canary; 0 for none.")
+@client_options
+def create(client: Client, *, endpoint: str, model: str, version: str, canary_share: float, as_json: bool) -> int:
+    """Open a release of VERSION of MODEL (a number, @alias or latest) to ENDPOINT; exits 1 if it is blocked."""
+    return _show(client.releases.create(endpoint, model, version, canary_share=canary_share), as_json=as_json)
+
+
+@command.command("show")
+@click.argument("release")
+@client_options
+def show(client: Client, *, release: str, as_json: bool) -> int:
+    """Show RELEASE with every policy clause and the value that it saw, decisions and history."""
+    _show(client.releases.get(release), as_json=as_json)
+    return 0
+
+
+@command.command("list")
+@click.option("--endpoint", help="Only of this endpoint.")
+@click.option("--state", type=click.Choice([state.value for state in State]), help="Only in this state.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000))
+@client_options
+def list_(client: Client, *, endpoint: str | None, state: str | None, limit: int, as_json: bool) -> int:
+    """List releases, newest first."""
+    found: Sequence[Release] = client.releases.list(endpoint=endpoint, state=state, limit=limit)
+    rows = ((one.uid, one.endpoint, f"{one.model}/{one.version}", _words(one.state), one.updated_at) for one in found)
+    headers = ("release", "endpoint", "version", "state", "changed")
+    empty = "No release yet. Open one with `everline release create ENDPOINT MODEL VERSION`."
+    emit(found, as_json=as_json, human=lambda: table(rows, headers=headers, empty=empty))
+    return 0
+
+
+@command.command("check")
+@click.argument("release")
+@client_options
+def check(client: Client, *, release: str, as_json: bool) -> int:
+    """Judge RELEASE again on the evidence and policies of now; exits 1 if it is blocked."""
+    return _show(client.releases.check(release), as_json=as_json)
+
+
+@command.command("approve")
+@click.argument("release")
+@click.option("--meaning", default="reviewer", show_default=True, type=_MEANINGS, help="In which capacity.")
+@click.option("--reason", default="", help="Why, for whoever reads it later.")
+@client_options
+def approve(client: Client, *, release: str, meaning: str, reason: str, as_json: bool) -> int:
+    """Say yes to exactly RELEASE; its author cannot."""
+    return _show(client.releases.approve(release, meaning=meaning, reason=reason), as_json=as_json)
+
+
+@command.command("reject")
+@click.argument("release")
+@click.option("--meaning", default="reviewer", show_default=True, type=_MEANINGS, help="In which capacity.")
+@click.option("--reason", required=True, help="Why, for whoever reads it later.")
+@client_options
+def reject(client: Client, *, release: str, meaning: str, reason: str, as_json: bool) -> int:
+    """Say no to RELEASE, for good."""
+    _show(client.releases.reject(release, meaning=meaning, reason=reason), as_json=as_json)
+    return 0
+
+
+@command.command("canary")
+@click.argument("release")
+@client_options
+def canary(client: Client, *, release: str, as_json: bool) -> int:
+    """Let an approved RELEASE answer its plan's share of the traffic."""
+    return _show(client.releases.canary(release), as_json=as_json)
+
+
+@command.command("watch")
+@click.argument("release")
+@client_options
+def watch(client: Client, *, release: str, as_json: bool) -> int:
+    """Show what a canary has done so far beside its champion; exits 1 if its log loss is shown to be higher."""
+    found: Watch = client.releases.watch(release)
+    emit(found, as_json=as_json, human=lambda: _print_watch(found))
+    return 1 if found.low is not None and found.low > 0 else 0
+
+
+@command.command("promote")
+@click.argument("release")
+@client_options
+def promote(client: Client, *, release: str, as_json: bool) -> int:
+    """Let RELEASE answer everything, if the champion is still the one that it was compared with."""
+    return _show(client.releases.promote(release), as_json=as_json)
+
+
+@command.command("rollback")
+@click.argument("release")
+@click.option("--reason", required=True, help="Why, for whoever reads it later.")
+@client_options
+def rollback(client: Client, *, release: str, reason: str, as_json: bool) -> int:
+    """Take RELEASE back (an endpoint's name means what is newest on it): what answered before answers again."""
+    return _show(client.releases.rollback(_live(client, release), reason=reason), as_json=as_json)
+
+
+@command.command("at")
+@click.argument("time", default="now")
+@click.option("--endpoint", help="Only of this endpoint.")
+@client_options
+def at(client: Client, *, time: str, endpoint: str | None, as_json: bool) -> int:
+    """Say what was live at TIME, since when, who allowed it, on what evidence; exits 1 if nothing was."""
+    moment = datetime.now(UTC) if time == "now" else parse_rfc3339(time)
+    found: Sequence[LiveAt] = client.releases.at(moment, endpoint=endpoint)
+    emit(found, as_json=as_json, human=lambda: _print_live(found))
+    return 0 if found else 1
+
+
+def _live(client: Client, name: str) -> str:
+    try:
+        return check_uid(name)
+    except InvalidInputError:
+        found: Sequence[Release] = client.releases.list(endpoint=name, limit=1000)
+    live = sorted((one for one in found if one.state in LIVE), key=lambda one: one.state is not State.CANARY)
+    if not live:
+        raise NotFoundError(f"Nothing is live on {name!r}.", hint="`everline release list` shows releases.")
+    return live[0].uid
+
+
+def _show(release: Release, *, as_json: bool) -> int:
+    emit(release, as_json=as_json, human=lambda: _print(release))
+    return 1 if release.state is State.BLOCKED else 0
+
+
+def _words(state: State) -> str:
+    return state.value.replace("_", " ")
+
+
+def _print(release: Release) -> None:
+    champion = release.champion
+    facts([
+        ("release", release.uid),
+        ("state", _words(release.state)),
+        ("brings", f"{release.model}/{release.version} to {release.endpoint}"),
+        ("instead of", f"{champion.model}/{champion.version}" if champion else "nothing (the first)"),
+        ("package", release.package),
+        ("author", release.author_name),
+        ("opened", f"{release.created_at:%Y-%m-%d %H:%M:%S} by {release.created_by_name}"),
+        ("plan", f"canary {release.plan.canary_share:.0%}" if release.plan.canary_share else "no canary"),
+        ("digest", release.digest),
+    ])  # fmt: skip
+    if release.check is not None:
+        click.echo()
+        _print_verdicts(release.check.verdicts)
+    for one in release.approvals:
+        bound = "" if one.digest == release.digest else "  (void: of another digest)"
+        click.echo(f"{one.decision}d by {one.person_name} as {one.meaning} {one.at:%Y-%m-%d %H:%M:%S}{bound}")
+    click.echo()
+    rows = (
+        (step.at, states.command(step.move), _words(step.after), step.actor_name, step.reason)
+        for step in release.history
+    )
+    table(rows, headers=("at", "move", "state", "who", "why"), empty="Nothing happened yet.")
+    if release.next:
+        click.echo("\nnext: " + ", ".join(f"everline release {states.command(move)}" for move in release.next))
+
+
+def _print_verdicts(verdicts: Sequence[Verdict]) -> None:
+    for verdict in verdicts:
+        click.echo(f"policy {verdict.policy} v{verdict.version}  {verdict.digest[:19]}…  {verdict.title}")
+        for rule in verdict.rules:
+            mark, colour = _MARKS[rule.outcome]
+            click.echo("  " + click.style(f"{mark:8}", fg=colour) + f"{rule.name}: {rule.reason}")
+            for clause in rule.clauses:
+                seen = ", ".join(f"{one.path} = {'missing' if one.missing else one.value}" for one in clause.values)
+                note = f"  {clause.note}" if clause.note else ""
+                click.secho(f"            {_MARKS[clause.outcome][0]:8}{clause.text}  [{seen}]{note}", dim=True)
+        if verdict.approvals is not None:
+            mark, colour = _MARKS[verdict.approvals.outcome]
+            click.echo("  " + click.style(f"{mark:8}", fg=colour) + f"approvals: {verdict.approvals.text}")
+
+
+def _print_watch(found: Watch) -> None:
+    click.echo(f"{found.endpoint}, since {found.since:%Y-%m-%d %H:%M:%S}")
+    rows = [
+        (name, read(found.champion), read(found.canary))
+        for name, read in (
+            ("version", lambda side: f"{side.model}/{side.version}"),
+            ("share", lambda side: side.share),
+            ("predictions", lambda side: side.n),
+            ("errors of requests", lambda side: f"{side.errors} of {side.requests}"),
+            ("p50 / p95 ms", _latency),
+            ("mean probability", lambda side: side.mean_probability),
+            ("outcomes", lambda side: side.n_outcomes),
+            ("error rate", lambda side: side.error_rate),
+            ("log loss", lambda side: side.log_loss),
+        )
+    ]
+    table(rows, headers=("", "champion", "canary"), empty="")
+    if found.log_loss_difference is not None:
+        click.echo(f"log loss difference {found.log_loss_difference:+.4f}, 95 % {found.low:+.4f} to {found.high:+.4f}")
+    click.echo(found.text)
+
+
+def _latency(side: Side) -> str | None:
+    return None if side.p50_ms is None or side.p95_ms is None else f"{side.p50_ms:.2f} / {side.p95_ms:.2f}"
+
+
+def _print_live(found: Sequence[LiveAt]) -> None:
+    if not found:
+        click.echo("Nothing was live.")
+    for one in found:
+        until = f" until {one.until:%Y-%m-%d %H:%M:%S}" if one.until else ""
+        allowed = ", ".join(f"{item.person_name} ({item.meaning})" for item in one.approvals) or "nobody"
+        policies = one.check.verdicts if one.check else []
+        evidence = one.check.evidence if one.check else []
+        facts([
+            ("endpoint", f"{one.endpoint} ({one.role}, {one.share:.0%})"),
+            ("version", f"{one.model}/{one.version}, by {one.author_name}"),
+            ("since", f"{one.since:%Y-%m-%d %H:%M:%S}{until}"),
+            ("release", one.release),
+            ("package", one.package),
+            ("allowed by", allowed),
+            ("put live by", f"{one.moved.actor_name} at {one.moved.at:%Y-%m-%d %H:%M:%S}" if one.moved else None),
+            *((f"policy {item.policy}", f"{item.outcome}  {item.digest}") for item in policies),
+            *((f"evidence {item.kind}", item.digest) for item in evidence),
+        ])  # fmt: skip

@@ -1,0 +1,111 @@
+"""Releases through the client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from everline.clock import rfc3339
+from everline.models.types import Comparison
+from everline.releases.states import State
+from everline.releases.types import LiveAt, Release, Watch
+from everline.sdk.client import Client
+
+_DEFAULT_CANARY_SHARE = 0.1
+
+
+class ReleasesApi:
+    """Bringing model versions to endpoints, under policy."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def create(
+        self, endpoint: str, model: str, version: int | str, *, canary_share: float = _DEFAULT_CANARY_SHARE
+    ) -> Release:
+        """Open a release and judge it at once.
+
+        Args:
+            version: a number, `@alias` or `latest`.
+            canary_share: part of the requests that a canary answers first, 0 (no canary) to 0.5; the first
+                release of an endpoint has none.
+        """
+        body = {"endpoint": endpoint, "model": model, "version": version, "plan": {"canary_share": canary_share}}
+        return self._client.call("POST", "/releases", body=body, returns=Release)
+
+    def get(self, release: str) -> Release:
+        """A release with its verdicts, decisions and history."""
+        return self._client.call("GET", f"/releases/{release}", returns=Release)
+
+    def check(self, release: str) -> Release:
+        """Judge a release again on what is known now."""
+        return self._client.call("POST", f"/releases/{release}/check", returns=Release)
+
+    def approve(self, release: str, *, meaning: str = "reviewer", reason: str = "") -> Release:
+        """Say yes to exactly this release, as reviewer, validator or owner; never as its author."""
+        return self._decide(release, "approve", meaning=meaning, reason=reason)
+
+    def reject(self, release: str, *, reason: str, meaning: str = "reviewer") -> Release:
+        """Say no to a release, for good."""
+        return self._decide(release, "reject", meaning=meaning, reason=reason)
+
+    def canary(self, release: str) -> Release:
+        """Let an approved release answer its plan's share of the traffic."""
+        return self._client.call("POST", f"/releases/{release}/canary", returns=Release)
+
+    def promote(self, release: str) -> Release:
+        """Let a release answer everything, if the champion is still the one that it was compared with."""
+        return self._client.call("POST", f"/releases/{release}/promote", returns=Release)
+
+    def rollback(self, release: str, *, reason: str) -> Release:
+        """Take a live release back: the one before it answers again."""
+        return self._client.call("POST", f"/releases/{release}/rollback", body={"reason": reason}, returns=Release)
+
+    def watch(self, release: str) -> Watch:
+        """A canary's errors, latency and outcomes beside its champion's, so far."""
+        return self._client.call("GET", f"/releases/{release}/watch", returns=Watch)
+
+    def compare(
+        self,
+        endpoint: str,
+        model: str,
+        version: int | str,
+        *,
+        outcome: Sequence[float],
+        champion: Sequence[float],
+        challenger: Sequence[float],
+        metric: str = "log_loss",
+        blocks: Sequence[str] | Sequence[int] | None = None,
+    ) -> Comparison:
+        """Compare a version with the endpoint's champion on the same rows; the result becomes its evidence.
+
+        Args:
+            outcome: 0 or 1 per row; `champion` and `challenger` are each model's probability per row.
+            metric: `log_loss`, `error_rate` or `auc`.
+            blocks: one label per row, such as the day, where rows of a block depend on each other.
+        """
+        body = {
+            "endpoint": endpoint,
+            "model": model,
+            "version": version,
+            "outcome": [float(value) for value in outcome],
+            "champion": [float(value) for value in champion],
+            "challenger": [float(value) for value in challenger],
+            "metric": metric,
+            "blocks": None if blocks is None else [str(label) for label in blocks],
+        }
+        return self._client.call("POST", "/releases/compare", body=body, returns=Comparison)
+
+    def at(self, time: datetime, *, endpoint: str | None = None) -> Sequence[LiveAt]:
+        """What was live at a time, who allowed it, and on what evidence."""
+        query = {"time": rfc3339(time), "endpoint": endpoint}
+        return self._client.list_all("/releases/at", kind=LiveAt, query=query, limit=10_000)
+
+    def _decide(self, release: str, decision: str, *, meaning: str, reason: str) -> Release:
+        body = {"meaning": meaning, "reason": reason}
+        return self._client.call("POST", f"/releases/{release}/{decision}", body=body, returns=Release)
+
+    def list(self, *, endpoint: str | None = None, state: State | str | None = None, limit: int = 100) -> list[Release]:
+        """Releases, newest first, without their verdicts."""
+        query = {"endpoint": endpoint, "state": state}
+        return self._client.list_all("/releases", kind=Release, query=query, limit=limit)
