@@ -12,25 +12,28 @@ from everline.demo import flight_delay, flights
 from everline.demo.stage import MODEL, PIPELINE, Stage
 
 PEOPLE = {
-    "maya": ("Maya Lindqvist, data scientist", "contributor"),
-    "ravi": ("Ravi Shah, model risk", "approver"),
-    "ines": ("Inês Duarte, auditor", "auditor"),
-    "data-plane": ("the serving process", "dataplane"),
+    # maya may approve too: it is four eyes, not a missing role, that stops her from approving her own.
+    "maya": ("Maya Lindqvist, data scientist", ("contributor", "approver")),
+    "ravi": ("Ravi Shah, model risk", ("approver",)),
+    "ines": ("Inês Duarte, auditor", ("auditor",)),
+    "data-plane": ("the serving process", ("dataplane",)),
 }
 
 
 def people(stage: Stage) -> None:
     """Create users, roles and tokens; everybody later acts with their own."""
     access = stage.as_person().access
-    for name, (full_name, role) in PEOPLE.items():
+    for name, (full_name, roles) in PEOPLE.items():
         access.create_user(name, full_name=full_name)
-        access.grant_role(name, role=role)
+        for role in roles:
+            # A data plane serves every project; people have their roles in one.
+            access.grant_role(name, role=role, project="*" if role == "dataplane" else None)
         stage.keep_token(name, access.create_token(name, name="demo", days=None).secret)
-    stage.say("maya may train and open releases, ravi may approve, ines may read the audit log; each has a token.")
+    stage.say("maya trains, maya and ravi may approve (never their own), ines reads the audit log; each has a token.")
     stage.fact(
         "collaboration",
         f"{len(PEOPLE)} users with different roles in one project",
-        evidence=", ".join(f"{name}: {role}" for name, (_, role) in PEOPLE.items()),
+        evidence="; ".join(f"{name}: {'/'.join(roles)}" for name, (_, roles) in PEOPLE.items()),
         command="everline users list",
     )
 
