@@ -13,7 +13,8 @@ from everline.governance import audit, verification
 from everline.governance.bundle import verify_proof
 from everline.governance.signing import VerifyKey, server_key
 from everline.governance.types import AuditEvent, InclusionProof, LogReport
-from everline.server.console import pages, render
+from everline.server.console import pages
+from everline.server.console.view import render
 from everline.server.http import Request, begin
 
 routes = pages.console_routes()

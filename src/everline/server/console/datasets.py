@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from itertools import pairwise
 from typing import Any
 
@@ -13,13 +14,14 @@ from everline.datasets import service
 from everline.datasets.types import Column
 from everline.runs import search
 from everline.runs.types import TrackedRun
-from everline.server.console import pages, render
+from everline.server.console import pages
+from everline.server.console.view import render
 from everline.server.http import Request, begin
 
 routes = pages.console_routes()
 LIST_MAX = 500
 RUNS_MAX = 20
-_SPARK_WIDTH, _SPARK_HEIGHT = 120, 22
+_SPARK_WIDTH, _SPARK_HEIGHT, _SPARK_BARS = 120, 22, 20
 
 
 @routes.get("/datasets")
@@ -73,18 +75,29 @@ def _column(column: Column) -> dict[str, Any]:
     return shown | {
         "type": column.type if isinstance(column.type, str) else render.as_json(column.type),
         "missing": (column.nulls + column.nans) / column.rows if column.rows else None,
-        "spark": _spark(column.quantiles),
+        "spark": _spark(column),
         "top": top,
     }
 
 
-def _spark(quantiles: tuple[float, ...]) -> list[dict[str, float]]:
-    """Bars whose area is equal and whose width is the distance of neighbouring quantiles: a histogram."""
-    if len(quantiles) < 2 or quantiles[0] == quantiles[-1]:
+def _spark(column: Column) -> list[dict[str, float]]:
+    """A histogram of equal bins, read off the quantiles: the share below each edge is interpolated between them."""
+    quantiles = column.quantiles
+    few = column.distinct is not None and column.distinct <= len(column.top)
+    if few or len(quantiles) < 2 or quantiles[0] == quantiles[-1]:
         return []
-    spread = quantiles[-1] - quantiles[0]
-    bars = []
-    for low, high in pairwise(quantiles):
-        bars.append(((low - quantiles[0]) / spread * _SPARK_WIDTH, max((high - low) / spread * _SPARK_WIDTH, 1.0)))
-    highest = max(1 / width for _, width in bars)
-    return [{"x": x, "w": width, "h": max(1.0, _SPARK_HEIGHT / (width * highest))} for x, width in bars]
+    spread, width = quantiles[-1] - quantiles[0], _SPARK_WIDTH / _SPARK_BARS
+    below = [_share_below(quantiles, quantiles[0] + spread * at / _SPARK_BARS) for at in range(_SPARK_BARS + 1)]
+    shares = [high - low for low, high in pairwise(below)]
+    return [
+        {"x": at * width, "w": width - 1, "h": max(1.0, share / max(shares) * _SPARK_HEIGHT)}
+        for at, share in enumerate(shares)
+    ]
+
+
+def _share_below(quantiles: tuple[float, ...], edge: float) -> float:
+    after = bisect_right(quantiles, edge)
+    if after in (0, len(quantiles)):
+        return float(after > 0)
+    low, high = quantiles[after - 1], quantiles[after]
+    return (after - 1 + (edge - low) / (high - low)) / (len(quantiles) - 1)

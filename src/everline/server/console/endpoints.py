@@ -13,7 +13,8 @@ from starlette.responses import Response
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.clock import rfc3339
-from everline.server.console import charts, models, pages, render
+from everline.server.console import models, pages
+from everline.server.console.view import charts, render
 from everline.server.http import Request, begin, json_response
 from everline.serving import health as serving_health
 from everline.serving import predictions, service
@@ -109,8 +110,8 @@ def show_prediction(request: Request) -> Response:
 
 
 _STATS = (
-    ("requests", "Requests", "since the data plane started"),
-    ("errors", "Errors", "since the data plane started"),
+    ("requests", "Requests", "since its start"),
+    ("errors", "Errors", "since its start"),
     ("p50", "Latency p50", "last minute"),
     ("p95", "Latency p95", "last minute"),
     ("p99", "Latency p99", "last minute"),
@@ -157,7 +158,7 @@ def health_of(endpoint: Endpoint, seen: Mapping[str, RevisionHealth]) -> dict[st
         return {
             "text": "no data plane",
             "tone": "warn",
-            "sentence": "No data plane has reported lately: start one with `everline serve`.",
+            "sentence": "No data plane has reported lately: start one with everline serve.",
         }
     waiting = [one for one in endpoint.revisions if one.revision not in seen or not seen[one.revision].ready]
     if waiting:

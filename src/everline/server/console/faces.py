@@ -16,9 +16,9 @@ from everline.server.console import (
     models,
     overview,
     releases,
-    render,
     runs,
 )
+from everline.server.console.view import render
 
 
 class _Files(StaticFiles):

@@ -14,7 +14,8 @@ from everline.errors import EverlineError, InvalidInputError
 from everline.monitoring import incidents as service
 from everline.monitoring import service as monitoring
 from everline.monitoring.types import Candidate, Diagnosis, Incident, IncidentStatus, Signal
-from everline.server.console import charts, pages, render
+from everline.server.console import pages
+from everline.server.console.view import charts, render
 from everline.server.http import Request, begin
 
 routes = pages.console_routes()
@@ -26,6 +27,19 @@ _ACTIONS = {
     "retrain": "Retrain",
     "roll_back": "Roll back",
     "accept": "Accept",
+}
+
+_TITLES = {
+    "type": "{} has another type",
+    "missing": "{} is missing more often",
+    "frozen": "{} is frozen",
+    "unit": "{} is in another unit",
+    "new_category": "{} has a new category",
+    "sentinel": "{} has a stand-in value",
+    "shift": "{} has shifted",
+    "scale": "{} spreads otherwise",
+    "population": "The population has shifted: {}",
+    "quality": "{} has got worse",
 }
 
 
@@ -60,7 +74,7 @@ def show_incident(request: Request) -> Response:
 def change(request: Request) -> Response:
     """Acknowledge or resolve it."""
     given, uid = pages.form(request), request.path["incident"]
-    moves = {"acknowledge": service.acknowledge, "resolve": service.resolve}
+    moves = {"acknowledge": service.acknowledge_incident, "resolve": service.resolve_incident}
     if given.get("move") not in moves:
         raise InvalidInputError("This page has no such button.", hint="Reload the page.", field="move")
     try:
@@ -107,7 +121,7 @@ def _page(request: Request, *, problem: EverlineError | None = None) -> Response
 
 def _title(one: Incident) -> str:
     shown = ", ".join(one.features[:3]) or one.cause
-    return f"{render.words(one.diagnosis.kind).capitalize()} of {shown} on {one.endpoint}"
+    return f"{_TITLES.get(one.diagnosis.kind, '{} changed').format(shown)} on {one.endpoint}"
 
 
 def _effects(diagnosis: Diagnosis) -> list[str]:

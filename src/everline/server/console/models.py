@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +17,8 @@ from everline.models import registry, service
 from everline.models.types import LineageNode, ModelVersion
 from everline.releases import service as releases
 from everline.releases.types import Release
-from everline.server.console import charts, graph, pages, render
+from everline.server.console import pages
+from everline.server.console.view import charts, graph, markdown, render
 from everline.server.http import Request, begin
 from everline.serving import service as serving
 from everline.serving.types import Prediction
@@ -26,8 +27,9 @@ routes = pages.console_routes()
 LIST_MAX = 200
 _SLICES_MAX = 40
 _SLICE_ROWS_MIN = 30
+_DATASET_NODES_MAX = 3
+"""More versions of one dataset than this are drawn as one box."""
 _HEADLINE = ("auc", "log_loss", "calibration_error", "error_rate")
-_LINEAGE_KINDS = {"code": "code", "environment": "environment"}
 
 
 @routes.get("/models")
@@ -77,6 +79,8 @@ def show_version(request: Request) -> Response:
         released = _releases_of(uow, version)
         lineage = _lineage(uow, version, released)
         card = cards.show_card(uow, version.uid) if version.package else None
+        others, _ = registry.search_versions(uow, project, filter=f"name = '{version.model}'", limit=LIST_MAX)
+    labels = {one.package: f"version {one.version}" for one in others if one.package}
     newest = _newest(attached)
     return pages.page(
         request,
@@ -86,8 +90,9 @@ def show_version(request: Request) -> Response:
         version=version,
         lineage=lineage,
         evaluation=_evaluation(newest.get("evaluation")),
-        comparisons=[_comparison(one.body) for one in attached if one.kind == "comparison"][:3],
+        comparisons=[_comparison(one.body, labels) for one in attached if one.kind == "comparison"][:3],
         card=card,
+        card_blocks=markdown.blocks(card.text) if card else [],
         signature=_signature(newest.get("signature")),
         releases=[{"release": one.uid, "state": one.state, "endpoint": one.endpoint} for one in released],
         evidence=[{"kind": one.kind, "said": _said(one), "at": one.at} for one in newest.values()],
@@ -120,7 +125,10 @@ def _lineage(
     for one in released:
         nodes.append(_release_node(one))
         edges.append((version.subject, one.subject))
+        if one.revision is None:
+            continue
         target = f"endpoint:{one.endpoint}"
+        edges.append((one.subject, target))
         if all(node.key != target for node in nodes):
             shown = serving.get_endpoint(uow, one.endpoint, project=one.project)
             share = sum(item.share for item in shown.revisions if item.model_version == version.uid)
@@ -133,8 +141,6 @@ def _lineage(
                     tone="good" if share else "muted",
                 )
             )
-        if one.revision:
-            edges.append((one.subject, target))
     return graph.both(nodes, edges)
 
 
@@ -142,8 +148,17 @@ def _made_of(
     uow: UnitOfWork, version: ModelVersion, *, here: bool = False
 ) -> tuple[list[graph.Node], list[tuple[str, str]]]:
     found = service.lineage(uow, version.uid)
-    nodes = [_node(one, version, here=here) for one in found.nodes]
-    return nodes, [(edge.source, edge.target) for edge in found.edges]
+    counts = Counter(str(one.facts.get("name")) for one in found.nodes if one.kind == "dataset-version")
+    nodes: dict[str, graph.Node] = {}
+    keys: dict[str, str] = {}
+    for one in found.nodes:
+        node = _node(one, version, here=here)
+        name = str(one.facts.get("name"))
+        if one.kind == "dataset-version" and counts[name] > _DATASET_NODES_MAX:
+            href = render.path("datasets", name, project=version.project)
+            node = graph.Node(key=f"dataset:{name}", title=name, note=f"{counts[name]} dataset versions", href=href)
+        nodes[node.key], keys[one.id] = node, node.key
+    return list(nodes.values()), [(keys[edge.source], keys[edge.target]) for edge in found.edges]
 
 
 def _node(one: LineageNode, version: ModelVersion, *, here: bool) -> graph.Node:
@@ -217,19 +232,20 @@ def _slice_charts(slices: Sequence[Mapping[str, Any]], overall: Mapping[str, flo
     return made
 
 
-def _comparison(body: Mapping[str, Any]) -> dict[str, Any]:
-    verdict = str(body.get("verdict") or "compared")
+def _comparison(body: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
+    verdict, champion = str(body.get("verdict") or "compared"), str(body.get("champion") or "")
     metric = render.words(body.get("metric"))
     level = render.percent(body.get("level"), 0)
+    numbers = ("n", "challenger_value", "champion_value", "difference", "low", "high")
+    shown = {key: render.number(body.get(key)) for key in numbers}
     return {
-        "champion": body.get("champion_label") or render.short(str(body.get("champion") or "")),
+        "champion": labels.get(champion) or render.value(champion),
         "verdict": verdict,
         "tone": {"better": "good", "worse": "bad"}.get(verdict, "muted"),
         "sentence": (
-            f"On the same {render.number(body.get('n'))} rows, {metric} is "
-            f"{render.number(body.get('challenger_value'))} where the champion has {render.number(body.get('champion_value'))}: a difference of "
-            f"{render.number(body.get('difference'))}, {level} interval {render.number(body.get('low'))} to "
-            f"{render.number(body.get('high'))}."
+            f"On the same {shown['n']} rows, {metric} is {shown['challenger_value']} where the champion has "
+            f"{shown['champion_value']}: a difference of {shown['difference']}, {level} interval {shown['low']} to "
+            f"{shown['high']}."
         ),
     }
 

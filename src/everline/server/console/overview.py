@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from everline.access.types import Permission
+from everline.access.types import SYSTEM, Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.governance import audit, evidence
 from everline.governance.types import AuditEvent, CheckpointInfo
@@ -23,7 +23,8 @@ from everline.releases.states import State
 from everline.releases.types import Release
 from everline.runs import service as runs
 from everline.runs.types import Run, RunStatus
-from everline.server.console import endpoints, pages, render
+from everline.server.console import endpoints, pages
+from everline.server.console.view import render
 from everline.server.http import Request, begin
 from everline.serving import health as serving_health
 from everline.serving import service as serving
@@ -45,7 +46,7 @@ class Facts(msgspec.Struct, kw_only=True):
     health: dict[str, dict[str, str]]
     figures: dict[str, dict[str, str]]
     runs: Sequence[Run]
-    versions: list[ModelVersion]
+    versions: Sequence[ModelVersion]
     rebuilt: dict[str, dict[str, Any]]
     releases: list[Release]
     monitors: list[Monitor]
@@ -255,11 +256,11 @@ def _governance(facts: Facts, project: str) -> dict[str, Any]:
 
 
 def _collaboration(facts: Facts, project: str) -> dict[str, Any]:
-    people = {one.actor_name for one in facts.events if one.actor != "system"} or {one.user for one in facts.runs}
-    decided = [one for one in facts.events if one.action == "approval.record"]
+    people = {one.actor_name for one in facts.events if one.actor != SYSTEM.uid} or {one.user for one in facts.runs}
+    decided = [one for one in facts.events if one.action.startswith("approval.")]
     shown: list[_Fact] = [("Decisions of people", str(len(decided)), None)]
-    if facts.events:
-        last = facts.events[0]
+    last = next((one for one in facts.events if one.actor != SYSTEM.uid), None)
+    if last is not None:
         shown.append(
             ("Last change", f"{last.actor_name}: {last.action}", render.path("audit", last.index, project=project))
         )

@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 
 from everline.errors import EverlineError, ForbiddenError, InvalidInputError, UnauthenticatedError
 from everline.server.authentication import SESSION_COOKIE
-from everline.server.console import render
+from everline.server.console.view import render
 from everline.server.http import Request, Routes
 
 SECTIONS = (
@@ -45,6 +45,7 @@ def page(
     common = {
         "title": title,
         "section": section,
+        "status": status,
         "sections": SECTIONS,
         "project": project,
         "actor": actor,

@@ -14,7 +14,8 @@ from everline.errors import EverlineError, InvalidInputError
 from everline.releases import rollout, service
 from everline.releases.states import Move, State
 from everline.releases.types import Release, Transition
-from everline.server.console import pages, render
+from everline.server.console import pages
+from everline.server.console.view import render
 from everline.server.http import Request, begin
 
 routes = pages.console_routes()

@@ -16,7 +16,8 @@ from everline.pipelines import service as pipelines
 from everline.pipelines.types import StepRecord, StepStatus
 from everline.runs import service, tracking
 from everline.runs.types import Metric, Run, RunInput, RunOutput
-from everline.server.console import charts, graph, pages, render
+from everline.server.console import pages
+from everline.server.console.view import charts, graph, render
 from everline.server.http import Request, begin
 
 routes = pages.console_routes()

@@ -13,7 +13,7 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent.parent
 
 HEADERS = {
     "content-security-policy": (
@@ -122,13 +122,17 @@ def clip(text: str, characters: int) -> str:
 
 
 def value(given: object) -> str:
-    """Any JSON value in one short line: numbers to six digits, the rest as they are."""
+    """Any JSON value in one short line: numbers to six digits, digests cut, things by their name."""
     if isinstance(given, bool):
         return "true" if given else "false"
     if isinstance(given, int | float):
         return number(given, 6)
     if given is None:
         return "–"
+    if isinstance(given, dict) and "name" in given:
+        return value(given["name"])
+    if isinstance(given, str) and given.startswith("sha256:"):
+        return given[:19] + "…"
     if isinstance(given, str | datetime):
         return str(given)
     return clip(as_json(given), 200)

@@ -1,0 +1,1 @@
+"""How pages look: templates, drawings, charts, cards. Knows no service."""
