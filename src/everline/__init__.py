@@ -46,7 +46,7 @@ _HOME_OF = {
     "drift_report": "everline.monitoring.report",
 }
 
-__all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME_OF]
 
 
 def __getattr__(name: str) -> Any:

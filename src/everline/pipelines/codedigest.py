@@ -135,12 +135,13 @@ class _Walk:
         found, known = scope.get(chain[0])
         if not known:
             return
-        label = chain[0]
+        label, home = chain[0], sys.modules.get(_module_of(owner))
         for attribute in chain[1:]:
             if not isinstance(found, ModuleType) or not self._is_project_module(found):
                 break
             if not hasattr(found, attribute):
                 return
+            home = found
             found, label = getattr(found, attribute), f"{label}.{attribute}"
         if isinstance(found, ModuleType):
             if self._is_project_module(found):
@@ -149,21 +150,24 @@ class _Walk:
         plain = _plain(found)
         if isinstance(plain, FunctionType | type | functools.partial):
             self.add(plain, label)
-        elif _is_constant(plain):
+        elif _is_constant(plain) and not isinstance(plain, list | dict | set):
             self._put(label, _constant(plain))
-        else:
-            self._assignment(label, owner)
+        elif not self._assignment(label, home, owner) and _is_constant(plain):
+            self._put(label, _constant(plain))
 
-    def _assignment(self, label: str, owner: Any) -> None:
-        """An object that is no plain constant counts as the expression that made it."""
-        module = sys.modules.get(_module_of(owner))
-        name = label.rpartition(".")[2]
-        expression = _assigned(module, name) if module else None
-        if expression is None or not self._put(label, ast.dump(expression)):
-            return
-        scope = _Scope.of_module(module)
-        for chain in _names(expression):
-            self._follow(chain, scope, owner)
+    def _assignment(self, label: str, module: ModuleType | None, owner: Any) -> bool:
+        """An object that can change, or is no plain constant, counts as the expression that made it.
+
+        Its content is the state of a run, not code: a key that follows it would never be found again.
+        """
+        expression = _assigned(module, label.rpartition(".")[2]) if module else None
+        if expression is None:
+            return False
+        if self._put(label, ast.dump(expression)):
+            scope = _Scope.of_module(module)
+            for chain in _names(expression):
+                self._follow(chain, scope, owner)
+        return True
 
     def _put(self, name: str, content: str) -> bool:
         """Keep a part; False if it is already there, so that recursion ends."""

@@ -119,7 +119,9 @@ def test_a_function_imported_inside_a_step_counts_too(tmp_path: Path) -> None:
 
 def test_recursion_ends(tmp_path: Path) -> None:
     number = next(_numbers)
-    (tmp_path / f"rec_{number}.py").write_text("def a(n):\n    return b(n)\n\ndef b(n):\n    return a(n - 1) if n else 0\n")
+    (tmp_path / f"rec_{number}.py").write_text(
+        "def a(n):\n    return b(n)\n\ndef b(n):\n    return a(n - 1) if n else 0\n"
+    )
     sys.path.insert(0, str(tmp_path))
     module = importlib.import_module(f"rec_{number}")
     sys.path.remove(str(tmp_path))

@@ -66,7 +66,9 @@ class World:
     def __init__(self, root: Path) -> None:
         self.journal, self.blobs, self.data, self.root = Journal(), Blobs(), Data(), root
 
-    def run(self, pipeline: Any, *, cache: bool = True, skip: bool = False, environment: str = "e", **parameters: Any) -> Any:
+    def run(
+        self, pipeline: Any, *, cache: bool = True, skip: bool = False, environment: str = "e", **parameters: Any
+    ) -> Any:
         CALLS.clear()
         executor = LocalExecutor(
             journal=self.journal, blobs=self.blobs, data=self.data, clock=FixedClock(datetime(2013, 1, 1, tzinfo=UTC)),
@@ -182,7 +184,9 @@ def test_a_failing_step_is_tried_again_as_often_as_it_says(world: World) -> None
 
 
 def test_a_step_that_fails_for_good_ends_the_run_with_its_name_and_reason(world: World) -> None:
-    with pytest.raises(StepFailedError, match="Step 'shaky' of pipeline 'm:p' failed after 3 attempts: OSError: not yet"):
+    with pytest.raises(
+        StepFailedError, match="Step 'shaky' of pipeline 'm:p' failed after 3 attempts: OSError: not yet"
+    ):
         world.run(retried, succeeds_at=9)
     failed = world.journal.batches[-1][-1]
     assert failed.status is StepStatus.FAILED

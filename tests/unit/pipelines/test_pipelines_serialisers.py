@@ -90,7 +90,15 @@ class Point:
 
 @pytest.mark.parametrize(
     ("value", "annotation"),
-    [(3, int), (0.25, float), ("é", str), (None, None), ([1, 2], list[int]), ({"a": {"b": True}}, dict), (Point(1, 2.5), Point)],
+    [
+        (3, int),
+        (0.25, float),
+        ("é", str),
+        (None, None),
+        ([1, 2], list[int]),
+        ({"a": {"b": True}}, dict),
+        (Point(1, 2.5), Point),
+    ],
 )
 def test_plain_values_come_back_as_they_were(tmp_path: Path, value: Any, annotation: Any) -> None:
     assert there_and_back(value, annotation, tmp_path)[0] == value
@@ -136,7 +144,9 @@ def test_files_and_folders_come_back(tmp_path: Path) -> None:
 
 
 def test_a_result_that_names_a_file_outside_its_folder_is_refused(tmp_path: Path) -> None:
-    ref = ValueRef(kind="files", digest="", files=(FileRef(path="../evil", digest="", bytes=1),), meta={"single": False})
+    ref = ValueRef(
+        kind="files", digest="", files=(FileRef(path="../evil", digest="", bytes=1),), meta={"single": False}
+    )
     with pytest.raises(IntegrityError, match="outside its folder"):
         decode(ref, {"../evil": b"x"}, Path, Path, folder=tmp_path)
 
