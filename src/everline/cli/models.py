@@ -1,0 +1,130 @@
+"""`everline models`: list, show, verify, export and card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from everline.cli.output import client_options, emit, facts, table
+from everline.errors import InvalidInputError
+
+
+@click.group("models")
+def command() -> None:
+    """List, show, verify and export model versions."""
+
+
+@command.command("list")
+@click.option("--filter", "filter_text", default="", help="Such as \"name LIKE 'flight%'\".")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@client_options
+def list_models(filter_text: str, limit: int, *, client: Any, as_json: bool) -> None:
+    """List models."""
+    found = client.models.list(filter=filter_text, limit=limit)
+    rows = [
+        (model.name, model.latest_version, " ".join(f"@{name}={number}" for name, number in model.aliases.items()), model.updated_at)
+        for model in found
+    ]
+    empty = "No models yet. Pipelines register them; so does `client.models.register`."
+    emit(
+        found,
+        as_json=as_json,
+        human=lambda: table(rows, headers=("MODEL", "LATEST", "ALIASES", "CHANGED"), empty=empty),
+    )
+
+
+@command.command("show")
+@click.argument("model")
+@click.argument("version", required=False)
+@client_options
+def show_model(model: str, version: str | None, *, client: Any, as_json: bool) -> None:
+    """Show a model and its versions, or one version (a number, `latest` or `@alias`) with its lineage."""
+    if version is None:
+        versions = client.models.versions(model)
+        found = client.models.model(model)
+        rows = [(item.version, item.author_name, item.created_at, item.run, item.package) for item in versions]
+        emit(
+            {"model": found, "versions": versions},
+            as_json=as_json,
+            human=lambda: table(rows, headers=("VERSION", "BY", "AT", "RUN", "PACKAGE"), empty="No versions yet."),
+        )
+        return
+    one = client.models.get(model, version)
+    graph = client.models.lineage(model, one.version)
+    emit({"version": one, "lineage": graph}, as_json=as_json, human=lambda: _show(one, graph))
+
+
+@command.command("verify")
+@click.argument("model")
+@click.argument("version", default="latest")
+@client_options
+def verify(model: str, version: str, *, client: Any, as_json: bool) -> int:
+    """Hash every byte of a version again and check its signature; exits 1 if anything does not hold."""
+    check = client.models.verify(model, version)
+
+    def human() -> None:
+        if check.verified:
+            click.secho(f"verified: {check.files} files, {check.bytes:,} bytes, signed by {check.key}", fg="green")
+        else:
+            click.secho(f"not verified: {check.problem}", fg="red")
+
+    emit(check, as_json=as_json, human=human)
+    return 0 if check.verified else 1
+
+
+@command.command("export")
+@click.argument("model")
+@click.argument("version")
+@click.argument("directory", type=click.Path(path_type=Path))
+@client_options
+def export(model: str, version: str, directory: Path, *, client: Any, as_json: bool) -> None:
+    """Write a version's package to DIRECTORY, every file verified, its signature beside it."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise InvalidInputError(
+            f"{directory} exists and is not an empty directory.", hint="Name a directory that does not exist yet.", field="directory"
+        )
+    written = client.models.export(model, version, directory=directory)
+    files = sorted(path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file())
+    emit(
+        {"directory": written.as_posix(), "files": files},
+        as_json=as_json,
+        human=lambda: click.echo(f"wrote {len(files)} files to {written}"),
+    )
+
+
+@command.command("card")
+@click.argument("model")
+@click.argument("version", default="latest")
+@click.option("--attach", is_flag=True, help="Also attach the card as evidence, so that policies see it.")
+@client_options
+def card(model: str, version: str, attach: bool, *, client: Any, as_json: bool) -> None:
+    """Print the model card: Markdown with the Hugging Face hub's front matter, from recorded facts."""
+    made = client.models.make_card(model, version) if attach else client.models.card(model, version)
+    emit(made, as_json=as_json, human=lambda: click.echo(made.text))
+
+
+def _show(one: Any, graph: Any) -> None:
+    facts(
+        [
+            ("model", one.model),
+            ("version", one.version),
+            ("uid", one.uid),
+            ("package", one.package),
+            ("signature", one.signature),
+            ("run", one.run),
+            ("by", one.author_name),
+            ("at", one.created_at),
+            ("aliases", " ".join(f"@{name}" for name in one.aliases) or None),
+            ("source", one.source),
+        ]
+    )
+    names = {node.id: f"{node.kind} {node.label}" for node in graph.nodes}
+    if graph.edges:
+        click.echo()
+        table(
+            [(names[edge.source], edge.label, names[edge.target]) for edge in graph.edges],
+            headers=("FROM", "", "TO"),
+            empty="",
+        )

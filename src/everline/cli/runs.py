@@ -1,0 +1,119 @@
+"""`everline runs`: list, show and compare."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from everline.cli.output import client_options, emit, facts, table
+from everline.runs.types import Difference, RunStatus
+
+
+@click.group("runs")
+def command() -> None:
+    """List, show and compare runs."""
+
+
+@command.command("list")
+@click.option("--experiment", help="Only runs of this experiment.")
+@click.option("--pipeline", help="Only runs of this pipeline, `module:pipeline`.")
+@click.option("--status", type=click.Choice([status.value for status in RunStatus]), help="Only runs in this state.")
+@click.option("--filter", "filter_text", help="MLflow's search language, such as \"metrics.auc > 0.7\".")
+@click.option("--order-by", multiple=True, help="Sort keys for --filter, such as \"metrics.auc DESC\".")
+@click.option("--limit", type=click.IntRange(1, 50_000), default=50, show_default=True)
+@client_options
+def list_runs(
+    experiment: str | None,
+    pipeline: str | None,
+    status: str | None,
+    filter_text: str | None,
+    order_by: tuple[str, ...],
+    limit: int,
+    *,
+    client: Any,
+    as_json: bool,
+) -> None:
+    """List runs, the newest first."""
+    if filter_text or order_by:
+        named = [experiment] if experiment else []
+        found = client.runs.search(filter_text or "", order_by=order_by, experiments=named, limit=limit)
+        found = [run for run in found if pipeline in (None, run.pipeline) and status in (None, run.status.value)]
+    else:
+        found = client.runs.list(experiment=experiment, pipeline=pipeline, status=status, limit=limit)
+    rows = [
+        (run.run, run.name, run.experiment, run.pipeline, run.status.value, run.started_at, _metrics(run.metrics))
+        for run in found
+    ]
+    emit(
+        found,
+        as_json=as_json,
+        human=lambda: table(
+            rows,
+            headers=("RUN", "NAME", "EXPERIMENT", "PIPELINE", "STATUS", "STARTED", "METRICS"),
+            empty="No runs yet. `everline demo` makes some; so does `everline run MODULE:PIPELINE`.",
+        ),
+    )
+
+
+@command.command("show")
+@click.argument("run")
+@client_options
+def show_run(run: str, *, client: Any, as_json: bool) -> None:
+    """Show one run with its parameters, metrics, inputs and outputs."""
+    found = client.runs.get(run)
+    emit(found, as_json=as_json, human=lambda: _show(found))
+
+
+@command.command("compare")
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--all", "show_all", is_flag=True, help="Also what is the same.")
+@client_options
+def compare_runs(runs: tuple[str, ...], show_all: bool, *, client: Any, as_json: bool) -> None:
+    """Put runs side by side: parameters, metrics, code, environment and data."""
+    compared = client.runs.compare(runs)
+
+    def human() -> None:
+        click.echo("  ".join(f"{name} ({uid[:12]})" for name, uid in zip(compared.names, compared.runs, strict=True)))
+        for title in ("params", "metrics", "code", "environment", "data"):
+            lines: list[Difference] = [line for line in getattr(compared, title) if show_all or line.differs]
+            if lines:
+                click.echo()
+                rows = [(line.key, *line.values) for line in lines]
+                table(rows, headers=(title.upper(), *(uid[:12] for uid in compared.runs)), empty="")
+
+    emit(compared, as_json=as_json, human=human)
+
+
+def _show(found: Any) -> None:
+    facts(
+        [
+            ("run", found.run),
+            ("name", found.name),
+            ("experiment", found.experiment),
+            ("pipeline", found.pipeline),
+            ("status", found.status.value),
+            ("started", found.started_at),
+            ("ended", found.ended_at),
+            ("by", found.user),
+            ("artifacts", found.artifact_uri),
+            ("record", found.record),
+            *((f"code {key}", value) for key, value in found.summary.items() if isinstance(value, (str, int, bool))),
+        ]
+    )
+    for title, pairs in (("params", found.params), ("metrics", found.metrics), ("tags", found.tags)):
+        if pairs:
+            click.echo()
+            table(sorted(pairs.items()), headers=(title.upper(), "VALUE"), empty="")
+    if found.inputs:
+        click.echo()
+        rows = [(item.name, item.version, item.context, item.digest) for item in found.inputs]
+        table(rows, headers=("INPUT", "VERSION", "CONTEXT", "DIGEST"), empty="")
+    if found.outputs:
+        click.echo()
+        table([(item.name, item.kind, item.digest) for item in found.outputs], headers=("OUTPUT", "KIND", "DIGEST"), empty="")
+
+
+def _metrics(metrics: dict[str, float | None]) -> str:
+    shown = [f"{key}={'NaN' if value is None else f'{value:.4g}'}" for key, value in list(metrics.items())[:4]]
+    return " ".join(shown) + (" …" if len(metrics) > 4 else "")
