@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import msgspec
 
 from everline.canonical import canonical_json
-from everline.errors import IntegrityError, InvalidInputError
+from everline.errors import EverlineError, IntegrityError, InvalidInputError
 from everline.ids import digest_bytes, digest_file, new_uid
 from everline.loader import load
 from everline.models.signature import Array, Checked, Signature, check_columns
@@ -234,31 +234,42 @@ def fetch_package(digest: str, *, download: Callable[[str, Path], object], out_d
 
     Args:
         download: writes the blob of a digest to a path.
-        out_dir: where the package shall be; an intact package that is already there is kept.
+        out_dir: where the package shall be; one that is already there and intact is kept, a damaged one replaced.
 
     Raises:
         IntegrityError: a blob is not what its digest says; `out_dir` does not appear.
     """
+    damage: IntegrityError | None = None
     if out_dir.is_dir():
         try:
             return open_package(out_dir, digest=digest)
-        except IntegrityError:
-            shutil.rmtree(out_dir)
+        except IntegrityError as error:
+            damage = error
     building = out_dir.with_name(f".{out_dir.name}.{new_uid()}")
     building.mkdir(parents=True)
     try:
-        download(digest, building / MANIFEST_FILE)
-        manifest_bytes = (building / MANIFEST_FILE).read_bytes()
-        _check_digest(manifest_bytes, digest)
-        for entry in parse_manifest(manifest_bytes).files:
-            target = building / entry.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            download(entry.digest, target)
-            _check_file(target, entry)
+        _download_files(digest, download=download, directory=building)
+        if damage is not None:
+            shutil.rmtree(out_dir)
         building.rename(out_dir)
+    except EverlineError as error:
+        if damage is not None:
+            raise IntegrityError(f"{damage.message} It could not be fetched again: {error.message}") from error
+        raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return open_package(out_dir, digest=digest)
+
+
+def _download_files(digest: str, *, download: Callable[[str, Path], object], directory: Path) -> None:
+    download(digest, directory / MANIFEST_FILE)
+    manifest_bytes = (directory / MANIFEST_FILE).read_bytes()
+    _check_digest(manifest_bytes, digest)
+    for entry in parse_manifest(manifest_bytes).files:
+        target = directory / entry.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        download(entry.digest, target)
+        _check_file(target, entry)
 
 
 def _flavor(name: str) -> Any:

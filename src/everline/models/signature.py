@@ -212,8 +212,9 @@ def _written(field: Field, values: list[Any], array: Array) -> list[Any]:
     if field.type is ColumnType.DATETIME:
         micros: list[int] = array.astype("int64").tolist()
         return [None if value is None else micro for value, micro in zip(values, micros, strict=True)]
-    if field.type in _REALS and field.nullable:
-        return [None if value != value else value for value in values]
+    if field.type in _REALS:
+        numbers: list[Any] = array.tolist()
+        return [None if value != value else value for value in numbers] if field.nullable else numbers
     return values
 
 

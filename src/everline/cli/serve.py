@@ -1,0 +1,78 @@
+"""`everline serve`: the data plane in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from pathlib import Path
+
+import click
+
+from everline.config import Settings
+from everline.errors import InvalidInputError
+from everline.loader import load
+
+_PORT = 4681
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@click.command("serve")
+@click.option("--host", help="Address to bind to. [127.0.0.1]")
+@click.option("--port", type=int, default=_PORT, show_default=True, help="Port to bind to; 0 picks a free one.")
+@click.option("--home", type=click.Path(path_type=Path), help="Home directory. [$EVERLINE_HOME, ./.everline]")
+@click.option("--control-plane", "url", help="The control plane's address. [$EVERLINE_URL, http://127.0.0.1:4680]")
+@click.option("--token", help="API token; better set $EVERLINE_TOKEN, where the process list does not show it.")
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File with the public key to believe; default: the control plane's at first contact, kept from then on.",
+)
+@click.option("--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning"]))
+def command(
+    host: str | None,
+    port: int,
+    home: Path | None,
+    url: str | None,
+    token: str | None,
+    key: Path | None,
+    log_level: str,
+) -> None:
+    """Run the data plane: endpoints that answer predictions. SIGTERM finishes, ships the log, and ends."""
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for chatty in ("httpx", "httpcore", "uvicorn"):
+        logging.getLogger(chatty).setLevel("WARNING")
+    # Models answer on one thread each; set before numpy is loaded, which reads it once.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    settings = Settings.load(host=host, port=port, home=home, url=url)
+    if settings.host not in _LOOPBACK and not settings.login:
+        raise InvalidInputError(
+            f"Binding to {settings.host} would let everybody who can reach it ask for predictions.",
+            hint="Bind to 127.0.0.1 behind a proxy that knows callers, or set EVERLINE_LOGIN=1 if there is one.",
+            field="host",
+        )
+    listener = _listen(settings.host, settings.port)
+    click.echo("Everline data plane: http://{}:{}".format(*listener.getsockname()[:2]))
+    process = load("everline.serving.dataplane.process")
+    options = process.Options(
+        control_plane=settings.url or "http://127.0.0.1:4680", token=token or os.environ.get("EVERLINE_TOKEN"), key=key
+    )
+    process.run(settings, options, listener)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, or a clear word about why not."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise InvalidInputError(
+            f"Cannot listen on {host}:{port}: {error.strerror}.",
+            hint="Choose another with --port, or --port 0 for a free one.",
+            field="port",
+        ) from None
+    listener.listen(2048)
+    return listener

@@ -1,0 +1,101 @@
+"""Turns raw segments into the Parquet files that the control plane keeps: one per endpoint and package.
+
+| column | type | is |
+| --- | --- | --- |
+| prediction | string | UUIDv7 of the answer |
+| at | timestamp us UTC | when it was answered |
+| event_time | timestamp us UTC, nullable | when the thing predicted happens, if the caller said so |
+| endpoint, revision, package, release | string | what answered, and by which release |
+| request, row | string, int32 | the request, and the row in it |
+| latency_us | int64 | from the request's arrival to just before the answer was written |
+| inputs, outputs | struct | typed by the model's signature |
+
+The same raw segment always gives the same bytes, so that shipping it twice is harmless.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from everline.models.signature import ColumnType, Field, OutputField, Signature
+from everline.serving.dataplane.log.raw_segments import PredictionRecord, read_segment
+
+_TIME = pa.timestamp("us", tz="UTC")
+_ARROW = {
+    ColumnType.BOOLEAN: pa.bool_(),
+    ColumnType.INTEGER: pa.int32(),
+    ColumnType.LONG: pa.int64(),
+    ColumnType.FLOAT: pa.float32(),
+    ColumnType.DOUBLE: pa.float64(),
+    ColumnType.STRING: pa.string(),
+    ColumnType.DATETIME: _TIME,
+}
+PROJECT_KEY = b"everline.project"
+ENDPOINT_KEY = b"everline.endpoint"
+
+
+def convert_segment(raw: Path, *, outbox: Path) -> tuple[list[Path], int]:
+    """Write the Parquet files of one raw segment; return them, and the bytes of a torn last frame.
+
+    Each file appears whole under its name; doing it again gives the same files.
+    """
+    content = read_segment(raw)
+    groups: dict[tuple[str, str, str], list[PredictionRecord]] = defaultdict(list)
+    for record in content.records:
+        groups[record.project, record.endpoint, record.package].append(record)
+    written = []
+    for number, key in enumerate(sorted(groups)):
+        table = prediction_table(groups[key], content.signatures[key[2]])
+        table = table.replace_schema_metadata({PROJECT_KEY: key[0].encode(), ENDPOINT_KEY: key[1].encode()})
+        path = outbox / f"{raw.stem}-{number}.parquet"
+        temporary = path.with_suffix(".writing")
+        with temporary.open("wb") as file:
+            pq.write_table(table, file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+        written.append(path)
+    return written, content.torn_bytes
+
+
+def prediction_table(records: list[PredictionRecord], signature: Signature) -> pa.Table:
+    """Return one table of all rows of records about the same package."""
+    rows = [len(record.predictions) for record in records]
+
+    def each(values: list[Any], kind: pa.DataType) -> pa.Array:
+        return pa.array([v for v, count in zip(values, rows, strict=True) for _ in range(count)], type=kind)
+
+    times = [time for record, count in zip(records, rows, strict=True) for time in _event_times(record, count)]
+    return pa.table(
+        {
+            "prediction": pa.array([one for record in records for one in record.predictions], type=pa.string()),
+            "at": each([record.at_us for record in records], _TIME),
+            "event_time": pa.array(times, type=_TIME),
+            "endpoint": each([record.endpoint for record in records], pa.string()),
+            "revision": each([record.revision for record in records], pa.string()),
+            "package": each([record.package for record in records], pa.string()),
+            "release": each([record.release for record in records], pa.string()),
+            "request": each([record.request for record in records], pa.string()),
+            "row": pa.array([row for count in rows for row in range(count)], type=pa.int32()),
+            "latency_us": each([record.latency_us for record in records], pa.int64()),
+            "inputs": _struct([record.inputs for record in records], signature.inputs),
+            "outputs": _struct([record.outputs for record in records], signature.outputs),
+        }
+    )
+
+
+def _event_times(record: PredictionRecord, rows: int) -> list[int | None]:
+    return record.event_time_us or [None] * rows
+
+
+def _struct(columns: list[dict[str, list[Any]]], fields: list[Field] | list[OutputField]) -> pa.StructArray:
+    arrays = [
+        pa.array([value for part in columns for value in part[field.name]], type=_ARROW[field.type]) for field in fields
+    ]
+    return pa.StructArray.from_arrays(arrays, names=[field.name for field in fields])

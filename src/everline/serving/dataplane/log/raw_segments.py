@@ -1,0 +1,194 @@
+"""The prediction log on local disk: raw segments, appended to before an answer leaves.
+
+A raw segment is eight bytes of magic, then frames: length and CRC-32 of the payload (little endian,
+32 bits each), then the payload in msgpack. One frame holds one request, columns as lists. The first frame
+about a package carries its signature, so that a segment can be read with nothing else at hand.
+
+What is promised: an answer that left is in the segment, whoever kills this process when. The bytes are handed
+to the kernel with write(2) first; they are forced to the disk when the segment is closed. A torn last frame
+(its answer never left) ends the segment; everything before it is kept.
+
+A segment is `<uid>.open` while it is written, then `<uid>.raw`.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from everline.errors import UnavailableError
+from everline.ids import new_uid
+from everline.models.signature import Signature
+
+MAGIC = b"EVLOG\x00\x00\x01"
+_FRAME = struct.Struct("<II")
+
+
+class PackageRecord(msgspec.Struct, frozen=True, kw_only=True, tag="package"):
+    """The types of the inputs and outputs of the records that name this package."""
+
+    package: str
+    signature: Signature
+
+
+class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True, tag="predictions"):
+    """One answered request: `predictions` and every list of `inputs` and `outputs` have one item per row.
+
+    Times are microseconds since 1970 in UTC; `event_time_us` is empty when the caller named none.
+    """
+
+    at_us: int
+    project: str
+    endpoint: str
+    revision: str
+    package: str
+    release: str
+    request: str
+    latency_us: int
+    predictions: list[str]
+    event_time_us: list[int | None]
+    inputs: dict[str, list[Any]]
+    outputs: dict[str, list[Any]]
+
+
+class SegmentContent(msgspec.Struct, frozen=True):
+    """What a raw segment holds; `torn_bytes` at its end belong to no whole frame."""
+
+    signatures: dict[str, Signature]
+    records: list[PredictionRecord]
+    torn_bytes: int
+
+
+class PredictionLog:
+    """Appends to the open segment. Used from one thread only."""
+
+    def __init__(self, directory: Path, *, segment_bytes_max: int, segment_s: float, spool_bytes_max: int) -> None:
+        self._directory = directory
+        self._segment_bytes_max = segment_bytes_max
+        self._segment_s = segment_s
+        self._spool_bytes_max = spool_bytes_max
+        self._encoder = msgspec.msgpack.Encoder()
+        self._handle = -1
+        self._path = directory
+        self._size = 0
+        self._opened_at = 0.0
+        self._packages: set[str] = set()
+        self.spool_bytes = 0
+        """What waits on this disk, as measured last; the owner keeps it up to date."""
+
+    def append(self, record: PredictionRecord, signature: Signature) -> None:
+        """Write one answered request; after this returns, the answer may leave.
+
+        Raises:
+            UnavailableError: the spool is full, or the disk refuses; the answer must not leave.
+        """
+        if self.spool_bytes + self._size > self._spool_bytes_max:
+            raise UnavailableError(
+                f"The prediction log waits with {self.spool_bytes} bytes, which is its limit; nothing is answered "
+                "that cannot be logged.",
+                hint="Bring the control plane back, so that the log can ship, or raise spool_bytes_max.",
+            )
+        try:
+            if self._handle < 0:
+                self._open()
+            frames = self._frame(record)
+            if record.package not in self._packages:
+                frames = self._frame(PackageRecord(package=record.package, signature=signature)) + frames
+            self._write(frames)
+        except OSError as error:
+            self._undo()
+            raise UnavailableError(
+                f"The prediction log cannot be written: {error.strerror}; nothing is answered that is not logged.",
+                hint="Make room on the disk of the data plane's home directory.",
+            ) from error
+        self._size += len(frames)
+        self._packages.add(record.package)
+
+    def due(self) -> bool:
+        """Whether the open segment is large or old enough to be closed."""
+        if self._handle < 0:
+            return False
+        return self._size >= self._segment_bytes_max or time.monotonic() - self._opened_at >= self._segment_s
+
+    def detach(self) -> tuple[int, Path] | None:
+        """Stop writing to the open segment; hand it to `finish`, which may run in another thread."""
+        if self._handle < 0:
+            return None
+        detached = self._handle, self._path
+        self.spool_bytes += self._size
+        self._handle, self._size = -1, 0
+        self._packages.clear()
+        return detached
+
+    def _open(self) -> None:
+        self._path = self._directory / f"{new_uid()}.open"
+        self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        self._size = 0
+        self._opened_at = time.monotonic()
+        self._write(MAGIC)
+        self._size = len(MAGIC)
+
+    def _frame(self, record: PackageRecord | PredictionRecord) -> bytes:
+        payload = self._encoder.encode(record)
+        return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._handle, rest) :]
+
+    def _undo(self) -> None:
+        """Cut a half-written frame off, so that it does not hide what is written after it."""
+        if self._handle < 0:
+            return
+        try:
+            os.ftruncate(self._handle, self._size)
+        except OSError:
+            os.close(self._handle)
+            self._handle = -1
+            self._packages.clear()
+
+
+def finish(detached: tuple[int, Path]) -> None:
+    """Force a detached segment to the disk and give it the name under which the shipper takes it."""
+    handle, path = detached
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    path.rename(path.with_suffix(".raw"))
+
+
+def adopt_open_segments(directory: Path) -> int:
+    """Close the segments of a process that died; return how many there were. Only the directory's owner may."""
+    found = sorted(directory.glob("*.open"))
+    for path in found:
+        path.rename(path.with_suffix(".raw"))
+    return len(found)
+
+
+def read_segment(path: Path) -> SegmentContent:
+    """Read every whole frame of a segment."""
+    data = path.read_bytes()
+    signatures: dict[str, Signature] = {}
+    records: list[PredictionRecord] = []
+    decoder = msgspec.msgpack.Decoder(PackageRecord | PredictionRecord)
+    position = len(MAGIC) if data.startswith(MAGIC) else 0
+    while position > 0 and position + _FRAME.size <= len(data):
+        length, checksum = _FRAME.unpack_from(data, position)
+        payload = memoryview(data)[position + _FRAME.size : position + _FRAME.size + length]
+        if len(payload) != length or zlib.crc32(payload) != checksum:
+            break
+        record = decoder.decode(payload)
+        if isinstance(record, PackageRecord):
+            signatures[record.package] = record.signature
+        else:
+            records.append(record)
+        position += _FRAME.size + length
+    return SegmentContent(signatures, records, len(data) - position)

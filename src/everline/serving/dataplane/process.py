@@ -1,0 +1,157 @@
+"""The composition root of the data plane: puts the parts together, runs them, and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import uvicorn
+
+from everline.config import Settings
+from everline.governance.signing import VerifyKey
+from everline.loader import load
+from everline.serving.dataplane.app import DataPlaneApp, rotate
+from everline.serving.dataplane.control_plane import ControlPlane
+from everline.serving.dataplane.following import Follower, Reporter
+from everline.serving.dataplane.log.raw_segments import PredictionLog, adopt_open_segments, finish
+from everline.serving.dataplane.log.shipper_process import Orders, ShipperProcess
+from everline.serving.dataplane.metrics import Metrics
+from everline.serving.dataplane.store import LocalStore
+from everline.serving.dataplane.worker import Worker
+
+log = logging.getLogger("everline.serve")
+
+_LOOK_S = 0.1
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What is particular to one run.
+
+    Attributes:
+        control_plane: its base URL.
+        token: bearer token for it; None where it needs no login.
+        key: the public key to believe; None takes the control plane's at the first contact and keeps to it.
+    """
+
+    control_plane: str
+    token: str | None = None
+    key: Path | None = None
+
+
+def run(settings: Settings, options: Options, listener: socket.socket) -> None:
+    """Serve on a listening socket until SIGTERM or Ctrl-C; then finish what is at hand, ship the log, return.
+
+    Raises:
+        ConflictError: another process serves from the same home.
+        InvalidInputError: the key cannot be read.
+    """
+    store = LocalStore(settings.home)
+    with store.lock():
+        adopted = adopt_open_segments(store.spool)
+        if adopted:
+            log.warning("%d segments of a process that did not end well were kept", adopted)
+        key = VerifyKey.read(str(options.key)) if options.key else None
+        # uvicorn drains on SIGTERM and then raises the signal again; a drained data plane has ended well.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(settings, options, listener, store=store, key=key))
+
+
+async def _serve(
+    settings: Settings, options: Options, listener: socket.socket, *, store: LocalStore, key: VerifyKey | None
+) -> None:
+    control_plane = ControlPlane(
+        options.control_plane,
+        token=options.token,
+        timeout_s=settings.control_plane_s,
+        blob_bytes_max=settings.blob_bytes_max,
+    )
+    metrics = Metrics()
+    prediction_log = PredictionLog(
+        store.spool,
+        segment_bytes_max=settings.raw_segment_bytes_max,
+        segment_s=settings.raw_segment_s,
+        spool_bytes_max=settings.spool_bytes_max,
+    )
+    follower = Follower(
+        store,
+        control_plane,
+        metrics,
+        key=key,
+        wait_s=settings.dataplane_wait_s_max,
+        refused_retry_s=settings.refused_retry_s,
+    )
+
+    def measured(spool_bytes: int) -> None:
+        prediction_log.spool_bytes = spool_bytes
+
+    reporter = Reporter(
+        follower,
+        store,
+        control_plane,
+        address="http://{}:{}".format(*listener.getsockname()[:2]),
+        every_s=settings.health_report_s,
+        on_spool_bytes=measured,
+    )
+    worker = Worker(requests_max=settings.requests_in_flight_max, request_s=settings.request_s)
+    app = DataPlaneApp(
+        settings, follower=follower, reporter=reporter, metrics=metrics, prediction_log=prediction_log, worker=worker
+    )
+    shipper = ShipperProcess(_orders(settings, options))
+    follower.start()
+    reporter.start()
+    background = [
+        asyncio.create_task(rotate(prediction_log, look_s=_LOOK_S, finish=finish)),
+        asyncio.create_task(shipper.keep_alive()),
+    ]
+    try:
+        await uvicorn.Server(_uvicorn(app, drain_s=settings.drain_s)).serve(sockets=[listener])
+    finally:
+        follower.stop()
+        reporter.stop()
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        detached = prediction_log.detach()
+        if detached is not None:
+            finish(detached)
+        worker.close()
+        await asyncio.to_thread(shipper.drain, settings.drain_s)
+
+
+def _uvicorn(app: DataPlaneApp, *, drain_s: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(drain_s)),
+        backlog=2048,
+    )
+
+
+def _orders(settings: Settings, options: Options) -> Orders:
+    return Orders(
+        home=str(settings.home.absolute()),
+        url=options.control_plane,
+        token=options.token,
+        timeout_s=settings.control_plane_s,
+        drain_s=settings.drain_s,
+    )
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        uvloop = load("uvloop")
+    except ModuleNotFoundError:  # there is none for Windows
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
