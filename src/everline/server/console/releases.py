@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import EverlineError, InvalidInputError
 from everline.releases import rollout, service
@@ -62,7 +61,6 @@ _BUTTONS = {
     Move.PROMOTE: ("Promote", "primary"),
     Move.ROLL_BACK: ("Roll back", "danger"),
 }
-_PERMISSION = {Move.APPROVE: Permission.RELEASE_APPROVE, Move.REJECT: Permission.RELEASE_APPROVE}
 _MOVES: dict[Move, Callable[[UnitOfWork, str, str], Release]] = {
     Move.APPROVE: lambda uow, uid, reason: service.approve(uow, uid, reason=reason),
     Move.REJECT: lambda uow, uid, reason: service.reject(uow, uid, reason=reason),
@@ -124,7 +122,7 @@ def _page(request: Request, *, problem: EverlineError | None = None, done: str |
         verdicts=release.check.verdicts if release.check else [],
         approvals=release.approvals,
         history=[_opened(release), *(_event(step) for step in release.history)],
-        actions=_actions(request, release),
+        actions=_actions(release),
         about=_about(release),
     )
 
@@ -137,18 +135,16 @@ def _event(step: Transition) -> dict[str, Any]:
     return {"what": _WORDS[step.move], "who": step.actor_name, "note": step.reason, "at": step.at, "href": None}
 
 
-def _actions(request: Request, release: Release) -> dict[str, Any] | None:
-    """The buttons that make sense now. Who may press them is decided by the service, which says why not."""
-    actor, project = request.actor, release.project
+def _actions(release: Release) -> dict[str, Any] | None:
+    """The buttons that make sense now, for everybody: the service decides who may press them, and says why not."""
     moves = [move for move in release.next if move in _BUTTONS and _useful(move, release)]
-    moves = [move for move in moves if actor.may(_PERMISSION.get(move, Permission.RELEASE_OPERATE), project)] or moves
     if not moves:
         return None
     decides = Move.APPROVE in moves
     return {
         "title": "Decide" if decides else "Act",
         "refused": None,
-        "href": render.path("releases", release.uid, project=project),
+        "href": render.path("releases", release.uid, project=release.project),
         "reason_required": False,
         "buttons": [
             {"move": move.value, "label": _BUTTONS[move][0], "kind": _BUTTONS[move][1], "confirm": None}

@@ -1,0 +1,280 @@
+"""The story that the browser walks through: data, a run, two versions, two releases, predictions, an incident."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
+
+from everline.access import service as access
+from everline.access.types import Actor, Role
+from everline.datasets import service as datasets
+from everline.datasets.inspection import inspect
+from everline.datasets.types import DatasetFile, DatasetVersion
+from everline.governance import evidence
+from everline.ids import new_uid
+from everline.models import card, service
+from everline.models.package import build_package, store_package
+from everline.models.signature_inference import infer_signature
+from everline.models.types import ModelVersion
+from everline.monitoring import incidents
+from everline.monitoring import service as monitoring
+from everline.monitoring.types import Change, CreateMonitor, Diagnosis, Distribution, Effect, MonitorKind, Reference
+from everline.pipelines import service as pipelines
+from everline.pipelines.types import RecordSteps, StepStatus, StepUpdate, ValueRef
+from everline.releases import rollout
+from everline.releases import service as releases
+from everline.runs import capture, tracking
+from everline.runs import service as runs
+from everline.runs.types import Metric, RunInput, to_ms
+from everline.server.application import Application
+from everline.serving import feedback, health, predictions
+from everline.serving.types import Health, Outcome, RevisionHealth
+from tests_support.segments import segment
+
+PROJECT = "default"
+PASSWORD = "a sentence that nobody guesses"
+"""Of every person in the story."""
+
+ROWS = 1200
+START = datetime(2013, 4, 1, tzinfo=UTC)
+
+
+class Story(msgspec.Struct, kw_only=True):
+    """Where the walk finds its things."""
+
+    run: str
+    live: str
+    """The release that answers."""
+    waiting: str
+    """The release that waits for approval."""
+    revision: str
+    """The revision behind the live release."""
+    prediction: str
+    incident: str
+
+
+def tell(app: Application, folder: Path) -> Story:
+    """Fill an empty server through its services, each step by the person whose work it is."""
+    maya, ravi = _people(app)
+    with app.begin(maya) as uow:
+        flights = [_dataset(app, uow, "flights", _table(month), folder, label=f"2013-0{month}") for month in (1, 2, 3)]
+        weather = _dataset(app, uow, "weather", _table(9).select(["hour", "distance"]), folder)
+        run = _run(uow, folder, [*flights, weather], name="flight_delay 2013-03")
+        first = _version(app, uow, folder, run, seed=1)
+        opened = releases.create(
+            uow, project=PROJECT, endpoint="flight-delay", model="flight-delay", version=first.version
+        )
+    with app.begin(ravi) as uow:
+        releases.approve(uow, opened.uid, reason="Evaluated on a month that it has not seen.")
+        live = rollout.promote(uow, opened.uid)
+    asked = _predictions(app, live.revision or "", first, live.uid)
+    with app.begin(maya) as uow:
+        incident = _incident(uow, flights[0])
+        again = _run(uow, folder, [*flights, weather], name="flight_delay 2013-06")
+        second = _version(app, uow, folder, again, seed=2)
+        _compare(uow, first, second)
+        waiting = releases.create(
+            uow, project=PROJECT, endpoint="flight-delay", model="flight-delay", version=second.version
+        )
+    return Story(
+        run=run,
+        live=live.uid,
+        waiting=waiting.uid,
+        revision=live.revision or "",
+        prediction=asked[0],
+        incident=incident,
+    )
+
+
+def _people(app: Application) -> tuple[Actor, Actor]:
+    with app.begin() as uow:
+        for name, role in (("maya", Role.CONTRIBUTOR), ("ravi", Role.APPROVER), ("ines", Role.AUDITOR)):
+            access.create_user(uow, name, full_name=name.capitalize(), password=PASSWORD)
+            access.grant_role(uow, name, role=role, project=PROJECT)
+        return tuple(access.actor_of_password(uow, name, PASSWORD) for name in ("maya", "ravi"))  # type: ignore[return-value]
+
+
+def _table(seed: int) -> pa.Table:
+    random = np.random.default_rng(seed)
+    distance = random.gamma(2.0, 500.0, ROWS) + 80
+    hour = random.integers(5, 23, ROWS)
+    late = random.random(ROWS) < 1 / (1 + np.exp(-(hour - 17) / 3))
+    return pa.table({
+        "day": pa.array([(START + timedelta(days=n % 28)).date() for n in range(ROWS)]),
+        "hour": hour,
+        "distance": distance,
+        "carrier": random.choice(["AA", "B6", "DL", "EV", "MQ", "UA", "US", "WN"], ROWS),
+        "late": late,
+    })  # fmt: skip
+
+
+def _dataset(
+    app: Application, uow: Any, name: str, table: pa.Table, folder: Path, label: str | None = None
+) -> DatasetVersion:
+    file = folder / f"{name}.parquet"
+    pq.write_table(table, file)
+    files = [DatasetFile(path=file.name, digest=app.blobs.put_file(file), bytes=file.stat().st_size)]
+    return datasets.add_version(uow, PROJECT, name, found=inspect(app.blobs, files), label=label)
+
+
+def _run(uow: Any, folder: Path, data: list[DatasetVersion], *, name: str) -> str:
+    project = folder / "project"
+    project.mkdir(exist_ok=True)
+    (project / "flight_delay.py").write_text("def flight_delay(): ...\n")
+    run = runs.create_run(
+        uow, PROJECT, name=name, pipeline="flight_delay:flight_delay", params={"max_depth": "6"}, user="maya"
+    ).run
+    taken = capture.capture(project, "flight_delay:flight_delay", seed=7)
+    for content in taken.blobs.values():
+        uow.blobs.put_bytes(content)
+    runs.set_record(uow, PROJECT, run, msgspec.to_builtins(taken.record))
+    now = uow.clock.now()
+    curve = [
+        Metric(key=key, value=level + 0.3 * float(np.exp(-step / 12)), at_ms=to_ms(now), step=step)
+        for key, level in (("train_log_loss", 0.40), ("valid_log_loss", 0.43))
+        for step in range(40)
+    ]
+    found = [Metric(key=key, value=value, at_ms=to_ms(now)) for key, value in (("auc", 0.731), ("error_rate", 0.191))]
+    inputs = [RunInput(name=one.dataset, digest=one.digest, version=one.version, context="training") for one in data]
+    tracking.log_batch(uow, PROJECT, run, metrics=curve + found, inputs=inputs)
+    pipelines.record_steps(
+        uow, PROJECT, run, report=RecordSteps(pipeline="flight_delay:flight_delay", steps=_steps(now))
+    )
+    runs.finish_run(uow, PROJECT, run)
+    return run
+
+
+def _steps(now: datetime) -> list[StepUpdate]:
+    graph = {"validate": (), "weather": (), "join": ("validate", "weather"), "split": ("join",), "train": ("split",)}
+    graph["evaluate"] = ("split", "train")
+    made = []
+    for position, (name, needs) in enumerate(graph.items()):
+        cached = position < 2
+        digest = "sha256:" + f"{position:x}" * 64
+        made.append(
+            StepUpdate(
+                uid=new_uid(), name=name, position=position, needs=needs,
+                status=StepStatus.CACHED if cached else StepStatus.SUCCEEDED,
+                outputs=(ValueRef(kind="table", digest=digest),), attempts=0 if cached else 1,
+                started_at=now, ended_at=now + timedelta(seconds=0.01 if cached else 1.2 + position),
+            )
+        )  # fmt: skip
+    return made
+
+
+def _version(app: Application, uow: Any, folder: Path, run: str, *, seed: int) -> ModelVersion:
+    frame: pd.DataFrame = _table(seed).to_pandas()
+    inputs = frame[["hour", "distance", "carrier"]]
+    encode = make_column_transformer((OrdinalEncoder(), ["carrier"]), remainder="passthrough")
+    model = make_pipeline(encode, HistGradientBoostingClassifier(max_iter=10, random_state=seed)).fit(
+        inputs, frame["late"]
+    )
+    told = {"intended_use": "Warn travellers early.", "limitations": "Flights from New York in 2013 only."}
+    package = build_package(
+        model,
+        signature=infer_signature(inputs),
+        out_dir=folder / f"package-{seed}",
+        metadata=told,
+        created_from={"run": run},
+    )
+    digest = store_package(package, put_bytes=app.blobs.put_bytes, put_file=app.blobs.put_file)
+    version = service.register(uow, project=PROJECT, model="flight-delay", package=digest, run=run)
+    carriers = ["AA", "B6", "DL", "EV", "MQ", "UA", "US", "WN"]
+    measured = {
+        "dataset": "flights 2013-04", "digest": "sha256:" + "e" * 64, "n": 9600,
+        "metrics": {"auc": 0.73 + seed / 1000, "log_loss": 0.431, "calibration_error": 0.012, "error_rate": 0.191},
+        "slices": [
+            {"by": "carrier", "value": name, "n": 1200, "metrics": {"auc": 0.72, "error_rate": 0.15 + n / 100}}
+            for n, name in enumerate(carriers)
+        ],
+    }  # fmt: skip
+    traced = {f"{part}_recorded": True for part in ("code", "environment", "data", "seed")} | {"data_age_days": 3.0}
+    for kind, body in (("evaluation", measured), ("lineage", {"run": run} | traced)):
+        evidence.attach(uow, subject=version.subject, kind=kind, body=body, project=PROJECT)
+    card.make_card(uow, version.uid)
+    return version
+
+
+def _compare(uow: Any, champion: ModelVersion, challenger: ModelVersion) -> None:
+    body = {
+        "champion": champion.package, "challenger": challenger.package, "metric": "log_loss", "n": 9600,
+        "champion_value": 0.4431, "challenger_value": 0.4310, "difference": -0.0121, "low": -0.0140, "high": -0.0101,
+        "level": 0.95, "method": "paired bootstrap", "verdict": "better",
+    }  # fmt: skip
+    evidence.attach(uow, subject=challenger.subject, kind="comparison", body=body, project=PROJECT)
+
+
+def _predictions(app: Application, revision: str, version: ModelVersion, release: str) -> list[str]:
+    random = np.random.default_rng(3)
+    rows = [
+        {
+            "inputs": {"hour": int(hour), "distance": float(distance), "carrier": "UA"},
+            "outputs": {"probability": float(p), "label": bool(p >= 0.5)},
+            "event_time": START + timedelta(hours=n), "release": release, "package": version.package,
+        }
+        for n, (hour, distance, p) in enumerate(
+            zip(random.integers(5, 23, 200), random.gamma(2, 500, 200), random.random(200), strict=True)
+        )
+    ]  # fmt: skip
+    with app.begin() as uow:
+        data, asked = segment(rows, at=uow.clock.now(), revision=revision)
+        predictions.add_segment(uow, data, project=PROJECT, endpoint="flight-delay")
+        outcomes = [Outcome(prediction=one, outcome=n % 4 == 0) for n, one in enumerate(asked)]
+        feedback.log_feedback(uow, outcomes, project=PROJECT, endpoint="flight-delay")
+    report_health(app, revision, requests=200)
+    return asked
+
+
+def report_health(app: Application, revision: str, *, requests: int) -> None:
+    """What a data plane says every few seconds."""
+    for step in range(3):
+        seen = RevisionHealth(
+            endpoint="flight-delay", project=PROJECT, revision=revision, ready=True, requests=requests + step,
+            window_requests=20, p50_ms=1.9 + step / 10, p95_ms=3.8, p99_ms=7.1,
+        )  # fmt: skip
+        with app.begin() as uow:
+            health.report_health(uow, Health(replica="one", address="http://127.0.0.1:9", revisions=[seen]))
+
+
+def _incident(uow: Any, reference: DatasetVersion) -> str:
+    monitor = monitoring.create_monitor(
+        uow,
+        CreateMonitor(
+            name="inputs", endpoint="flight-delay", kind=MonitorKind.DRIFT,
+            reference=Reference(dataset=reference.dataset, version=str(reference.version)),
+        ),
+        project=PROJECT,
+    )  # fmt: skip
+    since = START + timedelta(days=4)
+    change = Change(
+        kind="unit",
+        text="is 1.609 times what it was: kilometres instead of miles",
+        broken=True,
+        factor=1.609,
+        looks_like="km / mi",
+    )
+    diagnosis = Diagnosis(
+        sentence="Since 2013-04-05 distance is 1.609 times what it was, as if miles were sent as kilometres.",
+        kind="unit", feature="distance", since=since, gradual=False, p_value=1e-9, evidence=812.0, level=91.0,
+        promise="one false alarm in 91 windows", change=change, value=1609.0, reference_value=1000.0,
+        effect=Effect(rows=200, mean=0.52, mean_restored=0.47, change=0.05, mean_absolute_change=0.06),
+        distribution=Distribution(
+            feature="distance", labels=["0–500", "500–1000", "1000–2000", "2000–5000"],
+            reference=[0.3, 0.4, 0.2, 0.1], current=[0.1, 0.25, 0.35, 0.3],
+        ),
+    )  # fmt: skip
+    return incidents.open_incident(
+        uow, monitor, cause="distance", severity="high", features=["distance"], diagnosis=diagnosis,
+        start=since, until=since + timedelta(days=1),
+    )  # fmt: skip
