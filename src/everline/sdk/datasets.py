@@ -44,12 +44,11 @@ class DatasetsApi:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def add(
-        self, name: str, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, label: str | None = None
-    ) -> DatasetVersion:
-        """Snapshot files and folders as a version; the same content again returns the version that has it.
+    def add(self, name: str, data: Any, *, label: str | None = None) -> DatasetVersion:
+        """Snapshot files, folders or a table as a version; the same content again returns the version that has it.
 
         Args:
+            data: a path, several paths, or a pandas, polars or pyarrow table.
             label: a name for the version, unique in the dataset, such as `2013-06`.
 
         Raises:
@@ -57,7 +56,10 @@ class DatasetsApi:
             ConflictError: the label names another version.
         """
         check_name(name, field="dataset")
-        found = scan([paths] if isinstance(paths, str | os.PathLike) else paths)
+        paths = [data] if isinstance(data, str | os.PathLike) else data
+        if not isinstance(paths, list | tuple):
+            return self.add_table(name, data, label=label)
+        found = scan(paths)
         for file in found.files:
             if not self._client.blobs.exists(file.digest):
                 self._client.blobs.put_file(found.sources[file.path])
