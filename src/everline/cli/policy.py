@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from everline.cli.output import client_options, emit, facts, table
 from everline.errors import InvalidInputError
@@ -133,9 +134,13 @@ def _print_rule(rule: RuleVerdict) -> None:
     for clause in rule.clauses:
         _mark(clause.outcome, clause.text, indent=6)
         for seen in clause.values:
-            click.echo(f"{'':16}{seen.path} = {'missing' if seen.missing else seen.value}")
+            click.echo(f"{'':16}{seen.path} = {'missing' if seen.missing else _json(seen.value)}")
         if clause.note:
             click.echo(f"{'':16}{clause.note}")
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _mark(outcome: Outcome, text: str, *, indent: int) -> None:

@@ -89,7 +89,7 @@ class _Checker:
         names = sorted(known)
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f"Did you mean {close[0]!r}?" if close else f"Known are: {', '.join(names) or 'none'}."
-        return self.error(f"There is no {what} {name!r}. {hint}", span, hint=hint)
+        return self.error(f"There is no {what} {name!r}. {hint}", span)
 
     def kind(self, node: Node, scope: Scope) -> Kind:
         match node:
@@ -146,9 +146,9 @@ class _Checker:
         if isinstance(operand, RecordKind):
             if node.field in operand.fields:
                 return operand.fields[node.field]
-            error = self.unknown(f"field in {operand}", node.field, node.field_span, operand.fields)
+            error = self.unknown(f"field of {operand}", node.field, node.field_span, operand.fields)
             if operand.extra is not None:
-                error.hint = f'{error.hint} For a name of your own write ["{node.field}"].'
+                error.hint = f'For a name of your own write ["{node.field}"] behind {operand}.'
             raise error
         if isinstance(operand, MapKind):
             return operand.value
@@ -178,7 +178,7 @@ class _Checker:
             if name in operand.fields:
                 return operand.fields[name]
             if operand.extra is None:
-                raise self.unknown(f"field in {operand}", name, node.index.span, operand.fields)
+                raise self.unknown(f"field of {operand}", name, node.index.span, operand.fields)
         return operand.extra or DYN
 
     def unary(self, node: Unary, scope: Scope) -> Kind:
