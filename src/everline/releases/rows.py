@@ -128,7 +128,7 @@ def to_release(uow: UnitOfWork, row: Row[Any], *, whole: bool) -> Release:
         plan=msgspec.convert(row.plan, Plan),
         state=state,
         champion=to_champion(row.champion),
-        next=moves_of_people(state),
+        next=[step for step in moves_of_people(state) if _fits_plan(row, step)],
     )
     if not whole:
         return found
@@ -138,6 +138,14 @@ def to_release(uow: UnitOfWork, row: Row[Any], *, whole: bool) -> Release:
         approvals=approvals.list_approvals(uow, subject=found.subject, project=row.project, digest=None),
         history=transitions(uow, row.uid),
     )
+
+
+def _fits_plan(row: Row[Any], step: Move) -> bool:
+    """Whether a step belongs to this release's plan: a canary needs a share, and a champion to stand beside."""
+    if row.state != State.APPROVED.value or step not in (Move.START_CANARY, Move.PROMOTE):
+        return True
+    canary_first = row.champion is not None and row.plan["canary_share"] > 0
+    return canary_first == (step is Move.START_CANARY)
 
 
 def to_champion(value: dict[str, Any] | None) -> Champion | None:

@@ -13,14 +13,15 @@ The rules that hold here:
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import Row, insert, select
 
 from everline.access.declare import act, read
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
-from everline.errors import ConflictError, InvalidInputError, NotFoundError
+from everline.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from everline.governance import approvals, audit
 from everline.governance.types import GateState
 from everline.ids import check_name, check_uid, new_uid
@@ -185,6 +186,7 @@ def approve(uow: UnitOfWork, uid: str, *, meaning: str = "reviewer", reason: str
     """
     row = require_row(uow, uid, lock=True)
     with recording_refusals(uow, row, "approve"):
+        _refuse_own(uow, row)
         uow.require(Permission.RELEASE_APPROVE, row.project)
         after(State(row.state), Move.APPROVE)
         require_intact(uow, row)
@@ -233,6 +235,19 @@ def reject(uow: UnitOfWork, uid: str, *, reason: str, meaning: str = "reviewer")
             author=[row.author, row.created_by],
         )
     return to_release(uow, move(uow, row, Move.REJECT, reason=reason), whole=True)
+
+
+def _refuse_own(uow: UnitOfWork, row: Row[Any]) -> None:
+    """Said before anything about roles: no role would help."""
+    made, opened = uow.actor.uid == row.author, uow.actor.uid == row.created_by
+    if made or opened:
+        what = " and ".join(
+            text for text, is_so in (("made this version", made), ("opened this release", opened)) if is_so
+        )
+        raise ForbiddenError(
+            f"{uow.actor.name} {what}, and may not approve it: four eyes are needed, and these would be the same two.",
+            hint="Ask another person with the role approver.",
+        )
 
 
 def _check_reason(reason: str) -> str:

@@ -122,7 +122,7 @@ def test_the_whole_walk_from_missing_evidence_to_rollback(world):
     assert release.state is State.AWAITING_APPROVAL
     assert {one.kind for one in release.check.evidence} == {"evaluation", "lineage", "signature"}
 
-    with pytest.raises(ForbiddenError):
+    with pytest.raises(ForbiddenError, match="four eyes"):
         world.do(service.approve, release.uid, by=MAYA_APPROVING)
     assert world.do(service.get, release.uid).state is State.AWAITING_APPROVAL
     (refused,) = world.events("release.refuse")
@@ -232,6 +232,8 @@ def test_bad_news_between_approval_and_canary_closes_the_gate(world):
 def test_a_canary_comes_before_promotion_when_the_plan_says_so(world):
     world.promoted()
     release = world.challenger(share=0.25)
+    assert Move.START_CANARY in release.next
+    assert Move.PROMOTE not in release.next
     with pytest.raises(ConflictError, match="25%"):
         world.do(rollout.promote, release.uid)
     world.do(rollout.start_canary, release.uid)
