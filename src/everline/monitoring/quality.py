@@ -6,8 +6,10 @@ days of the evaluation, not against the noise of single rows (see `blocks`).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -148,6 +150,17 @@ def prepare_quality(blocks: Sequence[tuple[FloatArray, FloatArray]]) -> QualityB
     spreads = {name: spread_of(np.asarray(values), rows=rows) for name, values in series.items() if len(values) > 2}
     values = metrics_of(predicted, outcome, classification=classification)
     return QualityBaseline(values, spreads, _row_variances(predicted, outcome, classification), classification)
+
+
+def baseline_to_json(baseline: QualityBaseline) -> dict[str, Any]:
+    """A baseline as plain values, to be kept; `baseline_from_json` reads it back."""
+    return dataclasses.asdict(baseline)
+
+
+def baseline_from_json(kept: Mapping[str, Any]) -> QualityBaseline:
+    """Read what `baseline_to_json` wrote."""
+    spreads = {name: Spread(**values) for name, values in kept["spreads"].items()}
+    return QualityBaseline(kept["values"], spreads, kept["row_variance"], kept["classification"])
 
 
 def judge_quality(baseline: QualityBaseline, predicted: FloatArray, outcome: FloatArray) -> dict[str, MetricVerdict]:

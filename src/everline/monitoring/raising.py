@@ -17,17 +17,17 @@ from sqlalchemy import select
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import EverlineError
 from everline.monitoring import tables
-from everline.monitoring.blocks import FeatureReference
+from everline.monitoring.blocks import BlockReference
 from everline.monitoring.diagnosis.diagnosing import (
     Scene,
     candidates_of,
     diagnose_input,
     diagnose_outputs,
     diagnose_population,
-    onset_of,
 )
 from everline.monitoring.drift.columns import Column
 from everline.monitoring.incidents import join_incident, open_incident, open_incidents
+from everline.monitoring.judging import read_features
 from everline.monitoring.references import feature_reference, predictor_of
 from everline.monitoring.service import signal_of
 from everline.monitoring.types import Candidate, Incident, Monitor, MonitorKind, Signal
@@ -59,7 +59,7 @@ def raise_alarms(
     new = [name for name in alarmed if name not in known]
     if not new:
         return [], list(joined)
-    references = _references(uow, monitor, inputs)
+    reference = _reference(uow, monitor, inputs)
     scene = Scene(
         monitor=monitor,
         start=start,
@@ -67,8 +67,9 @@ def raise_alarms(
         window=table,
         signals=signals,
         history=_history(uow, monitor, new, until=start),
-        references=references,
+        references=reference.features,
         inputs=inputs,
+        strengths=_strengths(monitor, reference, inputs, signals),
         predictor=predictor_of(uow, package),
         candidates_max=uow.settings.diagnosis_candidates_max,
         changed_package=changed_package,
@@ -120,7 +121,7 @@ def _raise_outputs(uow: UnitOfWork, scene: Scene, new: Sequence[str]) -> tuple[l
     if current is not None:
         join_incident(uow, current, features=new, start=scene.start)
         return [], [current.uid]
-    candidates = candidates_of(scene, list(scene.references))
+    candidates = candidates_of(scene, sorted(scene.strengths, key=lambda name: scene.strengths[name]))
     diagnosis = diagnose_outputs(scene, new[0], candidates)
     severity = "high" if scene.monitor.kind is MonitorKind.QUALITY else "medium"
     uid = open_incident(
@@ -136,8 +137,7 @@ def _cause(scene: Scene, name: str, candidate: Candidate | None) -> str:
     kind = candidate.change.kind
     if candidate.change.broken or kind == "new_category":
         return kind
-    _, gradual = onset_of(scene.history[name])
-    return POPULATION if gradual else kind
+    return POPULATION
 
 
 def _same_cause(incidents: Sequence[Incident], cause: str, scene: Scene) -> Incident | None:
@@ -151,12 +151,20 @@ def _same_cause(incidents: Sequence[Incident], cause: str, scene: Scene) -> Inci
     return None
 
 
-def _references(uow: UnitOfWork, monitor: Monitor, inputs: Mapping[str, Column]) -> Mapping[str, FeatureReference]:
+def _reference(uow: UnitOfWork, monitor: Monitor, inputs: Mapping[str, Column]) -> BlockReference:
     """The reference's inputs; without them an incident is still opened, only with less to say."""
     try:
-        return feature_reference(uow, monitor, sorted(inputs)).features
+        return feature_reference(uow, monitor, sorted(inputs))
     except EverlineError:
-        return {}
+        return BlockReference({}, 0)
+
+
+def _strengths(
+    monitor: Monitor, reference: BlockReference, inputs: Mapping[str, Column], signals: Mapping[str, Signal]
+) -> dict[str, tuple[float, float]]:
+    if monitor.kind is MonitorKind.DRIFT:
+        return {name: (signal.p_value, signal.distance) for name, signal in signals.items()}
+    return {name: (one.p_value, one.distance) for name, one in read_features(reference, inputs).items()}
 
 
 def _history(uow: UnitOfWork, monitor: Monitor, names: Sequence[str], *, until: datetime) -> dict[str, list[Signal]]:

@@ -17,11 +17,13 @@ from everline.errors import ConflictError, InvalidInputError, NotFoundError, Too
 from everline.governance import audit
 from everline.ids import check_name, new_uid
 from everline.monitoring import tables
+from everline.monitoring.blocks import BLOCKS_MIN
 from everline.monitoring.references import reference_table
 from everline.monitoring.types import CreateMonitor, IncidentStatus, Monitor, MonitorKind, Signal, Window
 from everline.serving.service import get_endpoint
 
 QUALITY_DELAY_S = 25 * 3600
+BASELINE_WINDOWS_MAX = 366
 WINDOWS_BETWEEN_MIN = 2
 _WINDOW = re.compile(r"([1-9][0-9]{0,3})([hd])")
 _WINDOW_MAX = timedelta(days=31)
@@ -207,11 +209,16 @@ def _check(uow: UnitOfWork, body: CreateMonitor) -> None:
         raise TooLargeError(
             f"A monitor watches at most {uow.settings.monitor_features_max} features.", field="features"
         )
-    if body.kind is MonitorKind.QUALITY and body.target is None:
+    if body.baseline_windows is not None and not BLOCKS_MIN <= body.baseline_windows <= BASELINE_WINDOWS_MAX:
         raise InvalidInputError(
-            "A quality monitor needs the reference's column with the outcome.", hint="Name it as `target`.",
+            f"A baseline is learnt from {BLOCKS_MIN} to {BASELINE_WINDOWS_MAX} windows.", field="baseline_windows"
+        )
+    if body.kind is MonitorKind.QUALITY and body.target is None and body.baseline_windows is None:
+        raise InvalidInputError(
+            "A quality monitor needs the reference's column with the outcome.",
+            hint="Name it as `target`, or give `baseline_windows`.",
             field="target",
-        )  # fmt: skip
+        )
 
 
 def _open_count(uow: UnitOfWork, project: str, name: str) -> int:

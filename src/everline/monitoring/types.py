@@ -70,6 +70,8 @@ class CreateMonitor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         features: what to watch; None takes every column that reference and endpoint share.
         target: the reference's column with the true outcome (quality only).
         output: the output that is a probability or a number (quality: what is compared with the outcome).
+        baseline_windows: learn what quality is normal from this many first windows in service, at least 8, instead
+            of from the reference (which then needs no target and still says what the inputs were).
     """
 
     name: str
@@ -85,6 +87,7 @@ class CreateMonitor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     features: list[str] | None = None
     target: str | None = None
     output: str = "probability"
+    baseline_windows: int | None = None
     on_incident: Trigger | None = None
 
 
@@ -106,15 +109,16 @@ class Monitor(msgspec.Struct, frozen=True, kw_only=True):
     features: list[str] | None
     target: str | None
     output: str
-    on_incident: Trigger | None
-    next_start: datetime | None
+    baseline_windows: int | None = None
+    on_incident: Trigger | None = None
+    next_start: datetime | None = None
     created_at: datetime
     created_by: str
     open_incidents: int = 0
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """One closed window; `status` is quiet, alarm, or not enough data to say ("silent")."""
+    """One closed window; `status` is quiet, alarm, baseline (learnt from), or silent: not enough data to say."""
 
     start: datetime
     until: datetime

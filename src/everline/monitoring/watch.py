@@ -27,10 +27,13 @@ from everline.errors import InvalidInputError, NotFoundError
 from everline.governance import audit
 from everline.jobs import queue
 from everline.monitoring import tables
-from everline.monitoring.blocks import BlockReference
+from everline.monitoring.blocks import BLOCKS_MIN, BlockReference
 from everline.monitoring.drift.columns import Column, column_of
 from everline.monitoring.drift.combination import benjamini_hochberg
 from everline.monitoring.judging import Reading, read_features, read_quality
+from everline.monitoring.profiles import FloatArray
+from everline.monitoring.quality import ROWS_MIN as QUALITY_ROWS_MIN
+from everline.monitoring.quality import baseline_from_json, baseline_to_json, prepare_quality
 from everline.monitoring.raising import raise_alarms
 from everline.monitoring.references import feature_reference, output_reference, quality_baseline
 from everline.monitoring.sequence import Evidence, accumulate, e_value, threshold
@@ -171,10 +174,11 @@ def _close(
     inputs = {name[3:]: column_of(table[name]) for name in table.column_names if name.startswith("in.")}
     package = _main_package(table)
     before = pinned.get("last_package")
-    readings = _readings(uow, monitor, pinned, table, inputs, package) if table.num_rows else {}
+    learning = _learning(uow, monitor, pinned, table, start=start, end=end)
+    readings = _readings(uow, monitor, pinned, table, inputs, package) if table.num_rows and not learning else {}
     signals = _signals(uow, monitor, readings, start=start, streams=len(pinned.get("streams", ())) or len(readings))
     alarmed = [name for name, signal in signals.items() if signal.alarm]
-    status = "silent" if not signals else "alarm" if alarmed else "quiet"
+    status = "baseline" if learning else "silent" if not signals else "alarm" if alarmed else "quiet"
     window = Window(
         start=start, until=end, rows=table.num_rows, outcomes=table.num_rows - table["outcome"].null_count,
         status=status, package=package, closed_at=uow.clock.now(),
@@ -217,15 +221,45 @@ def _readings(
         }
         pinned.setdefault("streams", sorted(outputs))
         return read_features(reference, outputs)
-    baseline = quality_baseline(uow, monitor, pinned["package"])
+    baseline = (
+        quality_baseline(uow, monitor, pinned["package"])
+        if monitor.baseline_windows is None
+        else baseline_from_json(pinned["baseline"])
+    )
     pinned.setdefault("streams", sorted(baseline.spreads))
+    return read_quality(baseline, *_answers(monitor, table))
+
+
+def _learning(
+    uow: UnitOfWork, monitor: Monitor, pinned: dict[str, Any], table: pa.Table, *, start: datetime, end: datetime
+) -> bool:
+    """Whether the window is one of those that a quality monitor learns its baseline from; the last one ends it."""
+    if monitor.kind is not MonitorKind.QUALITY or monitor.baseline_windows is None or "baseline" in pinned:
+        return False
+    pinned["learning"] = int(pinned.get("learning", 0)) + 1
+    if pinned["learning"] < monitor.baseline_windows:
+        return True
+    length = end - start
+    starts = [end - back * length for back in range(pinned["learning"], 0, -1)]
+    before = [
+        read_window(uow, monitor.endpoint, project=monitor.project, start=one, end=one + length) for one in starts[:-1]
+    ]
+    blocks = [_answers(monitor, one) for one in (*before, table) if one.num_rows]
+    usable = [block for block in blocks if len(block[1]) >= QUALITY_ROWS_MIN]
+    if len(usable) >= BLOCKS_MIN:
+        pinned["baseline"] = baseline_to_json(prepare_quality(usable))
+    return True
+
+
+def _answers(monitor: Monitor, table: pa.Table) -> tuple[FloatArray, FloatArray]:
+    """What was predicted and what came, where both are known."""
     name = f"out.{monitor.output}"
     if name not in table.column_names:
         name = next(name for name in table.column_names if name.startswith("out."))
     predicted = np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
     outcome = np.asarray(table["outcome"].to_numpy(zero_copy_only=False), dtype=np.float64)
     known = np.isfinite(predicted) & np.isfinite(outcome)
-    return read_quality(baseline, predicted[known], outcome[known])
+    return predicted[known], outcome[known]
 
 
 def _streams(uow: UnitOfWork, monitor: Monitor, inputs: Mapping[str, Column]) -> list[str]:

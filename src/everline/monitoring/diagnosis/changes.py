@@ -30,6 +30,7 @@ ROWS_MIN = 20
 FROZEN_SHARE_MIN = 0.9
 MISSING_RISE_MIN = 0.03
 NEW_SHARE_MIN = 0.005
+SENTINELS = frozenset((0.0, -1.0, -9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0))
 BINS_SHOWN = 20
 _UNIT_DISTANCE_MIN = 0.2
 _UNIT_REMAINDER_MAX = 0.4
@@ -168,7 +169,8 @@ def _number_change(reference: Column, current: Column) -> Change:
     _, before, now = align(old, new)
     value, share = _most_frequent(current.numbers)
     usual = float((reference.numbers == value).mean())
-    if share >= FROZEN_SHARE_MIN and usual < 0.5:
+    here = 2.0 * new.present / new.rows >= old.present / old.rows  # a few rows that are left may well be equal
+    if share >= FROZEN_SHARE_MIN and usual < 0.5 and here:
         text = f"is frozen at {value:.6g} in {share:.0%} of rows"
         return Change(kind="frozen", text=text, broken=True, value=f"{value:.6g}", share=share)
     found = find_unit(old, current.numbers)
@@ -187,14 +189,15 @@ def _number_change(reference: Column, current: Column) -> Change:
 
 
 def _sentinel(reference: Column, current: Column) -> Change | None:
-    """One far or never seen value that comes again and again, while the rest stays as it was."""
+    """One far value, or a usual stand-in for "unknown", that comes again and again while the rest stays as it was."""
     values, counts = np.unique(current.numbers, return_counts=True)
     share = counts / len(current.numbers)
     candidates = np.flatnonzero(share >= NEW_SHARE_MIN)
     low, high = np.min(reference.numbers), np.max(reference.numbers)
     for index in candidates[np.argsort(-share[candidates])]:
         value = float(values[index])
-        if low <= value <= high:
+        gap = max(low - value, value - high)
+        if gap <= 0 or (gap < 0.1 * (high - low) and value not in SENTINELS):
             continue
         rest = current.numbers[current.numbers != value]
         outside = float(((rest < low) | (rest > high)).mean()) if len(rest) else 0.0
@@ -237,7 +240,7 @@ def _category_change(reference: Column, current: Column) -> Change:
     if unseen >= NEW_SHARE_MIN:
         loudest = max(new.unseen, key=lambda one: new.unseen[one])
         text = f"holds values never seen before in {unseen:.1%} of rows, most often {loudest!r}"
-        return Change(kind="new_category", text=text, broken=True, value=loudest, share=unseen)
+        return Change(kind="new_category", text=text, broken=False, value=loudest, share=unseen)
     old = _counted(reference)
     grown = max(old, key=lambda one: abs(counted.get(one, 0.0) - old[one]))
     text = f"has other shares of its values: {grown!r} went from {old[grown]:.1%} to {counted.get(grown, 0.0):.1%}"

@@ -19,6 +19,8 @@ from everline.monitoring.types import Action, Candidate, Change, Diagnosis, Dist
 
 _LOG_P_MAX = 12.0
 _JUMP_MIN = 4.0
+_EFFECT_SHOWN_MIN = 0.0005
+_UNDONE_MIN = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Scene:
     Attributes:
         history: the signals of each stream, oldest first, the window's own last.
         references: each input that can be compared, as the reference had it.
+        strengths: p-value and distance of each input in this window.
         offset_s: days begin this long after midnight UTC.
         changed_package: the package of the window differs from that of the window before.
     """
@@ -40,6 +43,7 @@ class Scene:
     history: Mapping[str, Sequence[Signal]]
     references: Mapping[str, FeatureReference]
     inputs: Mapping[str, Column]
+    strengths: Mapping[str, tuple[float, float]]
     predictor: Predictor | None
     candidates_max: int
     changed_package: bool = False
@@ -75,8 +79,8 @@ def candidates_of(scene: Scene, names: Sequence[str]) -> list[Candidate]:
         Candidate(
             feature=name,
             change=_change(scene, name),
-            p_value=scene.signals[name].p_value if name in scene.signals else 1.0,
-            distance=scene.signals[name].distance if name in scene.signals else 0.0,
+            p_value=scene.strengths.get(name, (1.0, 0.0))[0],
+            distance=scene.strengths.get(name, (1.0, 0.0))[1],
             effect=effects.get(name),
         )
         for name in chosen
@@ -135,7 +139,7 @@ def diagnose_population(scene: Scene, alarmed: Sequence[str], candidates: Sequen
     own = next((one for one in candidates if one.feature == lead), None)
     others = [name for name in alarmed if name != lead]
     together = f"; with it {', '.join(others)}" if others else ""
-    way = "gradually" if gradual else "within a few windows"
+    way = "gradually" if gradual else "within a few windows" if others else "abruptly"
     moved = own.change.text if own else "changed"
     sentence = (
         f"The inputs moved {way}, as a season or another population would: {lead} {moved}{together}; "
@@ -157,7 +161,9 @@ def diagnose_population(scene: Scene, alarmed: Sequence[str], candidates: Sequen
         distribution=_distribution(scene, lead),
         action=Action(
             verb="accept",
-            why="No feature looks broken. Accept it and take a newer reference, or retrain once quality falls.",
+            why="Nothing looks broken. Accept it and take a newer reference, or retrain once quality falls."
+            if others or gradual
+            else f"Ask whoever provides {lead} first; if the change is real, take a newer reference.",
         ),
         value=signal.value,
         reference_value=signal.reference_value,
@@ -169,10 +175,11 @@ def diagnose_outputs(scene: Scene, lead: str, candidates: Sequence[Candidate]) -
     signal = scene.signals[lead]
     since, gradual = onset_of(scene.history[lead])
     quality = scene.monitor.kind == "quality"
-    suspect = _suspect(candidates, quality=quality)
+    suspect = _suspect(candidates, rise=abs(signal.effect) if quality else None)
     what = lead.replace("_", " ")
-    values = f" from {signal.reference_value:.3g} to {signal.value:.3g}" if _both(signal) else ""
-    direction = "went" if lead in ("auc", "calibration", "bias") or not quality else "rose"
+    shown = _both(signal) and (quality or signal.unit == "mean")
+    values = f" from {signal.reference_value:.3g} to {signal.value:.3g}" if shown else ""
+    direction = "rose" if quality and lead not in ("auc", "calibration", "bias") else "went" if values else "changed"
     if suspect is None:
         because = "; no single input explains it, so the relation of inputs and outcome may have changed"
     else:
@@ -209,18 +216,17 @@ def _output_action(scene: Scene, since: datetime, suspect: Candidate | None, wha
     return Action(verb="retrain", why=f"The {what} is outside of what the evaluation showed, on data that look sound.")
 
 
-def _suspect(candidates: Sequence[Candidate], *, quality: bool) -> Candidate | None:
-    """The input whose restoration undoes the damage; for quality, only one that makes the loss smaller."""
-    for one in candidates:
-        if one.change.broken:
-            return one
+def _suspect(candidates: Sequence[Candidate], *, rise: float | None) -> Candidate | None:
+    """The input whose restoration undoes the damage: for quality, a good part of the loss; else what moves most."""
     for one in candidates:
         effect = one.effect
-        if effect is None:
+        if effect is None or effect.mean_absolute_change < _EFFECT_SHOWN_MIN:
             continue
-        if not quality:
+        if rise is None:
             return one
-        if effect.loss is not None and effect.loss_restored is not None and effect.loss_restored < effect.loss:
+        if effect.loss is None or effect.loss_restored is None:
+            continue
+        if effect.loss - effect.loss_restored >= _UNDONE_MIN * rise:
             return one
     return None
 
@@ -233,6 +239,8 @@ def _strength(one: Candidate) -> tuple[bool, float, float]:
 def _effect_text(effect: Effect | None) -> str:
     if effect is None:
         return ""
+    if effect.mean_absolute_change < _EFFECT_SHOWN_MIN:
+        return "; it left the predictions as they were"
     text = f"; it moved the mean prediction by {effect.change:+.3f} ({effect.mean_restored:.3f} → {effect.mean:.3f})"
     if effect.loss is not None and effect.loss_restored is not None:
         text += f" and the loss by {effect.loss - effect.loss_restored:+.3f}"
