@@ -152,7 +152,7 @@ def test_an_endpoint_refreshes_itself(site, visit: Open) -> None:
     assert drawn(page) == 1
     requests = page.locator('[data-fact="requests"]')
     console_story.report_health(site.app, site.story.revision, requests=4000)
-    expect(requests).to_have_text("4\u202f002")
+    expect(requests).to_have_text("4\u202f002", timeout=20_000)
     expect(page.locator("#live-status")).to_contain_text("updated")
 
 
