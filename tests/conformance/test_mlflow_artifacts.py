@@ -104,7 +104,9 @@ def test_a_file_cannot_also_be_a_folder(mlflow_client: MlflowClient, experiment:
         mlflow_client.log_text(uid, "x", "c")
 
 
-def test_an_uploaded_page_is_never_shown_as_ours(mlflow_client: MlflowClient, experiment: str, mlflow_server: Server) -> None:
+def test_an_uploaded_page_is_never_shown_as_ours(
+    mlflow_client: MlflowClient, experiment: str, mlflow_server: Server
+) -> None:
     uid = mlflow_client.create_run(experiment).info.run_id
     mlflow_client.log_text(uid, "<script>alert(1)</script>", "page.html")
     response = httpx.get(f"{mlflow_server.url}{PROXY}/{experiment}/{uid}/artifacts/page.html")

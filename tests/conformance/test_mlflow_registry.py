@@ -29,7 +29,9 @@ def model_folder(client: MlflowClient, experiment: str) -> tuple[str, str]:
     return run.info.run_id, f"{run.info.artifact_uri}/model"
 
 
-def test_models_and_versions_are_created_described_and_read(mlflow_client: MlflowClient, experiment: str, unique: str) -> None:
+def test_models_and_versions_are_created_described_and_read(
+    mlflow_client: MlflowClient, experiment: str, unique: str
+) -> None:
     run, source = model_folder(mlflow_client, experiment)
     mlflow_client.create_registered_model(unique, tags={"team": "x"}, description="late flights")
     first = mlflow_client.create_model_version(unique, source, run_id=run, tags={"a": "b"}, description="one")
@@ -92,7 +94,9 @@ def test_models_and_versions_are_searched_and_paged(mlflow_client: MlflowClient,
         mlflow_client.create_registered_model(name, tags={"u": unique})
         mlflow_client.create_model_version(name, source, run_id=run)
     assert [model.name for model in mlflow_client.search_registered_models(f"name LIKE '{unique}%'")] == names
-    assert [model.name for model in mlflow_client.search_registered_models(f"tags.u = '{unique}'", order_by=["name DESC"])] == names[::-1]
+    assert [
+        model.name for model in mlflow_client.search_registered_models(f"tags.u = '{unique}'", order_by=["name DESC"])
+    ] == names[::-1]
     page = mlflow_client.search_registered_models(f"name LIKE '{unique}%'", max_results=2)
     rest = mlflow_client.search_registered_models(f"name LIKE '{unique}%'", max_results=2, page_token=page.token)
     assert [model.name for model in [*page, *rest]] == names
@@ -101,7 +105,9 @@ def test_models_and_versions_are_searched_and_paged(mlflow_client: MlflowClient,
     assert [version.name for version in mlflow_client.search_model_versions(f"name = '{names[1]}'")] == [names[1]]
 
 
-def test_a_model_is_renamed_with_its_versions_and_deleted(mlflow_client: MlflowClient, experiment: str, unique: str) -> None:
+def test_a_model_is_renamed_with_its_versions_and_deleted(
+    mlflow_client: MlflowClient, experiment: str, unique: str
+) -> None:
     run, source = model_folder(mlflow_client, experiment)
     mlflow_client.create_registered_model(unique)
     mlflow_client.create_model_version(unique, source, run_id=run)
@@ -153,7 +159,9 @@ def test_taken_and_wrong_names_are_refused(mlflow_client: MlflowClient, unique: 
         "runs:/other/model",
     ],
 )
-def test_a_source_outside_of_its_run_is_refused(mlflow_client: MlflowClient, experiment: str, unique: str, source: str) -> None:
+def test_a_source_outside_of_its_run_is_refused(
+    mlflow_client: MlflowClient, experiment: str, unique: str, source: str
+) -> None:
     run, _ = model_folder(mlflow_client, experiment)
     mlflow_client.create_registered_model(unique)
     with pytest.raises(MlflowException, match="Invalid model version source") as caught:
@@ -166,8 +174,12 @@ def test_a_package_of_ours_is_fetched_and_copied_but_never_changed(
 ) -> None:
     with Client(mlflow_server.url) as client:
         files = {"MLmodel": MLMODEL.encode(), "data/weights.txt": b"weights"}
-        entries = [FileEntry(path=path, digest=client.blobs.put_bytes(data), bytes=len(data)) for path, data in files.items()]
-        manifest = canonical_json(msgspec.to_builtins(Manifest(flavor="sklearn", signature=Signature(inputs=[]), files=entries)))
+        entries = [
+            FileEntry(path=path, digest=client.blobs.put_bytes(data), bytes=len(data)) for path, data in files.items()
+        ]
+        manifest = canonical_json(
+            msgspec.to_builtins(Manifest(flavor="sklearn", signature=Signature(inputs=[]), files=entries))
+        )
         package = client.blobs.put_bytes(manifest)
         client.models.register(unique, package)
     version = mlflow_client.get_model_version(unique, "1")

@@ -37,7 +37,9 @@ def test_nested_runs_know_their_parent(mlflow_client: MlflowClient, unique: str)
     with mlflow.start_run() as parent, mlflow.start_run(nested=True) as child:
         pass
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    children = mlflow_client.search_runs([parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+    children = mlflow_client.search_runs(
+        [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
+    )
     assert [run.info.run_id for run in children] == [child.info.run_id]
 
 
@@ -175,7 +177,9 @@ def test_inputs_are_logged_and_searched(mlflow_client: MlflowClient, experiment:
     given = DatasetInput(dataset, [InputTag("mlflow.data.context", "train")])
     mlflow_client.log_inputs(uid, [given, given])
     inputs = mlflow_client.get_run(uid).inputs.dataset_inputs
-    assert [(item.dataset.name, item.dataset.digest, item.tags[0].value) for item in inputs] == [("flights", "abc", "train")]
+    assert [(item.dataset.name, item.dataset.digest, item.tags[0].value) for item in inputs] == [
+        ("flights", "abc", "train")
+    ]
     assert len(mlflow_client.search_runs([experiment], "dataset.context = 'train' AND dataset.name = 'flights'")) == 1
     assert mlflow_client.search_runs([experiment], "dataset.digest = 'other'") == []
 
@@ -186,6 +190,7 @@ def test_search_filters_orders_and_pages(mlflow_client: MlflowClient, experiment
         mlflow_client.log_metric(uid, "auc", number / 10)
         mlflow_client.log_param(uid, "depth", number % 2)
         mlflow_client.set_tag(uid, "my.tag", "Odd" if number % 2 else "Even")
+
     def names(*args: object, **options: object) -> list[str]:
         return [run.info.run_name for run in mlflow_client.search_runs([experiment], *args, **options)]
 

@@ -22,7 +22,9 @@ def run(mlflow_client: MlflowClient, experiment: str) -> str:
 
 def post(server: Server, path: str, body: Any) -> httpx.Response:
     content = body if isinstance(body, (bytes, str)) else json.dumps(body)
-    return httpx.post(f"{server.url}{BASE}{path}", content=content, headers={"Content-Type": "application/json"}, timeout=30)
+    return httpx.post(
+        f"{server.url}{BASE}{path}", content=content, headers={"Content-Type": "application/json"}, timeout=30
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,10 @@ def post(server: Server, path: str, body: Any) -> httpx.Response:
         ("/runs/log-batch", {"run_id": "RUN", "metrics": [{"key": "a"}]}),
         ("/runs/log-batch", {"run_id": "RUN", "params": [{"key": "a", "value": "1"}, {"key": "a", "value": "1"}]}),
         ("/runs/log-batch", {"run_id": "RUN", "params": [{"key": f"p{i}", "value": "1"} for i in range(101)]}),
-        ("/runs/log-batch", {"run_id": "RUN", "metrics": [{"key": "a", "value": 1, "timestamp": i} for i in range(1001)]}),
+        (
+            "/runs/log-batch",
+            {"run_id": "RUN", "metrics": [{"key": "a", "value": 1, "timestamp": i} for i in range(1001)]},
+        ),
         ("/runs/log-inputs", {"run_id": "RUN", "datasets": [{}]}),
         ("/runs/log-inputs", {"run_id": "RUN", "datasets": [{"dataset": {"name": "a"}}]}),
         ("/runs/update", {"run_id": "RUN", "status": "DONE"}),
@@ -88,7 +93,9 @@ def test_a_wrong_request_is_refused_in_mlflows_form(mlflow_server: Server, run: 
     assert answer["message"]
 
 
-def test_numbers_may_come_as_text_and_names_in_camel_case(mlflow_server: Server, mlflow_client: MlflowClient, run: str) -> None:
+def test_numbers_may_come_as_text_and_names_in_camel_case(
+    mlflow_server: Server, mlflow_client: MlflowClient, run: str
+) -> None:
     for value, kept in (("1.5", 1.5), ("2e3", 2000.0), ("Infinity", 1.7976931348623157e308)):
         body = {"runId": run, "key": "a", "value": value, "timestamp": "1700000000000", "step": str(int(kept) % 1000)}
         assert post(mlflow_server, "/runs/log-metric", body).status_code == 200
@@ -110,7 +117,10 @@ def test_unknown_fields_are_ignored_and_null_means_absent(mlflow_server: Server,
 
 
 def test_long_values_are_cut_as_mlflow_cuts_them(mlflow_server: Server, mlflow_client: MlflowClient, run: str) -> None:
-    assert post(mlflow_server, "/runs/log-parameter", {"run_id": run, "key": "p", "value": "x" * 9_000_000}).status_code == 200
+    assert (
+        post(mlflow_server, "/runs/log-parameter", {"run_id": run, "key": "p", "value": "x" * 9_000_000}).status_code
+        == 200
+    )
     assert post(mlflow_server, "/runs/set-tag", {"run_id": run, "key": "t", "value": "x" * 10_000}).status_code == 200
     data = mlflow_client.get_run(run).data
     assert (len(data.params["p"]), len(data.tags["t"])) == (6000, 8000)
@@ -129,7 +139,9 @@ def test_empty_lists_and_missing_ends_are_left_out_of_answers(mlflow_server: Ser
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
-@pytest.mark.parametrize("path", ["/api/2.0/mlflow/traces", "/api/3.0/mlflow/anything/else", "/api/2.0/mlflow/runs/gone"])
+@pytest.mark.parametrize(
+    "path", ["/api/2.0/mlflow/traces", "/api/3.0/mlflow/anything/else", "/api/2.0/mlflow/runs/gone"]
+)
 def test_every_other_path_is_not_supported(mlflow_server: Server, method: str, path: str) -> None:
     response = httpx.request(method, mlflow_server.url + path)
     assert (response.status_code, response.json()["error_code"]) == (501, "NOT_IMPLEMENTED")
@@ -139,7 +151,9 @@ def test_the_protocols_version_is_named(mlflow_server: Server) -> None:
     assert httpx.get(f"{mlflow_server.url}/version").text.startswith("3.")
 
 
-def test_histories_of_many_runs_come_in_bulk(mlflow_server: Server, mlflow_client: MlflowClient, experiment: str) -> None:
+def test_histories_of_many_runs_come_in_bulk(
+    mlflow_server: Server, mlflow_client: MlflowClient, experiment: str
+) -> None:
     uids = sorted(mlflow_client.create_run(experiment).info.run_id for _ in range(3))
     for uid in uids:
         mlflow_client.log_metric(uid, "loss", 1.0, timestamp=5, step=2)

@@ -24,7 +24,12 @@ def list_models(filter_text: str, limit: int, *, client: Any, as_json: bool) -> 
     """List models."""
     found = client.models.list(filter=filter_text, limit=limit)
     rows = [
-        (model.name, model.latest_version, " ".join(f"@{name}={number}" for name, number in model.aliases.items()), model.updated_at)
+        (
+            model.name,
+            model.latest_version,
+            " ".join(f"@{name}={number}" for name, number in model.aliases.items()),
+            model.updated_at,
+        )
         for model in found
     ]
     empty = "No models yet. Pipelines register them; so does `client.models.register`."
@@ -83,7 +88,9 @@ def export(model: str, version: str, directory: Path, *, client: Any, as_json: b
     """Write a version's package to DIRECTORY, every file verified, its signature beside it."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise InvalidInputError(
-            f"{directory} exists and is not an empty directory.", hint="Name a directory that does not exist yet.", field="directory"
+            f"{directory} exists and is not an empty directory.",
+            hint="Name a directory that does not exist yet.",
+            field="directory",
         )
     written = client.models.export(model, version, directory=directory)
     files = sorted(path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file())

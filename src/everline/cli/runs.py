@@ -19,8 +19,8 @@ def command() -> None:
 @click.option("--experiment", help="Only runs of this experiment.")
 @click.option("--pipeline", help="Only runs of this pipeline, `module:pipeline`.")
 @click.option("--status", type=click.Choice([status.value for status in RunStatus]), help="Only runs in this state.")
-@click.option("--filter", "filter_text", help="MLflow's search language, such as \"metrics.auc > 0.7\".")
-@click.option("--order-by", multiple=True, help="Sort keys for --filter, such as \"metrics.auc DESC\".")
+@click.option("--filter", "filter_text", help='MLflow\'s search language, such as "metrics.auc > 0.7".')
+@click.option("--order-by", multiple=True, help='Sort keys for --filter, such as "metrics.auc DESC".')
 @click.option("--limit", type=click.IntRange(1, 50_000), default=50, show_default=True)
 @client_options
 def list_runs(
@@ -111,7 +111,11 @@ def _show(found: Any) -> None:
         table(rows, headers=("INPUT", "VERSION", "CONTEXT", "DIGEST"), empty="")
     if found.outputs:
         click.echo()
-        table([(item.name, item.kind, item.digest) for item in found.outputs], headers=("OUTPUT", "KIND", "DIGEST"), empty="")
+        table(
+            [(item.name, item.kind, item.digest) for item in found.outputs],
+            headers=("OUTPUT", "KIND", "DIGEST"),
+            empty="",
+        )
 
 
 def _metrics(metrics: dict[str, float | None]) -> str:

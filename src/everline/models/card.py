@@ -122,7 +122,9 @@ def _front_matter(facts: _Facts) -> dict[str, Any]:
     for body in facts.evaluations:
         metrics = [{"type": name, "value": value} for name, value in sorted(_metrics(body).items())]
         dataset = {"name": body.get("dataset"), "type": body.get("dataset"), "revision": body.get("digest")}
-        results.append({"task": {"type": facts.told("task") or "tabular-classification"}, "dataset": dataset, "metrics": metrics})
+        results.append(
+            {"task": {"type": facts.told("task") or "tabular-classification"}, "dataset": dataset, "metrics": metrics}
+        )
     datasets = sorted({item.name for item in facts.run.inputs}) if facts.run else []
     matter: dict[str, Any] = {
         "license": facts.told("licence") or "unknown",
@@ -153,7 +155,9 @@ def _procedure(facts: _Facts) -> str:
     if run.pipeline:
         lines.append(("pipeline", f"`{run.pipeline}`"))
     lines += [("started", rfc3339(run.started_at))]
-    lines += [(name, f"`{value}`") for name, value in run.summary.items() if isinstance(value, (str, int)) and value != ""]
+    lines += [
+        (name, f"`{value}`") for name, value in run.summary.items() if isinstance(value, (str, int)) and value != ""
+    ]
     lines += [(f"parameter {key}", value) for key, value in sorted(run.params.items())]
     return _table(("fact", "value"), lines)
 
@@ -161,7 +165,9 @@ def _procedure(facts: _Facts) -> str:
 def _evaluations(facts: _Facts) -> str:
     parts = []
     for body in facts.evaluations:
-        metrics = _table(("metric", "value"), [(name, _number(value)) for name, value in sorted(_metrics(body).items())])
+        metrics = _table(
+            ("metric", "value"), [(name, _number(value)) for name, value in sorted(_metrics(body).items())]
+        )
         text = f"On `{body.get('dataset')}` (`{body.get('digest')}`), {body.get('n')} rows.\n\n{metrics}"
         slices = _slices(body)
         parts.append(f"{text}\n\n{slices}" if slices else text)
@@ -185,11 +191,20 @@ def _signature(facts: _Facts) -> str:
         return ""
     signature = facts.manifest.signature
     lines = [
-        (f"`{field.name}`", field.type.value, "yes" if field.nullable else "no", _range(field.min, field.max, field.categories))
+        (
+            f"`{field.name}`",
+            field.type.value,
+            "yes" if field.nullable else "no",
+            _range(field.min, field.max, field.categories),
+        )
         for field in signature.inputs
     ]
     outputs = [(f"`{field.name}`", field.type.value) for field in signature.outputs]
-    return _table(("input", "type", "may be null", "seen in training"), lines) + "\n\n" + _table(("output", "type"), outputs)
+    return (
+        _table(("input", "type", "may be null", "seen in training"), lines)
+        + "\n\n"
+        + _table(("output", "type"), outputs)
+    )
 
 
 def _provenance(facts: _Facts) -> str:

@@ -87,7 +87,9 @@ def update_model(
         changes["name"] = new_name
     changes["updated_at"] = uow.clock.now()
     uow.conn.execute(update(model).where(model.c.uid == row["uid"]).values(**changes))
-    uow.record("model.update", subject=f"model:{row['uid']}", project=project, name=changes.get("name", name), previous=name)
+    uow.record(
+        "model.update", subject=f"model:{row['uid']}", project=project, name=changes.get("name", name), previous=name
+    )
     return rows.load_models(uow.conn, [row | changes])[0]
 
 
@@ -318,9 +320,7 @@ def latest_versions(
     return {row["name"]: by_uid[row["uid"]] for row in found}
 
 
-def get_or_create_model(
-    uow: UnitOfWork, project: str, name: str, *, description: str = ""
-) -> tuple[rows.Row, bool]:
+def get_or_create_model(uow: UnitOfWork, project: str, name: str, *, description: str = "") -> tuple[rows.Row, bool]:
     """The row of a model and whether it was made just now; asks for no permission."""
     check_model_name(name)
     check_length(description, limit=DESCRIPTION_CHARACTERS_MAX, field="description")

@@ -16,7 +16,7 @@ from everline.models.types import Model, TrackedVersion, VersionStatus
 LATEST = "latest"
 _KEYS_PER_QUERY = 500
 
-Row = Mapping[str, Any]
+Row = Mapping[Any, Any]
 
 VERSIONS = (
     select(model_version, model.c.name.label("model_name"))
@@ -122,7 +122,9 @@ def load_versions(conn: Connection, found: Sequence[Row]) -> list[TrackedVersion
     ]
 
 
-def latest_versions(conn: Connection, models: Sequence[str], *, stages: Sequence[str] = ()) -> dict[str, list[TrackedVersion]]:
+def latest_versions(
+    conn: Connection, models: Sequence[str], *, stages: Sequence[str] = ()
+) -> dict[str, list[TrackedVersion]]:
     """The newest version of each of MLflow's stages, by model uid."""
     found: dict[str, list[TrackedVersion]] = defaultdict(list)
     for start in range(0, len(models), _KEYS_PER_QUERY):

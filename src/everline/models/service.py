@@ -266,7 +266,9 @@ def _open_package(uow: UnitOfWork, digest: str) -> Package:
         raise IntegrityError(f"The blob {digest} has {size} bytes: too many for a package manifest.", field="package")
     manifest_bytes = uow.blobs.get_bytes(digest)
     manifest = parse_manifest(manifest_bytes)
-    return Package(digest=digest, manifest=manifest, manifest_bytes=manifest_bytes, directory=Path(MANIFEST_FILE).parent)
+    return Package(
+        digest=digest, manifest=manifest, manifest_bytes=manifest_bytes, directory=Path(MANIFEST_FILE).parent
+    )
 
 
 def _check_files(uow: UnitOfWork, manifest: Manifest) -> None:

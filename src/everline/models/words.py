@@ -37,7 +37,8 @@ def check_alias(alias: str, *, reserved: bool = False) -> str:
         raise InvalidInputError("Registered model alias name cannot be empty.", field="alias")
     if not _ALIAS.fullmatch(alias):
         raise InvalidInputError(
-            f"Invalid alias name: '{alias[:200]}'. Names may only contain alphanumerics, underscores (_), and dashes (-).",
+            f"Invalid alias name: '{alias[:200]}'. "
+            "Names may only contain alphanumerics, underscores (_), and dashes (-).",
             field="alias",
         )
     if not reserved and alias.lower() == "latest":

@@ -153,8 +153,8 @@ def _list(uow: UnitOfWork, project: str, root: str, folder: str) -> list[Artifac
     for full, digest, size in _below(uow, project, prefix):
         name, slash, _ = full[len(prefix) :].partition("/")
         path = f"{folder}/{name}" if folder else name
-        entries[path] = Artifact(path=path, is_dir=True) if slash else Artifact(
-            path=path, is_dir=False, digest=digest, bytes=size
+        entries[path] = (
+            Artifact(path=path, is_dir=True) if slash else Artifact(path=path, is_dir=False, digest=digest, bytes=size)
         )
     return [entries[path] for path in sorted(entries)]
 

@@ -183,7 +183,9 @@ def find_or_create(uow: UnitOfWork, project: str, name: str) -> rows.Row:
     if row is None:  # made by a transaction that ran at the same time
         row = find_by_name(uow, project, name)
     if row is None:
-        raise ConflictError(f"Experiment(name={name}) is being changed by someone else.", hint="Try again.", field="name")
+        raise ConflictError(
+            f"Experiment(name={name}) is being changed by someone else.", hint="Try again.", field="name"
+        )
     return row
 
 

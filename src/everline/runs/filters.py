@@ -402,7 +402,7 @@ def _resolve(text: str, grammar: Grammar, *, attributes: frozenset[str], field: 
 
 
 def _split_entity(text: str) -> tuple[str, str, str]:
-    quote = text[0] if text[:1] in "`\"" else ""
+    quote = text[0] if text[:1] in '`"' else ""
     end = text.find(quote, 1) + 1 if quote else 0
     head, dot, rest = text[end:].partition(".")
     return text[:end] + head, dot, rest

@@ -43,14 +43,18 @@ _CHARACTERS = (
 def check_key(name: str | None, *, field: str) -> str:
     """Return `name` if it can name a metric, parameter or tag."""
     if not name:
-        raise InvalidInputError(f"Missing value for required parameter '{field}'. A key name must be provided.", field=field)
+        raise InvalidInputError(
+            f"Missing value for required parameter '{field}'. A key name must be provided.", field=field
+        )
     if not _KEY.fullmatch(name):
-        raise InvalidInputError(f'Invalid value "{name[:300]}" for parameter \'{field}\' supplied: {_CHARACTERS}', field=field)
+        raise InvalidInputError(
+            f"Invalid value \"{name[:300]}\" for parameter '{field}' supplied: {_CHARACTERS}", field=field
+        )
     normal = posixpath.normpath(name)
     if normal != name or normal == "." or normal.startswith(("..", "/")):
         raise InvalidInputError(
-            f"Invalid value \"{name[:300]}\" for parameter '{field}' supplied: Names may be treated as files in certain "
-            "cases, and must not resolve to other names when treated as such. "
+            f"Invalid value \"{name[:300]}\" for parameter '{field}' supplied: Names may be treated as files in "
+            "certain cases, and must not resolve to other names when treated as such. "
             f"This name would resolve to {normal[:300]!r}",
             field=field,
         )
@@ -69,7 +73,9 @@ def check_length(value: str, *, limit: int, field: str) -> str:
 def check_long(value: int, *, field: str) -> int:
     """Return `value` if it fits 64 bits."""
     if not -LONG_MAX - 1 <= value <= LONG_MAX:
-        raise InvalidInputError(f"Invalid value {value} for parameter '{field}' supplied: it needs more than 64 bits.", field=field)
+        raise InvalidInputError(
+            f"Invalid value {value} for parameter '{field}' supplied: it needs more than 64 bits.", field=field
+        )
     return value
 
 
@@ -149,7 +155,7 @@ def check_experiment_name(name: str) -> str:
 def check_run_uid(run: str) -> str:
     """Return `run` if it has the form of a run's uid."""
     if not _RUN_UID.fullmatch(run):
-        raise InvalidInputError(f'Invalid value "{run[:80]}" for parameter \'run_id\' supplied.', field="run_id")
+        raise InvalidInputError(f"Invalid value \"{run[:80]}\" for parameter 'run_id' supplied.", field="run_id")
     return run
 
 

@@ -31,7 +31,7 @@ from everline.runs.types import Experiment, Metric, RunInput, RunOutput, RunStat
 
 _IDS_PER_QUERY = 500
 
-Row = Mapping[str, Any]
+Row = Mapping[Any, Any]
 
 
 def by_uid(uid: str) -> Select[Any]:

@@ -21,7 +21,16 @@ from everline.access.unit_of_work import UnitOfWork
 from everline.errors import InvalidInputError
 from everline.runs import rows
 from everline.runs.filters import EXPERIMENTS, RUNS, Clause, Order, parse_filter, parse_order
-from everline.runs.tables import experiment, experiment_tag, latest_metric, metric_key, run, run_input, run_param, run_tag
+from everline.runs.tables import (
+    experiment,
+    experiment_tag,
+    latest_metric,
+    metric_key,
+    run,
+    run_input,
+    run_param,
+    run_tag,
+)
 from everline.runs.types import Experiment, TrackedRun, View
 
 RUNS_PER_SEARCH_MAX = 50_000
@@ -71,7 +80,9 @@ def compare(column: Any, clause: Clause, *, sqlite: bool) -> ColumnElement[bool]
     return _COMPARE[clause.comparator](column, value)  # type: ignore[no-any-return]
 
 
-def keyed(table: FromClause, owner: ColumnElement[Any], owner_column: str, clause: Clause, *, sqlite: bool) -> ColumnElement[bool]:
+def keyed(
+    table: FromClause, owner: ColumnElement[Any], owner_column: str, clause: Clause, *, sqlite: bool
+) -> ColumnElement[bool]:
     """The condition that `owner` has a row (owner, key, value) in `table` that satisfies the clause."""
     mine = and_(table.c[owner_column] == owner, table.c.key == clause.key)
     if clause.comparator == "IS NULL":
@@ -247,7 +258,8 @@ def experiment_number(text: str) -> int:
 
 def _wrong_limit(limit: int, limit_max: int) -> InvalidInputError:
     return InvalidInputError(
-        f"Invalid value {limit} for parameter 'max_results' supplied. It must be a positive integer of at most {limit_max}.",
+        f"Invalid value {limit} for parameter 'max_results' supplied. "
+        f"It must be a positive integer of at most {limit_max}.",
         field="max_results",
     )
 

@@ -70,7 +70,9 @@ def create_run(
         "project": project,
         "name": name,
         "status": RunStatus.RUNNING.value,
-        "started_ms": to_ms(uow.clock.now()) if started_ms is None else limits.check_long(started_ms, field="start_time"),
+        "started_ms": to_ms(uow.clock.now())
+        if started_ms is None
+        else limits.check_long(started_ms, field="start_time"),
         "ended_ms": None,
         "deleted": False,
         "user_name": limits.check_length(uow.actor.name if user is None else user, limit=256, field="user_id"),
@@ -83,7 +85,9 @@ def create_run(
     number = uow.conn.execute(insert(run).values(row).returning(run.c.id)).scalar_one()
     tracking.put_params(uow, {"id": number, "uid": uid}, params)
     tracking.put_tags(uow, number, {**tags, tracking.RUN_NAME_TAG: name})
-    uow.record("run.create", subject=f"run:{uid}", project=project, experiment=parent["name"], name=name, pipeline=pipeline)
+    uow.record(
+        "run.create", subject=f"run:{uid}", project=project, experiment=parent["name"], name=name, pipeline=pipeline
+    )
     return rows.load_runs(uow.conn, [{**row, "id": number}])[0]
 
 
@@ -93,7 +97,9 @@ def finish_run(
 ) -> TrackedRun:
     """End a run; a run that has ended keeps its end unless another one is given."""
     if not status.is_terminal:
-        raise InvalidInputError(f"A run cannot end as {status.value!r}.", hint="Use finished, failed or killed.", field="status")
+        raise InvalidInputError(
+            f"A run cannot end as {status.value!r}.", hint="Use finished, failed or killed.", field="status"
+        )
     return _update(uow, project, uid, status=status, ended_ms=to_ms(uow.clock.now()) if ended_ms is None else ended_ms)
 
 
@@ -143,14 +149,18 @@ def set_record(uow: UnitOfWork, project: str, uid: str, record: Mapping[str, Any
     row = rows.writable_run(uow, project, uid)
     content = canonical_json(dict(record))
     if len(content) > RECORD_BYTES_MAX:
-        raise InvalidInputError(f"The record has {len(content)} bytes; at most {RECORD_BYTES_MAX} are allowed.", field="record")
+        raise InvalidInputError(
+            f"The record has {len(content)} bytes; at most {RECORD_BYTES_MAX} are allowed.", field="record"
+        )
     digest = digest_bytes(content)
     if row["record"] == digest:
         uow.unchanged()
         return digest
     if row["record"] is not None:
         raise ConflictError(
-            f"Run {uid} has a record already: {row['record']}.", hint="Start a new run for another record.", field="record"
+            f"Run {uid} has a record already: {row['record']}.",
+            hint="Start a new run for another record.",
+            field="record",
         )
     uow.blobs.put_bytes(content)
     uow.conn.execute(update(run).where(run.c.id == row["id"]).values(record=digest, summary=_summary(record)))
@@ -258,7 +268,9 @@ def _update(
     changes = {key: value for key, value in changes.items() if row[key] != value}
     if changes:
         uow.conn.execute(update(run).where(run.c.id == row["id"]).values(**changes))
-        uow.record("run.update", subject=f"run:{uid}", project=project, changed=sorted(changes), status=changes.get("status"))
+        uow.record(
+            "run.update", subject=f"run:{uid}", project=project, changed=sorted(changes), status=changes.get("status")
+        )
     else:
         uow.unchanged()
     return rows.load_runs(uow.conn, [{**row, **changes}])[0]

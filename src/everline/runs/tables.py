@@ -9,7 +9,19 @@ Times are whole milliseconds, as MLflow clients send them.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.dialects.postgresql import VARCHAR
 
 from everline.storage.schema import BigId, Digest, JsonValue, Name, Uid, id_pk, metadata

@@ -227,9 +227,7 @@ def _put_outputs(uow: UnitOfWork, number: int, outputs: Sequence[RunOutput]) -> 
         limits.check_length(item.name, limit=limits.DATASET_NAME_CHARACTERS_MAX, field="outputs.name")
         limits.check_length(item.digest, limit=limits.DATASET_DIGEST_CHARACTERS_MAX, field="outputs.digest")
         limits.check_length(item.kind, limit=64, field="outputs.kind")
-        values.append(
-            {"run": number, "name": item.name, "kind": item.kind, "digest": item.digest, "facts": item.facts}
-        )
+        values.append({"run": number, "name": item.name, "kind": item.kind, "digest": item.digest, "facts": item.facts})
     upsert(uow.conn, run_output, values, keys=["run", "name"], update=["kind", "digest", "facts"])
 
 
@@ -249,13 +247,13 @@ def _known_keys(uow: UnitOfWork, names: Iterable[str]) -> dict[str, int]:
     for start in range(0, len(wanted), _KEYS_PER_QUERY):
         part = wanted[start : start + _KEYS_PER_QUERY]
         statement = select(metric_key.c.name, metric_key.c.id).where(metric_key.c.name.in_(part))
-        found |= {name: number for name, number in uow.conn.execute(statement)}
+        found |= {row.name: row.id for row in uow.conn.execute(statement)}
     return found
 
 
 def _values(uow: UnitOfWork, number: int, keys: Sequence[str]) -> dict[str, str]:
     statement = select(run_param.c.key, run_param.c.value).where(run_param.c.run == number, run_param.c.key.in_(keys))
-    return {key: value for key, value in uow.conn.execute(statement)}
+    return {row.key: row.value for row in uow.conn.execute(statement)}
 
 
 def _point(number: int, key: int, point: Metric) -> dict[str, Any]:

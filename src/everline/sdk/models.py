@@ -70,7 +70,9 @@ class ModelsApi:
 
     def verify(self, model: str, version: int | str = "latest") -> PackageCheck:
         """Have the server hash every byte again and check the signature; the finding becomes evidence."""
-        check: PackageCheck = self._client.call("POST", f"/models/{model}/versions/{version}/verify", returns=PackageCheck)
+        check: PackageCheck = self._client.call(
+            "POST", f"/models/{model}/versions/{version}/verify", returns=PackageCheck
+        )
         return check
 
     def lineage(self, model: str, version: int | str = "latest") -> Lineage:

@@ -1,9 +1,9 @@
 """Runs through the client, and `everline.run()`: logging that does not hold up the training loop.
 
-    with everline.run(experiment="flights", params={"depth": 6}) as run:
-        for step in range(100):
-            run.log_metric("loss", loss, step=step)
-        run.log_artifact("confusion.png")
+with everline.run(experiment="flights", params={"depth": 6}) as run:
+    for step in range(100):
+        run.log_metric("loss", loss, step=step)
+    run.log_artifact("confusion.png")
 """
 
 from __future__ import annotations
@@ -114,11 +114,20 @@ class RunsApi:
         limit: int = 100,
     ) -> list[Run]:
         """The newest runs first."""
-        query = {"experiment": experiment, "pipeline": pipeline, "status": None if status is None else RunStatus(status).value}
+        query = {
+            "experiment": experiment,
+            "pipeline": pipeline,
+            "status": None if status is None else RunStatus(status).value,
+        }
         return self._client.list_all("/runs", kind=Run, query=query, limit=limit)
 
     def search(
-        self, filter: str = "", *, order_by: Sequence[str] = (), experiments: Sequence[str] = (), limit: int = 100  # noqa: A002
+        self,
+        filter: str = "",  # noqa: A002 - the word of the protocol
+        *,
+        order_by: Sequence[str] = (),
+        experiments: Sequence[str] = (),
+        limit: int = 100,
     ) -> Sequence[Run]:
         """Find runs in MLflow's language, such as `metrics.auc > 0.7 AND params.depth = '6'`."""
         body = {"filter": filter, "order_by": order_by, "experiments": experiments, "limit": limit}
@@ -127,12 +136,16 @@ class RunsApi:
 
     def compare(self, runs: Sequence[str]) -> Comparison:
         """Put runs side by side: parameters, metrics, code, environment and data."""
-        compared: Comparison = self._client.call("GET", "/runs/compare", query={"runs": ",".join(runs)}, returns=Comparison)
+        compared: Comparison = self._client.call(
+            "GET", "/runs/compare", query={"runs": ",".join(runs)}, returns=Comparison
+        )
         return compared
 
     def history(self, run: str, key: str) -> MetricHistory:
         """The points of one metric in order of time."""
-        history: MetricHistory = self._client.call("GET", f"/runs/{run}/metrics", query={"key": key}, returns=MetricHistory)
+        history: MetricHistory = self._client.call(
+            "GET", f"/runs/{run}/metrics", query={"key": key}, returns=MetricHistory
+        )
         return history
 
     def set_record(self, run: str, record: Mapping[str, Any]) -> str:

@@ -106,9 +106,13 @@ def test_lineage_leads_from_data_and_code_through_the_run_to_the_version(begin: 
     data = RunInput(name="flights", digest="sha256:" + "a" * 64, version=3)
     with begin() as uow:
         run = runs.create_run(uow, PROJECT, pipeline="m:p").run
-        runs.set_record(uow, PROJECT, run, {"entry": "m:p", "code": {"digest": "sha256:c"}, "environment": {"digest": "sha256:e"}})
+        runs.set_record(
+            uow, PROJECT, run, {"entry": "m:p", "code": {"digest": "sha256:c"}, "environment": {"digest": "sha256:e"}}
+        )
         package = put_package(uow)
-        tracking.log_batch(uow, PROJECT, run, inputs=[data], outputs=[RunOutput(name="train", kind="model", digest=package)])
+        tracking.log_batch(
+            uow, PROJECT, run, inputs=[data], outputs=[RunOutput(name="train", kind="model", digest=package)]
+        )
         version = service.register(uow, project=PROJECT, model="flight-delay", package=package, run=run)
         graph = service.lineage(uow, version.uid)
     edges = {(edge.source, edge.target) for edge in graph.edges}
@@ -127,8 +131,13 @@ def test_a_card_says_what_is_recorded_and_what_is_missing(begin: Begin) -> None:
         run = runs.create_run(uow, PROJECT, pipeline="m:p", params={"depth": "6"}).run
         tracking.log_batch(uow, PROJECT, run, inputs=[RunInput(name="flights", digest="sha256:x", version=3)])
         version = register(uow, run=run)
-        body = {"dataset": "april", "digest": "sha256:d", "n": 100, "metrics": {"auc": 0.71}, "slices": [
-            {"by": "carrier", "value": "AA", "n": 10, "metrics": {"auc": 0.7}}]}
+        body = {
+            "dataset": "april",
+            "digest": "sha256:d",
+            "n": 100,
+            "metrics": {"auc": 0.71},
+            "slices": [{"by": "carrier", "value": "AA", "n": 10, "metrics": {"auc": 0.7}}],
+        }
         evidence.attach(uow, subject=version.subject, kind="evaluation", body=body, project=PROJECT)
         made = card.make_card(uow, version.uid)
         attached = evidence.list_evidence(uow, subject=version.subject, project=PROJECT, kind="card")[0]
@@ -142,7 +151,13 @@ def test_a_card_says_what_is_recorded_and_what_is_missing(begin: Begin) -> None:
 
 
 def test_a_card_is_complete_when_the_builder_told_the_rest(begin: Begin) -> None:
-    told = {"intended_use": "warn", "out_of_scope_use": "none", "limitations": "NYC", "licence": "apache-2.0", "owners": ["a"]}
+    told = {
+        "intended_use": "warn",
+        "out_of_scope_use": "none",
+        "limitations": "NYC",
+        "licence": "apache-2.0",
+        "owners": ["a"],
+    }
     with begin() as uow:
         run = runs.create_run(uow, PROJECT).run
         tracking.log_batch(uow, PROJECT, run, inputs=[RunInput(name="flights", digest="sha256:x")])
@@ -212,7 +227,10 @@ def test_search_finds_models_and_versions_by_name_tag_and_run(begin: Begin) -> N
         run = runs.create_run(uow, PROJECT).run
         register(uow, run=run, tags={"stage": "new"})
         registry.create_model(uow, PROJECT, "Other", tags={"team": "x"})
-        names = lambda filter: [model.name for model in registry.search_models(uow, PROJECT, filter=filter)[0]]  # noqa: E731
+
+        def names(text: str) -> list[str]:
+            return [model.name for model in registry.search_models(uow, PROJECT, filter=text)[0]]
+
         assert names("") == ["Other", "flight-delay"]
         assert names("name LIKE 'flight%'") == ["flight-delay"]
         assert names("name ILIKE 'OTHER'") == ["Other"]

@@ -57,7 +57,9 @@ def test_a_comparison_shows_code_and_environment(client: Client) -> None:
     runs = []
     for commit in ("abc", "def"):
         run = client.runs.create(params={"depth": 6}).run
-        client.runs.set_record(run, {"entry": "m:p", "code": {"digest": commit, "commit": commit}, "environment": {"python": "3.12"}})
+        client.runs.set_record(
+            run, {"entry": "m:p", "code": {"digest": commit, "commit": commit}, "environment": {"python": "3.12"}}
+        )
         runs.append(run)
     compared = client.runs.compare(runs)
     assert {line.key for line in compared.code if line.differs} == {"code", "commit"}
@@ -93,7 +95,10 @@ def test_a_failing_block_leaves_a_failed_run_with_its_values(client: Client, pro
 
 
 def test_what_the_server_refuses_is_raised_and_the_rest_is_kept(client: Client, project: Path) -> None:
-    with pytest.raises(InvalidInputError, match="not allowed"), sdk.run(client=client, params={"depth": 6}, record=False) as run:
+    with (
+        pytest.raises(InvalidInputError, match="not allowed"),
+        sdk.run(client=client, params={"depth": 6}, record=False) as run,
+    ):
         run.log_param("depth", 7)
         run.flush()
     assert client.runs.get(run.run).params == {"depth": "6"}
@@ -154,7 +159,10 @@ def test_a_wrong_batch_names_the_field(client: Client, body: dict[str, Any]) -> 
 def test_the_command_line_lists_shows_and_compares(
     client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = [client.runs.create(experiment="e", name=f"r{depth}", pipeline="m:p", params={"depth": depth}).run for depth in (6, 7)]
+    runs = [
+        client.runs.create(experiment="e", name=f"r{depth}", pipeline="m:p", params={"depth": depth}).run
+        for depth in (6, 7)
+    ]
     client.runs.finish(runs[0])
     monkeypatch.setenv("EVERLINE_HOME", str(client.settings.home))
     assert cli.run(["runs", "list", "--json"]) == 0

@@ -23,9 +23,9 @@ def point(key: str, value: float, *, step: int = 0, at_ms: int = 1) -> Metric:
     return Metric(key=key, value=value, step=step, at_ms=at_ms)
 
 
-def search_names(begin: Begin, filter: str = "", *, order_by: tuple[str, ...] = (), experiment: int = 0) -> list[str]:
+def search_names(begin: Begin, text: str = "", *, order_by: tuple[str, ...] = (), experiment: int = 0) -> list[str]:
     with begin() as uow:
-        found, _ = search.search_runs(uow, PROJECT, experiments=[experiment], filter=filter, order_by=order_by)
+        found, _ = search.search_runs(uow, PROJECT, experiments=[experiment], filter=text, order_by=order_by)
     return [run.name for run in found]
 
 
@@ -60,7 +60,9 @@ def test_a_parameter_never_changes_and_nothing_of_the_batch_stays(begin: Begin) 
     with begin() as uow:
         uid = service.create_run(uow, PROJECT, params={"depth": "6"}).run
     with pytest.raises(InvalidInputError, match="not allowed"), begin() as uow:
-        tracking.log_batch(uow, PROJECT, uid, metrics=[point("auc", 1)], params={"depth": "7", "rate": "1"}, tags={"a": "b"})
+        tracking.log_batch(
+            uow, PROJECT, uid, metrics=[point("auc", 1)], params={"depth": "7", "rate": "1"}, tags={"a": "b"}
+        )
     with begin() as uow:
         tracking.log_batch(uow, PROJECT, uid, params={"depth": "6"})
         run = service.get_run(uow, PROJECT, uid)
@@ -94,7 +96,7 @@ def test_a_point_logged_twice_is_one_point_and_a_history_is_in_order_of_time(beg
 
 
 @pytest.mark.parametrize(
-    ("filter", "names"),
+    ("text", "names"),
     [
         ("metrics.auc > 0.75", ["b"]),
         ("metrics.auc <= 0.7", ["a"]),
@@ -122,9 +124,9 @@ def test_a_point_logged_twice_is_one_point_and_a_history_is_in_order_of_time(beg
         ("metrics.auc > 0 AND params.depth = '6' AND tags.team = 'x'", ["a"]),
     ],
 )
-def test_search_finds_what_the_filter_says(begin: Begin, filter: str, names: list[str]) -> None:
+def test_search_finds_what_the_filter_says(begin: Begin, text: str, names: list[str]) -> None:
     _three_runs(begin)
-    assert sorted(search_names(begin, filter)) == names
+    assert sorted(search_names(begin, text)) == names
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,9 @@ def test_search_finds_what_the_filter_says(begin: Begin, filter: str, names: lis
         (("attributes.run_name DESC",), ["c", "b", "a"]),
     ],
 )
-def test_search_sorts_and_puts_what_lacks_the_key_last(begin: Begin, order_by: tuple[str, ...], names: list[str]) -> None:
+def test_search_sorts_and_puts_what_lacks_the_key_last(
+    begin: Begin, order_by: tuple[str, ...], names: list[str]
+) -> None:
     _three_runs(begin)
     assert search_names(begin, order_by=order_by) == names
 
@@ -245,7 +249,9 @@ def test_a_viewer_reads_and_does_not_write(begin: Begin) -> None:
 
 def _three_runs(begin: Begin) -> None:
     with begin() as uow:
-        a = service.create_run(uow, PROJECT, name="a", started_ms=1, params={"depth": "6", "note": "Fifty%[*]!"}, tags={"team": "x"})
+        a = service.create_run(
+            uow, PROJECT, name="a", started_ms=1, params={"depth": "6", "note": "Fifty%[*]!"}, tags={"team": "x"}
+        )
         b = service.create_run(uow, PROJECT, name="b", started_ms=2, params={"depth": "7"})
         service.create_run(uow, PROJECT, name="c", started_ms=3)
         tracking.log_batch(uow, PROJECT, a.run, metrics=[point("auc", 0.7), point("loss", 0)], inputs=[INPUT])

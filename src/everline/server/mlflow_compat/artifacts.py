@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from everline.access.types import Permission
 from everline.errors import InvalidInputError, NotFoundError
 from everline.models import service as models
+from everline.models.package import FileEntry
 from everline.runs import artifacts
 from everline.runs.limits import check_artifact_path
 from everline.runs.types import Artifact
@@ -137,14 +138,14 @@ def _stream(request: Request, found: Artifact) -> Response:
     return StreamingResponse(request.app.blobs.stream(found.digest), media_type=kind, headers=headers)
 
 
-def _package_file(files: list[models.FileEntry], path: str) -> Artifact:
+def _package_file(files: list[FileEntry], path: str) -> Artifact:
     for entry in files:
         if entry.path == path:
             return Artifact(path=path, is_dir=False, digest=entry.digest, bytes=entry.bytes)
     raise NotFoundError(f"No such artifact: '{path}'", field="path")
 
 
-def _package_folder(files: list[models.FileEntry], folder: str) -> list[Artifact]:
+def _package_folder(files: list[FileEntry], folder: str) -> list[Artifact]:
     prefix = f"{folder}/" if folder else ""
     entries: dict[str, Artifact] = {}
     for entry in files:

@@ -25,7 +25,8 @@ def not_supported(request: Request) -> Response:
     """Answer what is not covered."""
     path = request.raw.url.path
     raise ProtocolError(
-        f"{request.method} {path[:200]} is not supported by this server. The covered endpoints are listed in docs/mlflow.md.",
+        f"{request.method} {path[:200]} is not supported by this server. "
+        "The covered endpoints are listed in docs/mlflow.md.",
         error_code="NOT_IMPLEMENTED",
         status=501,
     )

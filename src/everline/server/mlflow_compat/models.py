@@ -171,7 +171,13 @@ def create_version(request: Request) -> Response:
         if copied is not None and copied.package is not None:
             registry.get_model(uow, project, name)
             made = service.register(
-                uow, project=project, model=name, package=copied.package, run=copied.run, description=description, tags=tags
+                uow,
+                project=project,
+                model=name,
+                package=copied.package,
+                run=copied.run,
+                description=description,
+                tags=tags,
             )
         else:
             made = registry.create_version_from_source(
@@ -324,8 +330,8 @@ def _check_source(uow: UnitOfWork, project: str, source: str, *, run: str) -> No
     inside = bool(root) and (decoded == root or decoded.startswith(root.rstrip("/") + "/"))
     if scheme in ("", "file") and not inside:
         raise InvalidInputError(
-            f"Invalid model version source: '{source[:200]}'. To use a local path as a model version source, the run_id "
-            "request parameter has to be specified and the local path has to be contained within the artifact "
+            f"Invalid model version source: '{source[:200]}'. To use a local path as a model version source, the "
+            "run_id request parameter has to be specified and the local path has to be contained within the artifact "
             "directory of the run specified by the run_id.",
             field="source",
         )

@@ -136,8 +136,9 @@ def log_batch(request: Request) -> Response:
     params = {item.required("key"): item.text("value") for item in given}
     if len(params) != len(given):
         keys = [item.required("key") for item in given]
+        twice = sorted({key for key in keys if keys.count(key) > 1})[:20]
         raise InvalidInputError(
-            f"Duplicate parameter keys have been submitted: {sorted({key for key in keys if keys.count(key) > 1})[:20]}. "
+            f"Duplicate parameter keys have been submitted: {twice}. "
             "Please ensure the request contains only one param value per param key.",
             field="params",
         )

@@ -71,7 +71,9 @@ def error_response(error: EverlineError, _request: Request | None = None) -> Res
     if isinstance(error, ProtocolError):
         code, status = error.error_code, error.status
     else:
-        code, status = next(((code, status) for kind, code, status in _CODES if isinstance(error, kind)), ("INTERNAL_ERROR", 500))
+        code, status = next(
+            ((code, status) for kind, code, status in _CODES if isinstance(error, kind)), ("INTERNAL_ERROR", 500)
+        )
     message = f"{error.message} {error.hint}" if error.hint else error.message
     headers = {"WWW-Authenticate": 'Basic realm="everline"'} if status == 401 else {}
     content = msgspec.json.encode({"error_code": code, "message": message})
@@ -109,7 +111,9 @@ def project_of(request: Request) -> str:
 class Fields:
     """The fields of one message: the query of a GET, else the JSON body."""
 
-    def __init__(self, values: Mapping[str, Any], *, path: str = "", lists: Mapping[str, list[str]] | None = None) -> None:
+    def __init__(
+        self, values: Mapping[str, Any], *, path: str = "", lists: Mapping[str, list[str]] | None = None
+    ) -> None:
         self._values = values
         self._path = path
         self._lists = lists
@@ -264,7 +268,8 @@ class Fields:
         if len(shown) > 200:
             shown = f"{shown[:200]}..."
         return InvalidInputError(
-            f"Invalid value {shown} for parameter '{at}' supplied:  Hint: Value was of type '{_type(value)}'." + _SEE_DOCS,
+            f"Invalid value {shown} for parameter '{at}' supplied:  Hint: Value was of type '{_type(value)}'."
+            + _SEE_DOCS,
             field=at,
         )
 

@@ -66,7 +66,8 @@ def list_versions(request: Request) -> Page[ModelVersion]:
             limit=request.limit,
             offset=page_offset(request.query("cursor", str, None)),
         )
-    return Page(items=found, next=None if after is None else page_token(after))
+    versions: list[ModelVersion] = [*found]
+    return Page(items=versions, next=None if after is None else page_token(after))
 
 
 @routes.post("/models/{model}/versions", body=RegisterVersion, returns=ModelVersion, status=201)
