@@ -16,13 +16,10 @@ from typing import Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.dataset
-import pyarrow.ipc
-import pyarrow.parquet
 
 from everline.datasets.arrow import type_name
 from everline.errors import InvalidInputError
+from everline.loader import load
 
 T = TypeVar("T")
 
@@ -82,7 +79,7 @@ class ParquetColumns:
     """The columns of one or more Parquet files of equal schema, read when asked for."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._dataset = pyarrow.dataset.dataset([str(path) for path in paths], format="parquet")
+        self._dataset = load("pyarrow.dataset").dataset([str(path) for path in paths], format="parquet")
         self.names = list(self._dataset.schema.names)
         self.rows = self._dataset.count_rows()
         check_columns(self._dataset.schema)
@@ -146,15 +143,16 @@ def check_columns(schema: pa.Schema) -> None:
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    return pyarrow.parquet.read_table(path, partitioning=None)
+    table: pa.Table = load("pyarrow.parquet").read_table(path, partitioning=None)
+    return table
 
 
 def _read_arrow(path: Path) -> pa.Table:
     with pa.memory_map(str(path)) as source:
         if source.read(6) == b"ARROW1":
-            return pyarrow.ipc.open_file(source).read_all()
+            return pa.ipc.open_file(source).read_all()
         source.seek(0)
-        return pyarrow.ipc.open_stream(source).read_all()
+        return pa.ipc.open_stream(source).read_all()
 
 
 def _read_csv(path: Path, delimiter: str = ",") -> pa.Table:
@@ -162,13 +160,15 @@ def _read_csv(path: Path, delimiter: str = ",") -> pa.Table:
         packed = file.read(2) == b"\x1f\x8b"
     data = pa.BufferReader(pa.input_stream(path, compression="gzip").read()) if packed else pa.memory_map(str(path))
     block_bytes = min(_CSV_BLOCK_BYTES_MAX, max(data.size(), 1) + 1)
-    return pyarrow.csv.read_csv(
+    csv = load("pyarrow.csv")
+    table: pa.Table = csv.read_csv(
         data,
-        read_options=pyarrow.csv.ReadOptions(block_size=block_bytes),
-        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        read_options=csv.ReadOptions(block_size=block_bytes),
+        parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         # An unquoted NA or nothing is missing, in text columns too; a quoted "NA" is the text.
-        convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False),
+        convert_options=csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False),
     )
+    return table
 
 
 def _read_tsv(path: Path) -> pa.Table:

@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
-import pyarrow.parquet
 
 from everline.datasets.arrow import canonical_table
 from everline.datasets.digest import to_arrow
@@ -27,6 +26,7 @@ from everline.datasets.types import (
 )
 from everline.errors import ConflictError, InvalidInputError
 from everline.ids import check_name, digest_file
+from everline.loader import load
 from everline.sdk.client import Client
 
 VERSIONS_MAX = 100_000
@@ -71,7 +71,7 @@ class DatasetsApi:
         check_name(name, field="dataset")
         with tempfile.TemporaryDirectory(prefix="everline-") as folder:
             path = Path(folder) / f"{name}.parquet"
-            pyarrow.parquet.write_table(canonical_table(to_arrow(table)), path, compression="zstd")
+            load("pyarrow.parquet").write_table(canonical_table(to_arrow(table)), path, compression="zstd")
             return self.add(name, path, label=label)
 
     def list(self, *, limit: int = 1000) -> list[Dataset]:
