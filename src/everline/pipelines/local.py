@@ -86,6 +86,7 @@ class LocalExecutor:
         previous: the material of each step's last run by name, to say why a step runs again.
         cache: look for kept results; new ones are kept either way.
         skip_effects: leave out steps that change the world outside, and what depends on them.
+        origins: by step name, the run that results name as their maker, where it is not the context's.
         watch: is told of each state for live progress.
     """
 
@@ -98,6 +99,7 @@ class LocalExecutor:
     previous: dict[str, KeyMaterial] = field(default_factory=dict)
     cache: bool = True
     skip_effects: bool = False
+    origins: dict[str, str] = field(default_factory=dict)
     watch: Callable[[StepUpdate], None] = lambda update: None
     _results: dict[Node, _Result] = field(default_factory=dict)
     _pending: list[StepUpdate] = field(default_factory=list)
@@ -232,7 +234,8 @@ class LocalExecutor:
         recorded = update.material.inputs if update.material else {}
         digests = {k: v["digest"] for k, v in recorded.items() if isinstance(v, dict) and set(v) == {"digest"}}
         facts = {f: getattr(self.context, f) for f in RunContext.__dataclass_fields__}
-        return RunContext(**{**facts, "folder": own, "data": uses, "inputs": digests})
+        origin = self.origins.get(update.name, self.context.origin)
+        return RunContext(**{**facts, "origin": origin, "folder": own, "data": uses, "inputs": digests})
 
     def _failed(self, node: Node, update: StepUpdate, error: Exception, attempts: int) -> StepFailedError:
         text = str(error)[:MESSAGE_CHARS_MAX] or "no message"

@@ -93,7 +93,7 @@ class PipelinesApi:
         bound = found.bind(values, strict=False)
         graph = found.build(**bound)
         driver = _Driver(
-            self._client, entry=entry, graph=graph, root=project_root(_file_of(found)), seed=seed or bound.get("seed"),
+            self._client, entry=entry, graph=graph, root=project_root(_file_of(found)), seed=bound.get("seed") if seed is None else seed,
             overrides=data or {}, cache=cache, reproduces=reproduces, watch=watch,
         )  # fmt: skip
         return driver.run(argv=tuple(argv), reason=reason)
@@ -205,6 +205,7 @@ class _Driver:
             journal=_Journal(self._client, run=run, pipeline=self._entry),
             blobs=StepBlobs(self._client), data=self._data, clock=SystemClock(), root=self._root, cache=self._cache,
             previous=self._client.pipelines.materials(self._entry), skip_effects=self._reproduces is not None,
+            origins=self._origins(),
             watch=self._saw,
             context=RunContext(
                 run=run, origin=self._reproduces or run, pipeline=self._entry, client=self._client,
@@ -215,6 +216,13 @@ class _Driver:
         executor.run(self._graph)
         self._log_results(run)
         return self._value(executor.output(self._graph.result))
+
+    def _origins(self) -> dict[str, str]:
+        """Who made each result of the run that is rebuilt: a cached one keeps the name of its maker."""
+        if self._reproduces is None:
+            return {}
+        steps = self._client.pipelines.steps(self._reproduces)
+        return {step.name: step.cached_from for step in steps if step.cached_from}
 
     def _saw(self, update: StepUpdate) -> None:
         self._states[update.uid] = update

@@ -162,9 +162,7 @@ def test_a_rebuild_gives_the_same_digests_and_names_what_it_rebuilds(run: Any, c
 
 def test_a_worker_runs_what_was_triggered_once(run: Any, client: Client, project: str, tmp_path: Path) -> None:
     folder = tmp_path / "project"
-    job = client.pipelines.trigger(
-        project, directory=folder, params={"month": "2013-02"}, reason="an incident", key="k"
-    )
+    job = client.pipelines.trigger(project, directory=folder, params={"month": "2013-02"}, reason="a storm", key="k")
     assert job is not None
     assert client.pipelines.trigger(project, directory=folder, key="k") is None
     done = run_one(client, worker="w")
@@ -172,7 +170,7 @@ def test_a_worker_runs_what_was_triggered_once(run: Any, client: Client, project
     assert done["candidate"] == {"metrics": {"mean": 6.0}}
     assert run_one(client, worker="w") is None
     assert client.jobs.list(queue="pipelines")[0].status == "done"
-    assert client.runs.get(done["run"]).tags["everline.reason"] == "storm"
+    assert client.runs.get(done["run"]).tags["everline.reason"] == "a storm"
 
 
 def test_a_triggered_pipeline_that_fails_is_an_answer(run: Any, client: Client, project: str, tmp_path: Path) -> None:
@@ -249,3 +247,20 @@ def test_a_missing_module_or_pipeline_says_so(client: Client, tmp_path: Path, pr
         client.pipelines.run("nowhere", directory=tmp_path)
     with pytest.raises(InvalidInputError, match="has no pipeline 'other'"):
         client.pipelines.run(project.replace(":delays", ":other"), directory=tmp_path / "project")
+
+
+@el.step
+def maker(n: int, context: el.RunContext | None = None) -> str:
+    return context.origin if context else ""
+
+
+@el.pipeline
+def makers(n: int = 1) -> str:
+    return maker(n)
+
+
+def test_a_rebuild_of_a_run_with_cached_steps_names_their_maker(client: Client) -> None:
+    first = client.pipelines.run(makers)
+    cached = client.pipelines.run(makers)
+    rebuilt = client.pipelines.run(makers, cache=False, reproduces=cached.run)
+    assert (first.value, cached.value, rebuilt.value) == (first.run, first.run, first.run)
