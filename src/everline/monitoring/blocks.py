@@ -73,6 +73,8 @@ class FeatureReference:
     spreads: Mapping[str, Spread]
     mean: float
     deviation: float
+    # The share that one value has in a block, on average: rows of an hour share its weather, so values repeat.
+    repeat: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +290,7 @@ def _with_spreads(feature: FeatureReference, parts: Sequence[Column]) -> Feature
         spreads,
         feature.mean,
         feature.deviation,
+        float(np.mean([1.0 / max(1, len(counts.counts)) for counts in gathered])) if gathered else 0.0,
     )
 
 

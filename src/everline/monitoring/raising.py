@@ -21,6 +21,7 @@ from everline.monitoring.blocks import BlockReference
 from everline.monitoring.diagnosis.diagnosing import (
     Scene,
     candidates_of,
+    change_of,
     diagnose_input,
     diagnose_outputs,
     diagnose_population,
@@ -30,7 +31,7 @@ from everline.monitoring.incidents import join_incident, open_incident, open_inc
 from everline.monitoring.judging import read_features
 from everline.monitoring.references import feature_reference, predictor_of
 from everline.monitoring.service import signal_of
-from everline.monitoring.types import Candidate, Incident, Monitor, MonitorKind, Signal
+from everline.monitoring.types import Incident, Monitor, MonitorKind, Signal
 
 POPULATION = "inputs"
 
@@ -82,12 +83,9 @@ def raise_alarms(
 
 
 def _raise_inputs(uow: UnitOfWork, scene: Scene, new: Sequence[str]) -> tuple[list[str], list[str]]:
-    drifted = [name for name, signal in scene.signals.items() if signal.drifted and name not in new]
-    candidates = candidates_of(scene, [*new, *sorted(drifted, key=lambda name: _loudness(scene.signals[name]))])
-    by_name = {one.feature: one for one in candidates}
     groups: dict[str, list[str]] = {}
     for name in new:
-        groups.setdefault(_cause(scene, name, by_name.get(name)), []).append(name)
+        groups.setdefault(_cause(scene, name), []).append(name)
     opened: list[str] = []
     joined: list[str] = []
     for cause, names in groups.items():
@@ -95,24 +93,31 @@ def _raise_inputs(uow: UnitOfWork, scene: Scene, new: Sequence[str]) -> tuple[li
         if current is not None:
             join_incident(uow, current, features=names, start=scene.start)
             joined.append(current.uid)
-            continue
-        population = cause == POPULATION
-        diagnosis = (
-            diagnose_population(scene, names, candidates) if population else diagnose_input(scene, names[0], candidates)
-        )
-        opened.append(
-            open_incident(
-                uow,
-                scene.monitor,
-                cause=cause if population else f"{cause}:{names[0]}",
-                severity="low" if population else "high" if diagnosis.change and diagnosis.change.broken else "medium",
-                features=names,
-                diagnosis=diagnosis,
-                start=scene.start,
-                until=scene.until,
-            )
-        )
+        else:
+            opened.append(_open_for_inputs(uow, scene, cause, names))
     return opened, joined
+
+
+def _open_for_inputs(uow: UnitOfWork, scene: Scene, cause: str, names: Sequence[str]) -> str:
+    drifted = [name for name, signal in scene.signals.items() if signal.drifted and name not in names]
+    candidates = candidates_of(scene, [*names, *sorted(drifted, key=lambda name: _loudness(scene.signals[name]))])
+    population = cause == POPULATION
+    if population:
+        diagnosis = diagnose_population(scene, names, candidates)
+        severity = "low"
+    else:
+        diagnosis = diagnose_input(scene, names[0], candidates)
+        severity = "high" if diagnosis.change and diagnosis.change.broken else "medium"
+    return open_incident(
+        uow,
+        scene.monitor,
+        cause=cause if population else f"{cause}:{names[0]}",
+        severity=severity,
+        features=names,
+        diagnosis=diagnosis,
+        start=scene.start,
+        until=scene.until,
+    )
 
 
 def _raise_outputs(uow: UnitOfWork, scene: Scene, new: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -131,13 +136,11 @@ def _raise_outputs(uow: UnitOfWork, scene: Scene, new: Sequence[str]) -> tuple[l
     return [uid], []
 
 
-def _cause(scene: Scene, name: str, candidate: Candidate | None) -> str:
-    if candidate is None:
+def _cause(scene: Scene, name: str) -> str:
+    change = change_of(scene, name)
+    if change is None:
         return scene.signals[name].test if scene.signals[name].test in ("schema", "type") else POPULATION
-    kind = candidate.change.kind
-    if candidate.change.broken or kind == "new_category":
-        return kind
-    return POPULATION
+    return change.kind if change.broken or change.kind == "new_category" else POPULATION
 
 
 def _same_cause(incidents: Sequence[Incident], cause: str, scene: Scene) -> Incident | None:

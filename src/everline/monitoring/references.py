@@ -80,15 +80,15 @@ def reference_table(uow: UnitOfWork, reference: Reference, *, project: str) -> p
 
 
 def feature_reference(uow: UnitOfWork, monitor: Monitor, names: Sequence[str]) -> BlockReference:
-    """The inputs of the reference, prepared for `names` that it has."""
-    table = reference_table(uow, monitor.reference, project=monitor.project)
-    chosen = [name for name in names if name in table.column_names and name != monitor.reference.block]
+    """The inputs of the reference, prepared for those of `names` that it has."""
+    block = monitor.reference.block
 
     def prepare() -> BlockReference:
-        part = table.select([*chosen, monitor.reference.block])
-        return prepare_blocks(blocks_of(part, by=monitor.reference.block, side="reference"))
+        table = reference_table(uow, monitor.reference, project=monitor.project)
+        chosen = [name for name in names if name in table.column_names and name != block]
+        return prepare_blocks(blocks_of(table.select([*chosen, block]), by=block, side="reference"))
 
-    found: BlockReference = _kept.get((*_key("features", monitor), *chosen), prepare)
+    found: BlockReference = _kept.get((*_key("features", monitor), *names), prepare)
     return found
 
 

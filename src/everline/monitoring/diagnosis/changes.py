@@ -73,11 +73,14 @@ UNITS = (
 )
 
 
-def classify_change(reference: Column, current: Column, *, missing_deviation: float = 0.0) -> Change:
+def classify_change(
+    reference: Column, current: Column, *, missing_deviation: float = 0.0, repeat: float = 0.0
+) -> Change:
     """Say what happened to a feature that alarmed, from the rows then and now.
 
     Args:
         missing_deviation: how far the share of missing rows moves between the reference's blocks by itself.
+        repeat: the share that one value has in a block of the reference, on average.
     """
     current = as_kind(current, reference.kind)
     if current.kind not in (reference.kind, "none"):
@@ -89,7 +92,7 @@ def classify_change(reference: Column, current: Column, *, missing_deviation: fl
         text = f"is missing in {now:.1%} of rows, before in {before:.1%}"
         return Change(kind="missing", text=text, broken=True, share=rise, before=before, after=now)
     if reference.kind == "number":
-        return _number_change(reference, current)
+        return _number_change(reference, current, repeat=repeat)
     return _category_change(reference, current)
 
 
@@ -161,7 +164,7 @@ def _fitted(reference: NumberProfile, values: FloatArray) -> list[Unit]:
     return [Unit(f"× {factor:.4g}", factor)]
 
 
-def _number_change(reference: Column, current: Column) -> Change:
+def _number_change(reference: Column, current: Column, *, repeat: float) -> Change:
     axis = NumberAxis.of(reference.numbers)
     old, new = profile_number(reference.numbers, axis), profile_number(current.numbers, axis)
     if new.present < ROWS_MIN:
@@ -182,17 +185,17 @@ def _number_change(reference: Column, current: Column) -> Change:
             kind="unit", text=text, broken=True, factor=unit.factor, offset=unit.offset, looks_like=unit.name,
             before=float(np.median(reference.numbers)), after=float(np.median(current.numbers)),
         )  # fmt: skip
-    spike = _sentinel(reference, current)
+    spike = _sentinel(reference, current, share_min=max(NEW_SHARE_MIN, 2.0 * repeat))
     if spike is not None:
         return spike
     return _moved(reference, current, apart=float(now[before == 0].sum()) / max(1, new.present))
 
 
-def _sentinel(reference: Column, current: Column) -> Change | None:
+def _sentinel(reference: Column, current: Column, *, share_min: float) -> Change | None:
     """One far value, or a usual stand-in for "unknown", that comes again and again while the rest stays as it was."""
     values, counts = np.unique(current.numbers, return_counts=True)
     share = counts / len(current.numbers)
-    candidates = np.flatnonzero(share >= NEW_SHARE_MIN)
+    candidates = np.flatnonzero(share >= share_min)
     low, high = np.min(reference.numbers), np.max(reference.numbers)
     for index in candidates[np.argsort(-share[candidates])]:
         value = float(values[index])

@@ -78,20 +78,29 @@ def candidates_of(scene: Scene, names: Sequence[str]) -> list[Candidate]:
     found = [
         Candidate(
             feature=name,
-            change=_change(scene, name),
+            change=change,
             p_value=scene.strengths.get(name, (1.0, 0.0))[0],
             distance=scene.strengths.get(name, (1.0, 0.0))[1],
             effect=effects.get(name),
         )
         for name in chosen
+        if (change := change_of(scene, name)) is not None
     ]
     return sorted(found, key=_strength)
 
 
-def _change(scene: Scene, name: str) -> Change:
+def change_of(scene: Scene, name: str) -> Change | None:
+    """What happened to an input; None where the reference or the window has none of that name."""
+    if name not in scene.references or name not in scene.inputs:
+        return None
     reference = scene.references[name]
     spread = reference.spreads.get("missing")
-    return classify_change(reference.column, scene.inputs[name], missing_deviation=spread.deviation if spread else 0.0)
+    return classify_change(
+        reference.column,
+        scene.inputs[name],
+        missing_deviation=spread.deviation if spread else 0.0,
+        repeat=reference.repeat,
+    )
 
 
 def diagnose_input(scene: Scene, lead: str, candidates: Sequence[Candidate]) -> Diagnosis:
