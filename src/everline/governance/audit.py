@@ -23,10 +23,10 @@ from everline.access.unit_of_work import Event, UnitOfWork
 from everline.canonical import canonical_json
 from everline.clock import parse_rfc3339, rfc3339
 from everline.errors import InvalidInputError, NotFoundError, TooLargeError
-from everline.governance import merkle
-from everline.governance.checkpoint import sign_checkpoint
 from everline.governance.signing import server_key
 from everline.governance.tables import audit_checkpoint, audit_event, audit_head, audit_node
+from everline.governance.tree import merkle
+from everline.governance.tree.checkpoint import sign_checkpoint
 from everline.governance.types import AuditEvent, CheckpointInfo, InclusionProof
 from everline.storage.db import upsert
 

@@ -19,11 +19,11 @@ from typing import IO, NamedTuple
 import msgspec
 
 from everline.errors import IntegrityError, InvalidInputError
-from everline.governance import merkle
-from everline.governance.checkpoint import NOTE_BYTES_MAX, open_checkpoint
 from everline.governance.signing import VerifyKey
+from everline.governance.tree import merkle
+from everline.governance.tree.checkpoint import NOTE_BYTES_MAX, open_checkpoint
+from everline.governance.tree.walk import Walk, compare
 from everline.governance.types import AuditEvent, InclusionProof, LogReport
-from everline.governance.walk import Walk, compare
 
 LEAF_BYTES_MAX = 1 << 20
 EVENTS_MAX = 100_000_000

@@ -12,12 +12,13 @@ from everline.access.declare import read
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.clock import rfc3339
-from everline.governance import audit, merkle
+from everline.governance import audit
 from everline.governance.bundle import Leaf, write_bundle
 from everline.governance.signing import server_key
 from everline.governance.tables import audit_checkpoint, audit_event, audit_head, audit_node
+from everline.governance.tree import merkle
+from everline.governance.tree.walk import Walk, compare
 from everline.governance.types import LogReport
-from everline.governance.walk import Walk, compare
 
 _COLUMNS = ("actor", "actor_name", "action", "subject", "project")
 

@@ -11,10 +11,11 @@ from sqlalchemy import delete, func, insert, select, update
 from everline.access.types import Role
 from everline.clock import FixedClock
 from everline.errors import ForbiddenError, IntegrityError, NotFoundError, TooLargeError
-from everline.governance import audit, merkle, verification
+from everline.governance import audit, verification
 from everline.governance.bundle import verify_proof
 from everline.governance.signing import server_key
 from everline.governance.tables import audit_checkpoint, audit_event, audit_head, audit_node
+from everline.governance.tree import merkle
 
 
 def write(begin, count=1, *, action="thing.change", subject="thing:a", **data):

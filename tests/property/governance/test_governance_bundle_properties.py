@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from everline.canonical import canonical_json
-from everline.governance import merkle
 from everline.governance.bundle import Leaf, verify_bundle, write_bundle
-from everline.governance.checkpoint import sign_checkpoint
 from everline.governance.signing import SigningKey
+from everline.governance.tree import merkle
+from everline.governance.tree.checkpoint import sign_checkpoint
 
 KEY = SigningKey.generate()
 LEAVES = [

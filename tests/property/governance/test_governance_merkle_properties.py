@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from everline.errors import IntegrityError
-from everline.governance import merkle
+from everline.governance.tree import merkle
 
 
 def naive_root(leaves: Sequence[bytes]) -> bytes:

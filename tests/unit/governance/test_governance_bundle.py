@@ -11,10 +11,10 @@ import pytest
 
 from everline.canonical import canonical_json
 from everline.errors import IntegrityError, InvalidInputError
-from everline.governance import merkle
 from everline.governance.bundle import Leaf, read_proof, verify_bundle, verify_proof, write_bundle
-from everline.governance.checkpoint import sign_checkpoint
 from everline.governance.signing import SigningKey
+from everline.governance.tree import merkle
+from everline.governance.tree.checkpoint import sign_checkpoint
 from everline.governance.types import InclusionProof, LogReport
 
 KEY = SigningKey.generate()

@@ -7,9 +7,9 @@ import base64
 import pytest
 
 from everline.errors import IntegrityError
-from everline.governance import merkle
-from everline.governance.checkpoint import open_checkpoint, sign_checkpoint, sign_note
 from everline.governance.signing import SigningKey, VerifyKey
+from everline.governance.tree import merkle
+from everline.governance.tree.checkpoint import open_checkpoint, sign_checkpoint, sign_note
 
 # The reference tree of the Certificate Transparency code base, used by every implementation since.
 LEAVES = [

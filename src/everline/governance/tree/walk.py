@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from everline.errors import IntegrityError
-from everline.governance import merkle
-from everline.governance.checkpoint import Checkpoint, open_checkpoint
 from everline.governance.signing import VerifyKey
+from everline.governance.tree import merkle
+from everline.governance.tree.checkpoint import Checkpoint, open_checkpoint
 from everline.governance.types import LogProblem
 
 PROBLEMS_MAX = 20

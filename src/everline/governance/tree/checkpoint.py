@@ -19,8 +19,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from everline.errors import IntegrityError
-from everline.governance.merkle import HASH_BYTES
 from everline.governance.signing import SigningKey, VerifyKey
+from everline.governance.tree.merkle import HASH_BYTES
 
 NOTE_BYTES_MAX = 64 * 1024
 _MARK = "— "
