@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Mount
 from everline.errors import EverlineError, NotFoundError
 from everline.loader import load
 from everline.server.application import Application
+from everline.server.console.pages import bare_error_page
 from everline.server.http import Route, Routes, endpoint, json_response, problem_response
 from everline.server.openapi import openapi_document
 from everline.server.worker import Worker
@@ -83,7 +84,9 @@ def create_app(application: Application) -> Starlette:
 
     async def not_found(request: StarletteRequest, _error: Exception) -> Response:
         path = request.url.path
-        return problem_response(NotFoundError(f"There is nothing at {path!r}.", hint="See /api/v1/openapi.json."))
+        error = NotFoundError(f"There is nothing at {path!r}.", hint="See /api/v1/openapi.json.")
+        wants_page = "text/html" in request.headers.get("accept", "") and not path.startswith("/api/")
+        return bare_error_page(error) if wants_page else problem_response(error)
 
     async def wrong_method(request: StarletteRequest, error: Exception) -> Response:
         problem = _WrongMethodError(f"{request.method} is not answered at {request.url.path!r}.")

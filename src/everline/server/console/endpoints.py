@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -13,6 +13,8 @@ from starlette.responses import Response
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.clock import rfc3339
+from everline.errors import InvalidInputError
+from everline.releases import history as release_history
 from everline.server.console import models, pages
 from everline.server.console.view import charts, render
 from everline.server.http import Request, begin, json_response
@@ -60,6 +62,8 @@ def show_endpoint(request: Request) -> Response:
         seen = seen_by_replicas(endpoint, serving_health.list_replicas(uow, project=project), uow.clock.now())
         samples = serving_health.list_samples(uow, name, project=project, limit=SAMPLES_MAX)
         history = service.traffic_history(uow, name, project=project, limit=HISTORY_SHOWN)
+        moment = _moment(request)
+        then = release_history.live_at(uow, moment, project=project, endpoint=name) if moment else None
         logged = _logged(uow, name, project)
     facts = figures_of(seen)
     return pages.page(
@@ -75,6 +79,8 @@ def show_endpoint(request: Request) -> Response:
         revisions=[_revision(item, seen.get(item.revision)) for item in endpoint.revisions],
         shares=[{"name": f"version {item.version}", "share": item.share} for item in endpoint.revisions],
         history=history,
+        moment=moment,
+        then=then,
         predictions=[_prediction(one) for one in logged],
     )
 
@@ -107,6 +113,20 @@ def show_prediction(request: Request) -> Response:
         latency=_ms(found.latency_us / 1000),
         lineage=lineage,
     )
+
+
+def _moment(request: Request) -> datetime | None:
+    """The time that the page is asked about; a form sends it without a zone, and UTC is meant."""
+    text = request.query("at", str, "")
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInputError(
+            f"{text[:40]!r} is no time.", hint="Write it like 2026-06-01T05:00:00, in UTC.", field="at"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 _STATS = (
@@ -164,7 +184,8 @@ def health_of(endpoint: Endpoint, seen: Mapping[str, RevisionHealth]) -> dict[st
     if waiting:
         reason = next((seen[one.revision].reason for one in waiting if one.revision in seen), None)
         told = f" {reason}" if reason else ""
-        return {"text": "not ready", "tone": "bad", "sentence": f"{len(waiting)} revisions are not ready yet.{told}"}
+        who = " and ".join(f"version {one.version}" for one in waiting) + (" is" if len(waiting) == 1 else " are")
+        return {"text": "not ready", "tone": "bad", "sentence": f"{who.capitalize()} not ready yet.{told}"}
     primary = endpoint.revisions[0]
     answer = f"{primary.model}, version {primary.version}, answers {render.percent(primary.share)} of the requests."
     return {"text": "healthy", "tone": "good", "sentence": answer}

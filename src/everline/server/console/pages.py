@@ -119,6 +119,18 @@ def error_page(error: EverlineError, request: Request) -> Response:
     )
 
 
+def bare_error_page(error: EverlineError) -> Response:
+    """An error as people read it where no request of ours is at hand: an address that nothing answers."""
+    view = {
+        "title": "Not found", "section": None, "sections": SECTIONS, "project": "default", "actor": "", "login": False,
+        "form_token": "", "url": render.path, "status": error.status, "message": error.message,
+        "hint": "The sections on the left are all there is.", "back": "/",
+    }  # fmt: skip
+    return Response(
+        render.render("error.html", view), status_code=error.status, media_type="text/html", headers=render.HEADERS
+    )
+
+
 def subject_address(subject: str, *, project: str) -> str | None:
     """The page of a subject such as `release:0192…`, or None where it has none."""
     kind, _, name = subject.partition(":")
