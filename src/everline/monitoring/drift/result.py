@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 P_SMALLEST = 1e-300
-MINIMUM_LEVEL = 0.01
+MINIMUM_LEVEL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ def of_minimum_effect(p_any: float, p_minimum: float) -> float:
     """Return a p-value for "no difference" that only counts when the effect surely exceeds the minimum.
 
     Two hypotheses must fall: that nothing differs (at the level corrected for all features and tests), and
-    that the difference is at most delta (at 1 %, for this one test). With few rows the first decides, so no
+    that the difference is at most delta (at 5 %, for this one test). With few rows the first decides, so no
     power is lost to delta; with a million rows the second decides, so a tiny difference does not alarm.
 
     Args:
@@ -33,7 +33,7 @@ def of_minimum_effect(p_any: float, p_minimum: float) -> float:
         p_minimum: p-value of "|difference| <= delta"; never below `p_any` for the same data.
 
     Returns:
-        `p_any` if `p_minimum` is at most 0.01, else the larger of both. As it is never below `p_any`, it is a
+        `p_any` if `p_minimum` is at most 0.05, else the larger of both. As it is never below `p_any`, it is a
         valid p-value of "no difference".
 
     Source: Wellek (2010), Testing Statistical Hypotheses of Equivalence and Noninferiority, chapter 1 (relevant

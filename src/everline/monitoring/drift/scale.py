@@ -47,13 +47,13 @@ def scale_change(reference: IntArray, current: IntArray, *, delta: float = DELTA
     # Under "no difference" the difference now - before has mean 0 and this variance; its skew is that of `now`.
     freedom = 2.0 * mean**2 / (variance * (1.0 / n + 1.0 / m))
     ratio = 1.0 + (now - before) / mean
-    p_any = 2.0 * min(_tail(ratio, freedom), 0.5)
-    p_minimum = _tail(ratio / math.exp(math.copysign(delta, effect)), freedom)
+    p_any = 2.0 * min(_tail(ratio, freedom, above=ratio >= 1.0), 0.5)
+    p_minimum = _tail(ratio / math.exp(math.copysign(delta, effect)), freedom, above=ratio >= 1.0)
     return DriftResult("scale", of_minimum_effect(p_any, p_minimum), effect)
 
 
-def _tail(ratio: float, freedom: float) -> float:
-    """The chance of a chi-square mean at least as far from 1 as `ratio`, on the side on which `ratio` lies."""
+def _tail(ratio: float, freedom: float, *, above: bool) -> float:
+    """The chance of a chi-square mean at or beyond `ratio`, upwards or downwards."""
     spread = 2.0 / (9.0 * freedom)
     z = (max(ratio, 0.0) ** (1.0 / 3.0) - (1.0 - spread)) / math.sqrt(spread)
-    return float(special.ndtr(-z if ratio >= 1.0 else z))
+    return float(special.ndtr(-z if above else z))
