@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -597,8 +598,9 @@ def test_refused_segments_are_kept_aside_and_told(
     eventually(lambda: [row["prediction"] for row in control.predictions()] == ids)
 
 
-def test_sigterm_finishes_what_is_at_hand_ships_it_and_exits_with_0(
-    control: ControlPlaneSimulator, start: Start, packages: list[Package]
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_what_is_at_hand_ships_it_and_exits_with_0(
+    control: ControlPlaneSimulator, start: Start, packages: list[Package], number: int
 ) -> None:
     control.serve(control.release(packages[0]))
     plane = start(EVERLINE_RAW_SEGMENT_S="600")
@@ -610,7 +612,7 @@ def test_sigterm_finishes_what_is_at_hand_ships_it_and_exits_with_0(
     )
     asker.start()
     time.sleep(0.05)
-    plane.process.send_signal(signal.SIGTERM)
+    plane.process.send_signal(number)
     asker.join()
     assert plane.process.wait(30) == 0
     assert answers[0].status_code == 200
@@ -642,6 +644,14 @@ def test_too_many_requests_at_once_are_told_to_come_back(
     for asker in askers:
         asker.join()
     assert set(codes) == {200, 503}
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(control: ControlPlaneSimulator, start: Start) -> None:
+    plane = start(EVERLINE_REQUEST_S="0.3")
+    plane.wait_for(lambda h: h.get("status") == "ok")
+    with socket.create_connection((plane.client.base_url.host, plane.client.base_url.port or 80), timeout=10) as slow:
+        slow.sendall(b"POST /v2/models/x/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert slow.recv(100).startswith(b"HTTP/1.1 408")
 
 
 def test_nothing_is_answered_that_cannot_be_logged(

@@ -133,7 +133,12 @@ class DataPlaneApp:
         self._at_hand += 1
         try:
             headers = _headers(scope)
-            body = await _read_body(receive, headers, bytes_max=self._settings.request_bytes_max)
+            try:
+                async with asyncio.timeout(self._settings.request_s):
+                    body = await _read_body(receive, headers, bytes_max=self._settings.request_bytes_max)
+            except TimeoutError:
+                message = f"The request body did not arrive within {self._settings.request_s:g} s."
+                return Reply(408, _error_body(message, code="request_timeout"))
             endpoint = self._find(name, headers)
             return await self._infer(
                 endpoint, body, headers=headers, version=version, invocation=invocation, started_ns=started_ns

@@ -56,8 +56,6 @@ def run(settings: Settings, options: Options, listener: socket.socket) -> None:
         if adopted:
             log.warning("%d segments of a process that did not end well were kept", adopted)
         key = VerifyKey.read(str(options.key)) if options.key else None
-        # uvicorn drains on SIGTERM and then raises the signal again; a drained data plane has ended well.
-        signal.signal(signal.SIGTERM, lambda *_: None)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(settings, options, listener, store=store, key=key))
 
@@ -98,10 +96,14 @@ async def _serve(
         every_s=settings.health_report_s,
         on_spool_bytes=measured,
     )
-    worker = Worker(requests_max=settings.requests_in_flight_max, request_s=settings.request_s)
+    worker = Worker(request_s=settings.request_s)
     app = DataPlaneApp(
         settings, follower=follower, reporter=reporter, metrics=metrics, prediction_log=prediction_log, worker=worker
     )
+    server = uvicorn.Server(_uvicorn(app, drain_s=settings.drain_s))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn drains on a signal and then raises it again; a drained data plane has ended well.
+        signal.signal(number, server.handle_exit)
     shipper = ShipperProcess(_orders(settings, options))
     follower.start()
     reporter.start()
@@ -110,7 +112,7 @@ async def _serve(
         asyncio.create_task(shipper.keep_alive()),
     ]
     try:
-        await uvicorn.Server(_uvicorn(app, drain_s=settings.drain_s)).serve(sockets=[listener])
+        await server.serve(sockets=[listener])
     finally:
         follower.stop()
         reporter.stop()
