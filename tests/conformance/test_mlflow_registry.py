@@ -192,3 +192,17 @@ def test_a_package_of_ours_is_fetched_and_copied_but_never_changed(
     for method in ("PUT", "DELETE"):
         path = f"/api/2.0/mlflow-artifacts/artifacts/packages/{package.removeprefix('sha256:')}/MLmodel"
         assert httpx.request(method, mlflow_server.url + path, content=b"x").status_code == 400
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_stage_is_a_note_and_releases_nothing(mlflow_client: MlflowClient, experiment: str, unique: str) -> None:
+    run, source = model_folder(mlflow_client, experiment)
+    mlflow_client.create_registered_model(unique)
+    for _ in range(2):
+        mlflow_client.create_model_version(unique, source, run_id=run)
+    mlflow_client.transition_model_version_stage(unique, "1", "production")
+    mlflow_client.transition_model_version_stage(unique, "2", "Production", archive_existing_versions=True)
+    assert mlflow_client.get_model_version(unique, "1").current_stage == "Archived"
+    assert [str(version.version) for version in mlflow_client.get_latest_versions(unique, ["Production"])] == ["2"]
+    with pytest.raises(MlflowException, match="Invalid Model Version stage"):
+        mlflow_client.transition_model_version_stage(unique, "1", "elsewhere")

@@ -26,8 +26,16 @@ from everline.runs import rows as run_rows
 from everline.runs.types import TrackedRun
 
 SLICES_SHOWN_MAX = 40
-METADATA_FIELDS = ("intended_use", "out_of_scope_use", "limitations", "licence", "owners", "task")
-"""Facts that only people know; the builder gives them in the package's metadata."""
+_TITLES = {
+    "intended_use": "Intended use",
+    "out_of_scope_use": "Out-of-scope use",
+    "limitations": "Bias, risks and limitations",
+    "training_data": "Training data",
+    "training_procedure": "Training procedure",
+    "evaluation": "Evaluation",
+    "inputs_and_outputs": "Inputs and outputs",
+    "provenance": "Provenance",
+}
 
 
 class _Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,34 +94,25 @@ def _gather(uow: UnitOfWork, version: ModelVersion) -> _Facts:
 
 
 def _write(facts: _Facts) -> ModelCard:
-    sections = {
-        "intended_use": _section("Intended use", facts.told("intended_use")),
-        "out_of_scope_use": _section("Out-of-scope use", facts.told("out_of_scope_use")),
-        "limitations": _section("Bias, risks and limitations", facts.told("limitations")),
-        "training_data": _section("Training data", _data(facts)),
-        "training_procedure": _section("Training procedure", _procedure(facts)),
-        "evaluation": _section("Evaluation", _evaluations(facts)),
-        "inputs_and_outputs": _section("Inputs and outputs", _signature(facts)),
-        "provenance": _section("Provenance", _provenance(facts)),
+    texts = {
+        "intended_use": facts.told("intended_use"),
+        "out_of_scope_use": facts.told("out_of_scope_use"),
+        "limitations": facts.told("limitations"),
+        "training_data": _data(facts),
+        "training_procedure": _procedure(facts),
+        "evaluation": _evaluations(facts),
+        "inputs_and_outputs": _signature(facts),
+        "provenance": _provenance(facts),
     }
-    missing = [name for name, text in sections.items() if text is None]
+    missing = [name for name, text in texts.items() if not text]
     missing += [name for name in ("licence", "owners") if not facts.told(name)]
     version = facts.version
     head = yaml.safe_dump(_front_matter(facts), sort_keys=False, allow_unicode=True)
     title = f"# {version.model} {version.version}\n\n{version.description or facts.told('description')}".rstrip()
-    body = [title, *(text or _gap(name) for name, text in sections.items())]
+    body = [title, *(f"## {_TITLES[name]}\n\n{text or 'Not recorded.'}" for name, text in texts.items())]
     if missing:
         body.append("## Missing\n\n" + "\n".join(f"- {name}" for name in missing))
     return ModelCard(text=f"---\n{head}---\n\n" + "\n\n".join(body) + "\n", complete=not missing, missing=missing)
-
-
-def _section(title: str, text: str) -> str | None:
-    return f"## {title}\n\n{text}" if text else None
-
-
-def _gap(name: str) -> str:
-    title = name.replace("_", " ").capitalize()
-    return f"## {title}\n\nNot recorded."
 
 
 def _front_matter(facts: _Facts) -> dict[str, Any]:
@@ -158,6 +157,9 @@ def _procedure(facts: _Facts) -> str:
     lines += [
         (name, f"`{value}`") for name, value in run.summary.items() if isinstance(value, (str, int)) and value != ""
     ]
+    environment = run.summary.get("environment")
+    if isinstance(environment, Mapping):
+        lines += [(f"environment {name}", f"`{value}`") for name, value in environment.items() if value != ""]
     lines += [(f"parameter {key}", value) for key, value in sorted(run.params.items())]
     return _table(("fact", "value"), lines)
 

@@ -164,22 +164,45 @@ def create_version_from_source(
 
 
 @act
-def update_version(
-    uow: UnitOfWork, project: str, name: str, version: int | str, *, description: str = "", stage: str | None = None
+def describe_version(
+    uow: UnitOfWork, project: str, name: str, version: int | str, *, description: str
 ) -> TrackedVersion:
-    """Describe a version, or put it on one of MLflow's old stages."""
+    """Say what a version is for; its package stays what it is."""
     uow.require(Permission.MODEL_WRITE, project)
     row = dict(rows.find_version(uow, project, name, version))
-    changes: dict[str, Any] = {"updated_at": uow.clock.now()}
-    if stage is not None:
-        canonical = {known.lower(): known for known in STAGES}.get(stage.lower())
-        if canonical is None:
-            raise _wrong_stage(stage)
-        changes["stage"] = canonical
-    else:
-        changes["description"] = check_length(description, limit=DESCRIPTION_CHARACTERS_MAX, field="description")
+    check_length(description, limit=DESCRIPTION_CHARACTERS_MAX, field="description")
+    changes = {"description": description, "updated_at": uow.clock.now()}
     uow.conn.execute(update(model_version).where(model_version.c.uid == row["uid"]).values(**changes))
-    uow.record("model.describe", subject=f"model-version:{row['uid']}", project=project, stage=changes.get("stage"))
+    uow.record("model.describe", subject=f"model-version:{row['uid']}", project=project)
+    return rows.load_versions(uow.conn, [row | changes])[0]
+
+
+@act
+def set_stage(
+    uow: UnitOfWork, project: str, name: str, version: int | str, *, stage: str, archive_others: bool = False
+) -> TrackedVersion:
+    """Put a version on one of MLflow's old stages: a note for people, which releases nothing.
+
+    Args:
+        archive_others: put every other version of this stage on `Archived`; for Staging and Production.
+    """
+    uow.require(Permission.MODEL_WRITE, project)
+    stage = _canonical_stage(stage)
+    if archive_others and stage not in ("Staging", "Production"):
+        raise InvalidInputError(
+            f"Model version transition cannot archive existing model versions because '{stage}' is not an Active stage. "
+            "Valid stages are Staging and Production.",
+            field="archive_existing_versions",
+        )
+    row = dict(rows.find_version(uow, project, name, version))
+    changes = {"stage": stage, "updated_at": uow.clock.now()}
+    if archive_others:
+        others = (model_version.c.model == row["model"], model_version.c.stage == stage)
+        uow.conn.execute(update(model_version).where(*others).values(**changes | {"stage": "Archived"}))
+    uow.conn.execute(update(model_version).where(model_version.c.uid == row["uid"]).values(**changes))
+    uow.record(
+        "model.stage", subject=f"model-version:{row['uid']}", project=project, stage=stage, previous=row["stage"]
+    )
     return rows.load_versions(uow.conn, [row | changes])[0]
 
 
@@ -310,12 +333,8 @@ def latest_versions(
 ) -> dict[str, list[TrackedVersion]]:
     """The newest version of each of MLflow's stages, by model name."""
     uow.require(Permission.MODEL_READ, project)
-    known = {known.lower(): known for known in STAGES}
-    for stage in stages:
-        if stage.lower() not in known:
-            raise _wrong_stage(stage)
+    wanted = [_canonical_stage(stage) for stage in stages]
     found = [rows.find_model(uow, project, name) for name in names]
-    wanted = [known[stage.lower()] for stage in stages]
     by_uid = rows.latest_versions(uow.conn, [row["uid"] for row in found], stages=wanted)
     return {row["name"]: by_uid[row["uid"]] for row in found}
 
@@ -412,7 +431,10 @@ def _check_limit(limit: int, limit_max: int) -> None:
         )
 
 
-def _wrong_stage(stage: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"Invalid Model Version stage: {stage[:80]}. Value must be one of {', '.join(STAGES)}.", field="stage"
-    )
+def _canonical_stage(stage: str) -> str:
+    known = {known.lower(): known for known in STAGES}
+    if stage.lower() not in known:
+        raise InvalidInputError(
+            f"Invalid Model Version stage: {stage[:80]}. Value must be one of {', '.join(STAGES)}.", field="stage"
+        )
+    return known[stage.lower()]

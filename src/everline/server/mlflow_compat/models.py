@@ -207,7 +207,7 @@ def update_version(request: Request) -> Response:
     fields = Fields.of(request)
     name, version = fields.required("name"), _number(fields)
     with begin(request) as uow:
-        changed = registry.update_version(
+        changed = registry.describe_version(
             uow, project_of(request), name, version, description=fields.text("description")
         )
     return answer({"model_version": version_message(changed)})
@@ -219,11 +219,8 @@ def transition_stage(request: Request) -> Response:
     fields, project = Fields.of(request), project_of(request)
     name, version, stage = fields.required("name"), _number(fields), fields.required("stage")
     with begin(request) as uow:
-        if fields.boolean("archive_existing_versions"):
-            for other in registry.latest_versions(uow, project, [name], stages=[stage])[name]:
-                if str(other.version) != version:
-                    registry.update_version(uow, project, name, other.version, stage="Archived")
-        changed = registry.update_version(uow, project, name, version, stage=stage)
+        archive = fields.boolean("archive_existing_versions")
+        changed = registry.set_stage(uow, project, name, version, stage=stage, archive_others=archive)
     return answer({"model_version": version_message(changed)})
 
 
