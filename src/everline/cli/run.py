@@ -86,6 +86,8 @@ def command(
     except StepFailedError as error:
         click.secho(f"error: {error.message}", err=True, fg="red")
         click.echo(f"  {error.hint}", err=True)
+        if as_json:
+            emit(error.result, as_json=True, human=lambda: None)
         return 1
     emit(result, as_json=as_json, human=lambda: _show(result))
     return 0

@@ -17,6 +17,7 @@ import msgspec
 from everline.cli.output import client_options, emit
 from everline.cli.run import fixed_hash_seed
 from everline.errors import EverlineError
+from everline.loader import load
 from everline.pipelines.types import StepFailedError
 
 QUEUE = "pipelines"
@@ -58,18 +59,23 @@ def run_one(client: Any, *, worker: str) -> dict[str, Any] | None:
     if job is None:
         return None
     payload = job.payload
+    directory = Path(payload["directory"]) if payload.get("directory") else None
     with _kept_alive(client, job.uid, worker):
         try:
+            if directory is not None:
+                load("everline.sdk.pipelines").forget_project(directory)
             ran = client.pipelines.run(
                 payload["pipeline"], params=payload.get("parameters"), reason=payload.get("reason", ""),
-                directory=Path(payload["directory"]) if payload.get("directory") else None,
+                directory=directory,
             )  # fmt: skip
             result = {"run": ran.run, "status": "succeeded", "candidate": ran.value}
         except StepFailedError as error:
-            result = {"run": None, "status": "failed", "error": error.message}
-        except EverlineError as error:
-            client.jobs.fail(job.uid, worker=worker, error=error.message)
-            return {"job": job.uid, "run": None, "status": "failed", "error": error.message}
+            run = error.result.run if error.result else None
+            result = {"run": run, "status": "failed", "error": error.message}
+        except Exception as error:
+            message = error.message if isinstance(error, EverlineError) else f"{type(error).__name__}: {error}"
+            client.jobs.fail(job.uid, worker=worker, error=message)
+            return {"job": job.uid, "run": None, "status": "failed", "error": message}
     client.jobs.complete(job.uid, worker=worker, result=msgspec.to_builtins(result))
     return {"job": job.uid, **result}
 

@@ -42,6 +42,8 @@ def project_root(file: Path) -> Path:
     """The folder whose code is the user's: the nearest one above `file` with a project's mark, else its own."""
     folder = file.resolve().parent
     for candidate in (folder, *folder.parents):
+        if candidate.name == ".everline" or (candidate / "everline.db").exists():
+            break  # an Everline home is nobody's source code, and what lies around it is another project
         if any((candidate / mark).exists() for mark in _ROOT_MARKS):
             return candidate
     return folder
@@ -150,9 +152,11 @@ class _Walk:
         plain = _plain(found)
         if isinstance(plain, FunctionType | type | functools.partial):
             self.add(plain, label)
-        elif _is_constant(plain) and not isinstance(plain, list | dict | set):
-            self._put(label, _constant(plain))
-        elif not self._assignment(label, home, owner) and _is_constant(plain):
+            return
+        can_change = isinstance(plain, list | dict | set) or not _is_constant(plain)
+        if can_change and self._assignment(label, home, owner):
+            return
+        if _is_constant(plain):
             self._put(label, _constant(plain))
 
     def _assignment(self, label: str, module: ModuleType | None, owner: Any) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from everline.errors import InvalidInputError
+from everline.errors import EverlineError, InvalidInputError
 from everline.ids import check_name
 from everline.pipelines.types import Resources
 from everline.pipelines.values import RunContext
@@ -245,6 +245,13 @@ def build(function: Any, name: str, parameters: dict[str, Any]) -> Graph:
     token = _building.set(graph)
     try:
         graph.result = function(**parameters)
+    except EverlineError:
+        raise
+    except Exception as error:
+        raise InvalidInputError(
+            f"Pipeline {name!r} failed while its graph was built: {type(error).__name__}: {error}.",
+            hint="A pipeline function only calls steps; work on their results inside a step.",
+        ) from error
     finally:
         _building.reset(token)
     if not graph.nodes:

@@ -27,10 +27,15 @@ ENDED = frozenset({StepStatus.SUCCEEDED, StepStatus.CACHED, StepStatus.FAILED})
 
 
 class StepFailedError(EverlineError):
-    """A step of a pipeline raised; the run ended there."""
+    """A step of a pipeline raised; the run ended there.
+
+    Attributes:
+        result: the run as far as it came, for whoever reports it.
+    """
 
     code = "step_failed"
     status = 422
+    result: PipelineResult | None = None
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ process, and ends the run as finished or failed whatever happens.
 from __future__ import annotations
 
 import importlib
+import linecache
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ from everline.pipelines.types import (
     PipelineResult,
     PipelineSummary,
     RecordSteps,
+    StepFailedError,
     StepOutcome,
     StepRecord,
     StepStatus,
@@ -93,8 +95,9 @@ class PipelinesApi:
         bound = found.bind(values, strict=False)
         graph = found.build(**bound)
         driver = _Driver(
-            self._client, entry=entry, graph=graph, root=project_root(_file_of(found)), seed=bound.get("seed") if seed is None else seed,
-            overrides=data or {}, cache=cache, reproduces=reproduces, watch=watch,
+            self._client, entry=entry, graph=graph, root=project_root(_file_of(found)),
+            seed=bound.get("seed") if seed is None else seed, overrides=data or {}, cache=cache, reproduces=reproduces,
+            watch=watch,
         )  # fmt: skip
         return driver.run(argv=tuple(argv), reason=reason)
 
@@ -178,11 +181,16 @@ class _Driver:
         try:
             value = self._work(run, argv)
         except BaseException as error:
-            self._fail(run, error)
+            status = self._fail(run, error)
+            if isinstance(error, StepFailedError):
+                error.result = self._result(run, status, None, started)
             raise
         self._client.runs.finish(run, status="finished")
+        return self._result(run, "finished", value, started)
+
+    def _result(self, run: str, status: str, value: Any, started: float) -> PipelineResult:
         return PipelineResult(
-            run=run, pipeline=self._entry, status="finished", seconds=round(time.monotonic() - started, 3),
+            run=run, pipeline=self._entry, status=status, seconds=round(time.monotonic() - started, 3),
             steps=self._outcomes(), value=value, data=self._data.uses(),
         )  # fmt: skip
 
@@ -267,12 +275,13 @@ class _Driver:
             for update in self._states.values()
         ]  # fmt: skip
 
-    def _fail(self, run: str, error: BaseException) -> None:
+    def _fail(self, run: str, error: BaseException) -> str:
         """Say in the run why it failed; the error itself goes on to the caller."""
         message = error.message if isinstance(error, EverlineError) else f"{type(error).__name__}: {error}"
         status = "killed" if isinstance(error, KeyboardInterrupt) else "failed"
         self._client.runs.log_batch(run, tags={FAILED_TAG: message[:_TAG_CHARS_MAX]})
         self._client.runs.finish(run, status=status)
+        return status
 
 
 class _Journal:
@@ -412,18 +421,24 @@ def find_pipeline(address: str, *, directory: Path) -> Pipeline:
             field="pipeline",
         )  # fmt: skip
     folder = str(directory.resolve())
-    if folder not in sys.path:
+    if sys.path[:1] != [folder]:
         sys.path.insert(0, folder)
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name not in (module_name, module_name.partition(".")[0]):
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in (module_name, module_name.partition(".")[0]):
+            raise InvalidInputError(
+                f"There is no module {module_name!r} in {folder}.",
+                hint="Run in the project's folder, or name it with --directory.",
+                field="pipeline",
+            ) from None
+        if isinstance(error, EverlineError):
             raise
         raise InvalidInputError(
-            f"There is no module {module_name!r} in {folder}.",
-            hint="Run in the project's folder, or name it with --directory.",
+            f"Module {module_name!r} could not be imported: {type(error).__name__}: {error}.",
+            hint=f"`python -c 'import {module_name}'` in {folder} shows where.",
             field="pipeline",
-        ) from None
+        ) from error
     found = getattr(module, name, None)
     if not isinstance(found, Pipeline):
         have = ", ".join(key for key, value in vars(module).items() if isinstance(value, Pipeline)) or "none"
@@ -431,6 +446,17 @@ def find_pipeline(address: str, *, directory: Path) -> Pipeline:
             f"Module {module_name!r} has no pipeline {name!r}.", hint=f"Its pipelines: {have}.", field="pipeline"
         )
     return found
+
+
+def forget_project(directory: Path) -> None:
+    """Import the modules below a folder anew the next time: a worker lives longer than the code it runs."""
+    root = directory.resolve()
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and name != "__main__" and "site-packages" not in file and Path(file).resolve().is_relative_to(root):
+            del sys.modules[name]
+    importlib.invalidate_caches()
+    linecache.checkcache()
 
 
 def _file_of(pipeline: Pipeline) -> Path:

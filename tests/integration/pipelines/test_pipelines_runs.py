@@ -264,3 +264,26 @@ def test_a_rebuild_of_a_run_with_cached_steps_names_their_maker(client: Client) 
     cached = client.pipelines.run(makers)
     rebuilt = client.pipelines.run(makers, cache=False, reproduces=cached.run)
     assert (first.value, cached.value, rebuilt.value) == (first.run, first.run, first.run)
+
+
+def test_a_module_that_does_not_import_is_no_traceback(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "broken_module.py").write_text("1 / 0\n")
+    with pytest.raises(InvalidInputError, match="could not be imported: ZeroDivisionError: division by zero"):
+        client.pipelines.run("broken_module:p", directory=tmp_path)
+
+
+def test_a_worker_runs_the_code_as_it_is_now(run: Any, client: Client, project: str, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    client.pipelines.trigger(project, directory=folder)
+    assert run_one(client, worker="w")["candidate"] == {"metrics": {"mean": 2.0}}
+    module = folder / (project.partition(":")[0] + ".py")
+    module.write_text(PROJECT.format(offset=1000) + "\n")
+    client.pipelines.trigger(project, directory=folder, params={"most": 5000.0})
+    assert run_one(client, worker="w")["candidate"] == {"metrics": {"mean": 1002.0}}
+
+
+def test_a_worker_survives_a_job_that_names_no_pipeline(client: Client, tmp_path: Path) -> None:
+    client.pipelines.trigger("nowhere:p", directory=tmp_path)
+    done = run_one(client, worker="w")
+    assert done is not None and done["status"] == "failed"
+    assert client.jobs.list(queue="pipelines")[0].status == "queued"  # tried again later
