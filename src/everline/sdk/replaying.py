@@ -62,7 +62,10 @@ def replay_many(client: Client, endpoint: str, *, sample: int) -> ReplayBatch:
     """Replay the newest predictions of an endpoint, package by package, in one call each."""
     if not 1 <= sample <= SAMPLE_MAX:
         raise InvalidInputError(f"The sample must be 1 to {SAMPLE_MAX}.", field="sample")
-    logged: list[Prediction] = client.predictions.list(endpoint, limit=sample)
+    try:
+        logged: list[Prediction] = client.predictions.list(endpoint, limit=sample)
+    except IntegrityError as error:
+        return _altered_log(endpoint, error)
     with tempfile.TemporaryDirectory(prefix="everline-replay-") as folder:
         replays = _Replayer(client, Path(folder)).replay(logged)
     failed = [replay for replay in replays if replay.level != "P3"]
@@ -87,6 +90,22 @@ def replay_many(client: Client, endpoint: str, *, sample: int) -> ReplayBatch:
         reason=reason if first is None else f"{reason}; first difference: {first.detail}",
         packages=tuple(sorted({one.package for one in logged})),
         failed=tuple(failed[:FAILED_MAX]),
+    )
+
+
+def _altered_log(endpoint: str, error: IntegrityError) -> ReplayBatch:
+    first = FirstDifference(step=None, cause=Cause.RECORD, detail=f"the prediction log was altered: {error.message}")
+    return ReplayBatch(
+        endpoint=endpoint,
+        n=0,
+        bit_equal=0,
+        within_tolerance=0,
+        diverged=0,
+        level=None,
+        verdict=Verdict.DIVERGED,
+        first_difference=first,
+        reason=first.detail,
+        packages=(),
     )
 
 
@@ -154,12 +173,8 @@ class _Replayer:
 
 def _ask(predictor: Predictor, logged: Sequence[Prediction]) -> list[Replay]:
     names = [field.name for field in predictor.signature.inputs]
-    unlike = [one for one in logged if set(one.inputs) != set(names)]
-    if unlike:
-        detail = f"the logged inputs of {unlike[0].prediction} are not the columns that the package takes"
-        first = FirstDifference(step=None, cause=Cause.INPUTS, detail=detail)
-        return [_result(one, level="P1", first=first, verdict=Verdict.DIVERGED) for one in logged]
     try:
+        _check_names(logged, names)
         answer = predictor.predict({name: [one.inputs[name] for one in logged] for name in names})
     except EverlineError as error:
         if len(logged) > 1:  # One bad row must not speak for the others.
@@ -170,6 +185,15 @@ def _ask(predictor: Predictor, logged: Sequence[Prediction]) -> list[Replay]:
         return [_result(logged[0], level="P1", first=first, verdict=Verdict.DIVERGED)]
     columns = {name: values.tolist() for name, values in answer.items()}
     return [_judge(one, {name: values[row] for name, values in columns.items()}) for row, one in enumerate(logged)]
+
+
+def _check_names(logged: Sequence[Prediction], names: Sequence[str]) -> None:
+    """Refuse rows whose inputs are not the package's; a segment may hold nulls for columns of another package."""
+    for one in logged:
+        given = {name for name, value in one.inputs.items() if value is not None or name in names}
+        if given != set(names):
+            wrong = ", ".join(sorted(given ^ set(names))[:5])
+            raise InvalidInputError(f"the logged inputs of {one.prediction} do not fit its columns: {wrong}")
 
 
 def _judge(logged: Prediction, replayed: Mapping[str, Any]) -> Replay:

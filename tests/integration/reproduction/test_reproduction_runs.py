@@ -1,0 +1,262 @@
+"""Runs are rebuilt from their record in a process of their own, on both databases."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pytest
+
+from everline.access.types import Role
+from everline.cli.app import run as everline
+from everline.errors import ForbiddenError, InvalidInputError, NotFoundError
+from everline.governance import evidence
+from everline.governance.signing import dsse_verify, server_key
+from everline.reproduction import service
+from everline.reproduction.types import Cause, Verdict
+from everline.sdk.client import Client
+from everline.sdk.reproduction import Changes
+from everline.server.application import Application
+from everline.storage.blobs import blob_path
+
+FLOW = """
+import everline as el
+
+SCALE = 2.0
+
+
+@el.step
+def double(table: el.Table, factor: float) -> el.Table:
+    import pyarrow.compute as pc
+
+    return table.append_column("y", pc.multiply(table["x"], factor * SCALE))
+
+
+@el.step
+def draw(table: el.Table, seed: int) -> dict[str, float]:
+    import numpy as np
+
+    return {"mean": float(np.mean(table["y"].to_numpy() * np.random.default_rng(seed).random(table.num_rows)))}
+
+
+@el.pipeline
+def flow(factor: float = 1.5, seed: int = 7) -> dict[str, float]:
+    return draw(double(el.dataset("numbers"), factor=factor), seed=seed)
+
+
+@el.step
+def read_outside() -> str:
+    import os
+
+    return open(os.environ["OUTSIDE_FILE"]).read()
+
+
+@el.pipeline
+def outside() -> str:
+    return read_outside()
+
+
+@el.step
+def chance() -> str:
+    import os
+
+    return os.urandom(8).hex()
+
+
+@el.pipeline
+def dice() -> str:
+    return chance()
+"""
+
+only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def project(tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's project, and the data that it reads."""
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "everline.toml").write_text("")
+    (root / "flow.py").write_text(FLOW)
+    client.datasets.add("numbers", pa.table({"x": [1.0, 2.0, 4.0]}))
+    # An editable install is named by its sources: whoever edits them while the suite runs would change the environment.
+    pinned = tmp_path / "pinned" / "everline-0.1.0.dist-info"
+    pinned.mkdir(parents=True)
+    (pinned / "RECORD").write_text("everline/__init__.py,sha256=pinned,1\n")
+    monkeypatch.setenv("PYTHONPATH", f"{pinned.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("EVERLINE_HOME", str(client.settings.home.absolute()))
+    return root
+
+
+@pytest.fixture
+def run(project: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a pipeline in a process of its own, as people do; gives the run's uid."""
+
+    def start(entry: str = "flow:flow", *options: str) -> str:
+        import subprocess
+        import sys
+
+        done = subprocess.run(
+            [sys.executable, "-m", "everline", "run", entry, "--json", *options],
+            cwd=project,
+            capture_output=True,
+            check=True,
+        )
+        return str(msgspec.json.decode(done.stdout)["run"])
+
+    return start
+
+
+def test_a_run_reproduces_at_l5_with_a_signed_certificate(client: Client, app: Application, run: Any) -> None:
+    made = run()
+    report = client.reproduction.reproduce(made)
+    assert report.first_difference is None, report.reason
+    assert (report.level, report.verdict) == ("L5", Verdict.IDENTICAL)
+    assert [step.equal for step in report.steps] == ["bits", "bits"]
+
+    detail = client.reproduction.certificate(report.certificate or "")
+    payload = dsse_verify(
+        detail.envelope, server_key(app.settings).verify_key, payload_type="application/vnd.in-toto+json"
+    )
+    statement = msgspec.json.decode(payload)
+    assert statement == detail.statement
+    assert statement["predicate"]["result"] == "PASSED"
+    assert statement["predicate"]["passedTests"] == ["L0", "L1", "L2", "L3", "L4", "L5"]
+    assert statement["subject"][0]["name"] == f"run:{made}"
+    assert [c.uid for c in client.reproduction.certificates(f"run:{made}")] == [report.certificate]
+    with app.begin() as uow:
+        found = evidence.list_evidence(uow, subject=f"run:{made}", project="default", kind="reproduction")
+    assert found[0].body["level"] == "L5"
+    assert found[0].body["certificate"] == report.certificate
+
+
+@only_sqlite
+def test_later_edits_of_the_project_do_not_matter(client: Client, project: Path, run: Any) -> None:
+    made = run()
+    (project / "flow.py").write_text("raise RuntimeError('edited')\n")
+    client.datasets.add("numbers", pa.table({"x": [9.0]}))
+    assert client.reproduction.reproduce(made).level == "L5"
+
+
+@only_sqlite
+@pytest.mark.parametrize(
+    ("changes", "step", "cause"),
+    [
+        (Changes(params={"factor": "2"}), "double", Cause.PARAMETERS),
+        (Changes(seed=8), "draw", Cause.SEED),
+        (Changes(data={"numbers": "2"}), "double", Cause.DATA),
+    ],
+)
+def test_one_change_is_named_with_its_step(client: Client, run: Any, changes: Changes, step: str, cause: Cause) -> None:
+    made = run()
+    client.datasets.add("numbers", pa.table({"x": [1.0, 2.0, 5.0]}))
+    report = client.reproduction.reproduce(made, changes=changes)
+    assert report.verdict is Verdict.DIVERGED
+    assert report.first_difference is not None
+    assert (report.first_difference.step, report.first_difference.cause) == (step, cause)
+    assert report.certificate is None, "a rebuild that changes something on purpose proves nothing about the run"
+
+
+@only_sqlite
+def test_one_changed_line_of_code_is_named(client: Client, run: Any, tmp_path: Path) -> None:
+    made = run()
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "flow.py").write_text(FLOW.replace("SCALE = 2.0", "SCALE = 2.5"))
+    report = client.reproduction.reproduce(made, changes=Changes(code=tmp_path / "code"))
+    assert report.first_difference is not None
+    assert (report.first_difference.step, report.first_difference.cause) == ("double", Cause.CODE)
+    assert "SCALE" in report.first_difference.detail
+
+
+@only_sqlite
+def test_another_package_version_is_named(client: Client, run: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    for version in ("1.0", "2.0"):
+        folder = tmp_path / version / f"wheel_of_chance-{version}.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "RECORD").write_text(f"wheel.py,sha256={version},1\n")
+    paths = os.environ.get("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / '1.0'}{os.pathsep}{paths}")
+    made = run()
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / '2.0'}{os.pathsep}{paths}")
+    report = client.reproduction.reproduce(made)
+    assert report.first_difference is not None
+    assert report.first_difference.cause is Cause.ENVIRONMENT
+    assert report.first_difference.detail.startswith("wheel-of-chance: 1.0")
+    assert (report.level, report.verdict) == ("L0", Verdict.EQUIVALENT)
+
+
+@only_sqlite
+def test_a_hidden_file_and_chance_are_told_apart(client: Client, run: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    outside = tmp_path / "outside.txt"
+    outside.write_text("one")
+    monkeypatch.setenv("OUTSIDE_FILE", str(outside))
+    made = run("flow:outside")
+    outside.write_text("two")
+    report = client.reproduction.reproduce(made)
+    assert (report.first_difference.step, report.first_difference.cause) == ("read_outside", Cause.HIDDEN_INPUT)
+    outside.unlink()
+    report = client.reproduction.reproduce(made)
+    assert (report.level, report.first_difference.cause) == ("L1", Cause.HIDDEN_INPUT)
+    assert "FileNotFoundError" in report.first_difference.detail
+
+    report = client.reproduction.reproduce(run("flow:dice"))
+    assert (report.first_difference.step, report.first_difference.cause) == ("chance", Cause.NON_DETERMINISM)
+    assert (report.level, len(report.rebuilds)) == ("L2", 2)
+
+
+def test_tampering_is_found_before_anything_runs(client: Client, app: Application, run: Any) -> None:
+    made = run()
+    assert app.blobs.directory is not None
+    data = client.datasets.show("numbers").files[0]
+    place = app.blobs.directory / blob_path(data.digest)
+    honest = place.read_bytes()
+    place.write_bytes(honest[:-1] + b"?")
+    report = client.reproduction.reproduce(made)
+    assert (report.level, report.verdict, report.first_difference.cause) == (None, Verdict.UNVERIFIABLE, Cause.DATA)
+    assert "numbers" in report.reason
+    place.write_bytes(honest)
+
+    record = client.runs.record(made)
+    code = next(file for file in record["code"]["files"] if file["path"] == "flow.py")
+    (app.blobs.directory / blob_path(code["digest"])).write_bytes(b"print('other')")
+    report = client.reproduction.reproduce(made)
+    assert (report.level, report.first_difference.cause) == (None, Cause.CODE)
+    assert report.first_difference.detail.startswith("flow.py")
+
+
+def test_a_run_without_a_record_gets_a_verdict_and_its_reason(
+    client: Client, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = client.runs.create(experiment="plain").run
+    client.runs.finish(made)
+    report = client.reproduction.reproduce(made)
+    assert (report.level, report.verdict) == (None, Verdict.UNVERIFIABLE)
+    assert "recorded no code" in report.reason
+    home = str(client.settings.home)
+    assert everline(["reproduce", made, "--home", home, "--json"]) == 1
+    assert everline(["reproduce", made, "--home", home]) == 1
+    assert everline(["reproduce", "0" * 32, "--home", home]) == 2
+    assert everline(["reproduce", "no-such-model/1", "--home", home]) == 2
+    assert everline(["reproduce", "../../x", "--home", home]) == 2
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_server_compares_only_true_rebuilds(client: Client, app: Application, begin: Any) -> None:
+    runs = [client.runs.create(experiment="plain").run for _ in range(2)]
+    for made in runs:
+        client.runs.set_record(made, {"entry": "a:b"})
+    with pytest.raises(NotFoundError), begin() as uow:
+        service.compare(uow, "default", "0" * 32)
+    with begin() as uow:
+        report = service.compare(uow, "default", runs[0], rebuilds=[runs[1]])
+    assert report.verdict is Verdict.UNVERIFIABLE
+    assert "cannot be read" in report.reason
+    with pytest.raises(ForbiddenError), begin(role=Role.VIEWER) as uow:
+        service.certify(uow, "default", report)
+    with pytest.raises(InvalidInputError), begin() as uow:
+        service.compare(uow, "default", runs[0], rebuilds=["x"] * 9)
