@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 from pathlib import Path
+from types import FrameType
 
 import click
 import uvicorn
@@ -35,7 +36,8 @@ def command(
     listener = listen(settings.host, settings.port)
     address = "http://{}:{}".format(*listener.getsockname()[:2])
     click.echo(f"Everline control plane and console: {address}")
-    server = uvicorn.Server(
+    server = _Server(
+        application,
         uvicorn.Config(
             create_app(application),
             http="httptools",
@@ -43,12 +45,24 @@ def command(
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=20,
-        )
+        ),
     )
     # uvicorn drains on SIGTERM and then raises the signal again; a drained server has ended well.
     signal.signal(signal.SIGTERM, lambda *_: None)
     server.run(sockets=[listener])
     application.close()
+
+
+class _Server(uvicorn.Server):
+    """Says that it is about to end before it waits for the requests at hand."""
+
+    def __init__(self, application: Application, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._application = application
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._application.stopping.set()
+        super().handle_exit(sig, frame)
 
 
 def refuse_open_door(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,6 +23,8 @@ class Application:
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
+        self.stopping = threading.Event()
+        """Set when the process was asked to end: requests that are held open answer what they have."""
         self.database = Database(settings)
         self.blobs = BlobStore(settings.blobs)
         upgrade(self.database, clock=self.clock)

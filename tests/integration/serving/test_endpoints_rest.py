@@ -135,3 +135,25 @@ def test_with_a_token_a_viewer_reads_and_does_not_write(server, tokens):
     assert httpx.get(f"{server.url}/api/v1/endpoints", headers=headers).status_code == 200
     assert httpx.post(f"{server.url}/api/v1/endpoints", json={"name": "x"}, headers=headers).status_code == 403
     assert httpx.get(f"{server.url}/api/v1/dataplane/state", headers=headers).status_code == 403
+
+
+def test_a_server_that_ends_does_not_wait_for_held_questions(server):
+    generation = httpx.get(f"{server.url}/api/v1/dataplane/state").json()["generation"]
+    url = f"{server.url}/api/v1/dataplane/state?generation={generation}&wait_s=20"
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(httpx.get(url, timeout=30).status_code))
+    asking.start()
+    time.sleep(0.5)
+    started = time.monotonic()
+    server.stop()
+    asking.join()
+    assert answers == [200]
+    assert time.monotonic() - started < 8
+
+
+def test_a_question_whose_asker_is_gone_frees_its_place(server):
+    url = f"{server.url}/api/v1/dataplane/state?generation=0&wait_s=20"
+    assert httpx.get(f"{server.url}/api/v1/dataplane/state").json()["generation"] == 0
+    for _ in range(20):  # more than may be held open at once
+        with pytest.raises(httpx.TimeoutException):
+            httpx.get(url, timeout=0.3)

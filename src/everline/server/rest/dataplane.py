@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import anyio.from_thread
+
 from everline.errors import InvalidInputError, TooLargeError
 from everline.server.http import Request, Routes, begin, decode
 from everline.serving import health, predictions, service
@@ -36,10 +38,14 @@ def get_state(request: Request) -> DesiredState:
 
 
 def _wait(request: Request, known: int, wait_s: float) -> None:
-    """Look for another generation until the time is up; no transaction is open between two looks."""
-    deadline = time.monotonic() + wait_s
+    """Look for another generation until the time is up; no transaction is open between two looks.
+
+    Ends early when nobody listens any more, or this process is about to end: a held thread holds up both.
+    """
+    deadline, stopping = time.monotonic() + wait_s, request.app.stopping
     while (left := deadline - time.monotonic()) > 0:
-        time.sleep(min(_LOOK_S, left))
+        if stopping.wait(min(_LOOK_S, left)) or anyio.from_thread.run(request.raw.is_disconnected):
+            return
         with begin(request) as uow:
             if service.read_generation(uow) != known:
                 return
