@@ -1,5 +1,6 @@
 """Releases on both databases: from evidence to traffic and back, and what no path gets around."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -468,3 +469,21 @@ def test_a_canary_is_watched_beside_its_champion(world):
 def test_every_role_that_the_walk_needs_is_given():
     assert Permission.RELEASE_APPROVE not in {p for p in Permission if MAYA.may(p, "default")}
     assert RAVI.may(Permission.RELEASE_OPERATE, "default")
+
+
+def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(world, app):
+    world.promoted()
+    uids = [world.challenger(content, share=0.0).uid for content in (b"one", b"two")]
+    with ThreadPoolExecutor(2) as pool:
+        tries = [pool.submit(promote_alone, app, uid) for uid in uids]
+    outcomes = sorted((type(one.exception()).__name__ for one in tries), key=str)
+    assert outcomes == ["NoneType", "StaleError"]
+    ((_, role, share),) = world.traffic()
+    assert (role, share) == ("primary", 1.0)
+    states = sorted(world.do(service.get, uid).state for uid in uids)
+    assert states == [State.APPROVED, State.PROMOTED]
+
+
+def promote_alone(app, uid):
+    with app.begin(RAVI) as uow:
+        return rollout.promote(uow, uid)
