@@ -27,9 +27,9 @@ from everline.models import card, service
 from everline.models.package import build_package, store_package
 from everline.models.signature_inference import infer_signature
 from everline.models.types import ModelVersion
-from everline.monitoring import incidents
 from everline.monitoring import service as monitoring
-from everline.monitoring.types import Change, CreateMonitor, Diagnosis, Distribution, Effect, MonitorKind, Reference
+from everline.monitoring import watch
+from everline.monitoring.types import CreateMonitor, MonitorKind, Reference
 from everline.pipelines import service as pipelines
 from everline.pipelines.types import RecordSteps, StepStatus, StepUpdate, ValueRef
 from everline.releases import rollout
@@ -46,7 +46,9 @@ PROJECT = "default"
 PASSWORD = "a sentence that nobody guesses"
 """Of every person in the story."""
 
-ROWS = 1200
+DAYS, ROWS_PER_DAY = 28, 150
+ROWS = DAYS * ROWS_PER_DAY
+CARRIERS = ["AA", "B6", "DL", "EV", "MQ", "UA", "US", "WN"]
 START = datetime(2013, 4, 1, tzinfo=UTC)
 
 
@@ -111,10 +113,10 @@ def _table(seed: int) -> pa.Table:
     hour = random.integers(5, 23, ROWS)
     late = random.random(ROWS) < 1 / (1 + np.exp(-(hour - 17) / 3))
     return pa.table({
-        "day": pa.array([(START + timedelta(days=n % 28)).date() for n in range(ROWS)]),
+        "day": pa.array([(START + timedelta(days=n % DAYS)).date() for n in range(ROWS)]),
         "hour": hour,
         "distance": distance,
-        "carrier": random.choice(["AA", "B6", "DL", "EV", "MQ", "UA", "US", "WN"], ROWS),
+        "carrier": random.choice(CARRIERS, ROWS),
         "late": late,
     })  # fmt: skip
 
@@ -190,13 +192,12 @@ def _version(app: Application, uow: Any, folder: Path, run: str, *, seed: int) -
     )
     digest = store_package(package, put_bytes=app.blobs.put_bytes, put_file=app.blobs.put_file)
     version = service.register(uow, project=PROJECT, model="flight-delay", package=digest, run=run)
-    carriers = ["AA", "B6", "DL", "EV", "MQ", "UA", "US", "WN"]
     measured = {
         "dataset": "flights 2013-04", "digest": "sha256:" + "e" * 64, "n": 9600,
         "metrics": {"auc": 0.73 + seed / 1000, "log_loss": 0.431, "calibration_error": 0.012, "error_rate": 0.191},
         "slices": [
             {"by": "carrier", "value": name, "n": 1200, "metrics": {"auc": 0.72, "error_rate": 0.15 + n / 100}}
-            for n, name in enumerate(carriers)
+            for n, name in enumerate(CARRIERS)
         ],
     }  # fmt: skip
     traced = {f"{part}_recorded": True for part in ("code", "environment", "data", "seed")} | {"data_age_days": 3.0}
@@ -216,17 +217,21 @@ def _compare(uow: Any, champion: ModelVersion, challenger: ModelVersion) -> None
 
 
 def _predictions(app: Application, revision: str, version: ModelVersion, release: str) -> list[str]:
+    """Eight days of flights; from the fifth on somebody sends kilometres."""
     random = np.random.default_rng(3)
-    rows = [
-        {
-            "inputs": {"hour": int(hour), "distance": float(distance), "carrier": "UA"},
-            "outputs": {"probability": float(p), "label": bool(p >= 0.5)},
-            "event_time": START + timedelta(hours=n), "release": release, "package": version.package,
-        }
-        for n, (hour, distance, p) in enumerate(
-            zip(random.integers(5, 23, 200), random.gamma(2, 500, 200), random.random(200), strict=True)
-        )
-    ]  # fmt: skip
+    hours, distances = random.integers(5, 23, 8 * ROWS_PER_DAY), random.gamma(2.0, 500.0, 8 * ROWS_PER_DAY) + 80
+    rows = []
+    for n, (hour, distance) in enumerate(zip(hours, distances, strict=True)):
+        day = n // ROWS_PER_DAY
+        p = float(1 / (1 + np.exp(-(hour - 17) / 3)))
+        miles = float(distance) * (1.609344 if day >= 4 else 1.0)
+        inputs = {"hour": int(hour), "distance": miles, "carrier": str(random.choice(CARRIERS))}
+        rows.append(
+            {
+                "inputs": inputs, "outputs": {"probability": p, "label": p >= 0.5}, "release": release,
+                "package": version.package, "event_time": START + timedelta(days=day, hours=int(hour)),
+            }
+        )  # fmt: skip
     with app.begin() as uow:
         data, asked = segment(rows, at=uow.clock.now(), revision=revision)
         predictions.add_segment(uow, data, project=PROJECT, endpoint="flight-delay")
@@ -248,33 +253,14 @@ def report_health(app: Application, revision: str, *, requests: int) -> None:
 
 
 def _incident(uow: Any, reference: DatasetVersion) -> str:
-    monitor = monitoring.create_monitor(
+    """Watch the inputs, and find what happened to them."""
+    monitoring.create_monitor(
         uow,
         CreateMonitor(
-            name="inputs", endpoint="flight-delay", kind=MonitorKind.DRIFT,
+            name="inputs", endpoint="flight-delay", kind=MonitorKind.DRIFT, start=START,
             reference=Reference(dataset=reference.dataset, version=str(reference.version)),
         ),
         project=PROJECT,
     )  # fmt: skip
-    since = START + timedelta(days=4)
-    change = Change(
-        kind="unit",
-        text="is 1.609 times what it was: kilometres instead of miles",
-        broken=True,
-        factor=1.609,
-        looks_like="km / mi",
-    )
-    diagnosis = Diagnosis(
-        sentence="Since 2013-04-05 distance is 1.609 times what it was, as if miles were sent as kilometres.",
-        kind="unit", feature="distance", since=since, gradual=False, p_value=1e-9, evidence=812.0, level=91.0,
-        promise="one false alarm in 91 windows", change=change, value=1609.0, reference_value=1000.0,
-        effect=Effect(rows=200, mean=0.52, mean_restored=0.47, change=0.05, mean_absolute_change=0.06),
-        distribution=Distribution(
-            feature="distance", labels=["0–500", "500–1000", "1000–2000", "2000–5000"],
-            reference=[0.3, 0.4, 0.2, 0.1], current=[0.1, 0.25, 0.35, 0.3],
-        ),
-    )  # fmt: skip
-    return incidents.open_incident(
-        uow, monitor, cause="distance", severity="high", features=["distance"], diagnosis=diagnosis,
-        start=since, until=since + timedelta(days=1),
-    )  # fmt: skip
+    found = watch.run_monitor(uow, "inputs", project=PROJECT, until=START + timedelta(days=8))
+    return found.opened[0]

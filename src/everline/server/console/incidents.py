@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from starlette.responses import Response
@@ -22,6 +23,9 @@ routes = pages.console_routes()
 LIST_MAX = 200
 SIGNALS_MAX = 5000
 _SIGNAL_FEATURES_MAX = 4
+_FEATURES_SHOWN_MAX = 6
+_EVIDENCE_FLOOR = 1e-3
+"""Less evidence than this is drawn as this much: the axis is logarithmic."""
 _ACTIONS = {
     "fix_upstream": "Fix it upstream",
     "retrain": "Retrain",
@@ -158,11 +162,9 @@ def _stats(found: Incident) -> list[tuple[str, str, str]]:
 
 
 def _then_and_now(diagnosis: Diagnosis) -> list[dict[str, Any]]:
-    """The distribution of what moved, in the reference and in the window of the alarm."""
-    if diagnosis.distribution is None:
-        return []
+    """The distributions of what moved, in the reference and in the window of the alarm."""
     made = []
-    for one in [diagnosis.distribution]:
+    for one in diagnosis.distributions[:_FEATURES_SHOWN_MAX]:
         chart = charts.bars(
             f"{one.feature}, then and now",
             categories=one.labels,
@@ -172,39 +174,59 @@ def _then_and_now(diagnosis: Diagnosis) -> list[dict[str, Any]]:
             y_min=0,
             description=f"Share of rows per range of {one.feature}, in the reference and now.",
         )
-        note = diagnosis.change.text if diagnosis.change and one.feature == diagnosis.feature else ""
+        note = next((item.change.text for item in diagnosis.candidates if item.feature == one.feature), "")
         made.append({"name": one.feature, "note": note, "chart": chart})
     return made
 
 
 def _signals(found: Incident, signals: Sequence[Signal]) -> list[dict[str, Any]]:
-    """The value of each feature of the incident, window by window, beside its reference."""
+    """What the incident's features did, window by window: their values, and the evidence that raised the alarm."""
     groups: dict[str, list[Signal]] = defaultdict(list)
-    for one in signals:
+    for one in sorted(signals, key=lambda one: one.start):
         if one.feature in found.features:
             groups[one.feature].append(one)
-    made = []
-    for feature in found.features[:_SIGNAL_FEATURES_MAX]:
-        points = sorted(groups[feature], key=lambda one: one.start)
-        if not points:
-            continue
-        at = [rfc3339(one.start)[:19] + "Z" for one in points]
-        lines = [charts.series(feature, list(zip(at, [one.value for one in points], strict=True)))]
-        if any(one.reference_value is not None for one in points):
-            reference = [one.reference_value for one in points]
-            lines.append(charts.series("reference", list(zip(at, reference, strict=True)), dashed=True))
-        if all(one.value is None for one in points):
-            lines = [charts.series("distance", list(zip(at, [one.distance for one in points], strict=True)))]
-        made.append(
-            charts.lines(
-                f"{feature} ({render.words(points[0].unit)} per window)" if points[0].unit else feature,
-                series=lines,
-                x="time",
-                colours=["--chart-1", "--chart-6"],
-                marks=[{"name": "since", "x": rfc3339(found.since)[:19] + "Z"}],
-            )
-        )
-    return made
+    shown = [name for name in found.features if groups[name]][:_SIGNAL_FEATURES_MAX]
+    if not shown:
+        return []
+    marks = [{"name": "since", "x": _at(found.since)}]
+    evidence = charts.lines(
+        "Evidence that has accumulated, by window; an alarm is raised at the dashed line",
+        series=[
+            charts.series(name, [(_at(one.start), max(one.evidence, _EVIDENCE_FLOOR)) for one in groups[name]])
+            for name in shown
+        ],
+        x="time",
+        y_log=True,
+        limits=[{"name": "alarm", "y": groups[shown[0]][-1].level}],
+        marks=marks,
+    )
+    return [evidence, *(_values(name, groups[name], marks) for name in shown)]
+
+
+def _values(feature: str, signals: Sequence[Signal], marks: list[dict[str, str]]) -> dict[str, Any]:
+    """One figure of a feature beside its reference. A window speaks of the figure that moved most in it; the one
+    that raised the alarm is drawn, and windows that speak of another are passed over.
+    """
+    unit = next((one.unit for one in signals if one.alarm), signals[-1].unit)
+    same = [one if one.unit == unit else None for one in signals]
+    at = [_at(one.start) for one in signals]
+    now = [one.value if one else None for one in same]
+    reference = [one.reference_value if one else None for one in same]
+    return charts.lines(
+        f"{feature}, {render.words(unit)} per window" if unit else feature,
+        series=[
+            charts.series(feature, list(zip(at, now, strict=True))),
+            charts.series("reference", list(zip(at, reference, strict=True)), dashed=True),
+        ],
+        x="time",
+        connect=True,
+        colours=["--chart-1", "--chart-6"],
+        marks=marks,
+    )
+
+
+def _at(moment: datetime) -> str:
+    return rfc3339(moment)[:19] + "Z"
 
 
 def _causes(diagnosis: Diagnosis) -> dict[str, Any] | None:

@@ -3,7 +3,8 @@
 // The JSON is one of
 //   {"kind": "lines", "x": "time" | "value" | "category", "x_name": "…", "y_name": "…", "format": "percent" | "ms" | null,
 //    "series": [{"name": "…", "points": [[x, y], …], "area": bool, "dashed": bool, "band": [[x, low, high], …]}],
-//    "limits": [{"name": "…", "y": 0.2}], "marks": [{"name": "…", "x": …, "tone": "bad"}], "y_min": 0}
+//    "limits": [{"name": "…", "y": 0.2}], "marks": [{"name": "…", "x": …, "tone": "bad"}], "y_min": 0, "y_log": bool,
+//    "connect": bool (draw on over missing values)}
 //   {"kind": "bars", "categories": ["…"], "horizontal": bool, "x_name": "…", "y_name": "…", "format": …,
 //    "series": [{"name": "…", "values": […]}], "colours": ["--chart-6"], "limits": [{"name": "…", "y": 0.2}]}
 // A chart with data-live="URL" asks that address for fresh JSON of the same shape every data-every seconds.
@@ -23,7 +24,8 @@ function colour(token) {
   return getComputedStyle(probe).color;
 }
 
-const clip = (number) => (Math.abs(number) >= 1000 ? Math.round(number).toLocaleString("en-GB") : Number(number.toPrecision(4)));
+const clip = (number) =>
+  Math.abs(number) >= 1000 ? Math.round(number).toLocaleString("en-GB").replaceAll(",", "\u202f") : Number(number.toPrecision(4));
 
 function format(kind, value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
@@ -123,7 +125,7 @@ function lines(spec) {
     data: one.points,
     showSymbol: every && one.points.length < 25,
     symbolSize: 6,
-    connectNulls: false,
+    connectNulls: Boolean(spec.connect),
     lineStyle: { width: 2, type: one.dashed ? "dashed" : "solid" },
     areaStyle: one.area ? { opacity: 0.12 } : undefined,
     markLine: index === 0 ? limitLines(spec, false) : undefined,
@@ -151,11 +153,11 @@ function lines(spec) {
       scale: true,
       splitLine: { show: false },
       minInterval: spec.x_whole ? 1 : undefined,
-      axisLabel: { ...axis.axisLabel, ...(type === "time" ? { formatter: { day: "{d} {MMM}", hour: "{HH}:{mm}", minute: "{HH}:{mm}" } } : {}) },
+      axisLabel: { ...axis.axisLabel, ...(type === "time" ? { formatter: { year: "{yyyy}", month: "{d} {MMM}", day: "{d} {MMM}", hour: "{HH}:{mm}", minute: "{HH}:{mm}" } } : {}) },
     },
     yAxis: {
       ...axis,
-      type: "value",
+      type: spec.y_log ? "log" : "value",
       name: spec.y_name,
       scale: spec.y_min === undefined || spec.y_min === null,
       min: spec.y_min ?? undefined,
