@@ -35,15 +35,18 @@ _SOFT = 0.01
 STATISTICS = ("missing", "unseen", "location", "scale", "spread", "shape", "spike", "extreme")
 # The smallest change worth an alarm, per statistic, each in its own unit (see docs/monitoring.md).
 DELTAS = dict(zip(STATISTICS, (0.005, 0.005, 0.03, 0.06, 0.06, 0.03, 0.005, 0.25), strict=True))
-_DELTA_UNSEEN_NUMBER = 0.02  # a few new values between known ones (a new minute in the schedule) are no fault
+_DELTA_UNSEEN_NUMBER = (
+    0.14  # the root of 2 %: a few new values between known ones (a new minute in the schedule) are no fault
+)
 WEIGHTS = dict.fromkeys(STATISTICS, 1.0 / len(STATISTICS))
 _TWO_SIDED = frozenset(("missing", "location", "scale", "spread"))
-_SHARES = frozenset(("missing", "unseen"))
-# Variance of one row's contribution to each statistic: by theory for scores (normal scores have variance 1) and
-# for Cohen's w; for the largest cell about that of a share of 5 %.
-_ROW_VARIANCE = {"location": 1.0, "scale": 2.0, "spread": 0.5, "shape": 0.25, "spike": 0.05}
+# Variance of one row's contribution to each statistic: by theory for scores (normal scores have variance 1), for
+# Cohen's w and for the root of a share; for the largest cell about that of a share of 5 %.
+_ROW_VARIANCE = {"unseen": 0.25, "location": 1.0, "scale": 2.0, "spread": 0.5, "shape": 0.25, "spike": 0.05}
 # The largest |z| has no law per row: its log is never taken to be surer than this.
 _DEVIATION_MIN = {"extreme": 0.15}
+# Statistics that are bounded below and skewed have a longer upper tail than their kurtosis over the blocks shows.
+_TAIL_MAX = {"unseen": 4.0, "missing": 8.0, "shape": 8.0, "spike": 8.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,19 +187,22 @@ def judge_statistic(
     return of_minimum_effect(min(1.0, p_any), p_minimum), float(z)
 
 
-def spread_of(values: FloatArray, *, rows: float, deviation_min: float = 0.0) -> Spread:
+def spread_of(
+    values: FloatArray, *, rows: float, deviation_min: float = 0.0, freedom_max: float = _FREEDOM_MAX
+) -> Spread:
     """Return the spread of one statistic over blocks: centre, deviation, and degrees of freedom from the kurtosis.
 
     Args:
         values: float64, shape (d,), finite, at least 2.
         rows: mean rows of a block.
         deviation_min: the deviation is never taken to be smaller.
+        freedom_max: the tails are never taken to be lighter.
     """
     centred = values - values.mean()
     second = float(np.mean(centred**2))
     excess = float(np.mean(centred**4)) / second**2 - 3.0 if second > 1e-300 else 0.0
     freedom = 4.0 + 6.0 / excess if excess > 0 else _FREEDOM_MAX
-    freedom = min(freedom, _FREEDOM_MAX, len(values) - 1.0)
+    freedom = min(freedom, freedom_max, len(values) - 1.0)
     deviation = max(deviation_min, float(values.std(ddof=1)))
     return Spread(float(values.mean()), deviation, freedom, len(values), max(1.0, rows))
 
@@ -273,7 +279,12 @@ def _with_spreads(feature: FeatureReference, parts: Sequence[Column]) -> Feature
         for name, value in _statistics(feature, alone_counts).items():
             series.setdefault(name, []).append(value)
     spreads = {
-        name: spread_of(np.asarray(values), rows=rows, deviation_min=_DEVIATION_MIN.get(name, 0.0))
+        name: spread_of(
+            np.asarray(values),
+            rows=rows,
+            deviation_min=_DEVIATION_MIN.get(name, 0.0),
+            freedom_max=_TAIL_MAX.get(name, _FREEDOM_MAX),
+        )
         for name, values in series.items()
         if len(values) >= 3
     }
@@ -347,7 +358,8 @@ def _statistics(feature: FeatureReference, block: _Counts) -> dict[str, float]:
     m = on_cells if feature.axis is not None else on_cells + block.unseen
     if m < ROWS_MIN:
         return found
-    found["unseen"] = block.unseen / m
+    # The hottest day of a year has many values never seen before: the root keeps such days from looking impossible.
+    found["unseen"] = block.unseen / m if feature.axis is None else float(np.sqrt(block.unseen / m))
     observed = np.bincount(block.bins, weights=block.counts, minlength=len(feature.bin_shares)) / m
     freedom = len(feature.bin_shares) - 1
     if freedom > 0:
@@ -372,17 +384,19 @@ def _judge(feature: FeatureReference, block: _Counts, statistics: Mapping[str, f
         spread = feature.spreads.get(name)
         if spread is None:
             continue
+        share = name == "missing" or (name == "unseen" and feature.axis is None)
         rate = (max(0.0, spread.centre) * spread.rows * spread.blocks + 0.5) / (spread.rows * spread.blocks + 1.0)
         p_value, scores[name] = judge_statistic(
             value,
             spread,
             rows=block.rows,
-            row_variance=rate * (1.0 - rate) if name in _SHARES else _ROW_VARIANCE.get(name, 0.0),
-            delta=_DELTA_UNSEEN_NUMBER if name == "unseen" and feature.axis is not None else DELTAS[name],
+            row_variance=rate * (1.0 - rate) if share else _ROW_VARIANCE.get(name, 0.0),
+            delta=_DELTA_UNSEEN_NUMBER if name == "unseen" and not share else DELTAS[name],
             two_sided=name in _TWO_SIDED,
-            share=name in _SHARES,
+            share=share,
         )
-        results.append(DriftResult(name, p_value, value - spread.centre))
+        rooted = name == "unseen" and not share
+        results.append(DriftResult(name, p_value, value**2 - spread.centre**2 if rooted else value - spread.centre))
     if not results:
         results = [DriftResult("missing", 1.0, 0.0)]
     return WindowDrift(

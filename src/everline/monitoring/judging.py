@@ -65,7 +65,8 @@ def _reading(prepared: FeatureReference, column: Column, drift: WindowDrift) -> 
     loudest = drift.loudest
     if loudest.test in _SHARES:
         spread = prepared.spreads.get(loudest.test)
-        before = spread.centre if spread else 0.0
+        rooted = loudest.test == "unseen" and prepared.axis is not None
+        before = (spread.centre**2 if rooted else spread.centre) if spread else 0.0
         return Reading(
             loudest.test, loudest.p_value, loudest.effect, before + loudest.effect, before, "share of rows",
             drift.distance,

@@ -51,7 +51,8 @@ class NumberAxis:
         low, median, high = (float(q) for q in np.quantile(finite, [0.25, 0.5, 0.75]))
         scale = (high - low) / _NORMAL_IQR
         if not scale > 0:
-            scale = float(np.std(finite))
+            with np.errstate(over="ignore", invalid="ignore"):
+                scale = float(np.std(finite))
         if not (scale > 0 and np.isfinite(scale)):
             scale = max(abs(median), 1.0)
         return cls(median, scale)
@@ -62,7 +63,8 @@ class NumberAxis:
         Args:
             values: float64, shape (n,), no NaN; infinities get the outermost cells.
         """
-        z = (values - self.median) / self.scale
+        with np.errstate(over="ignore", invalid="ignore"):
+            z = (values - self.median) / self.scale
         finite = np.isfinite(values)
         z = np.where(finite, np.clip(z, -_LARGEST, _LARGEST), values)
         bits = ((z + 0.0).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)

@@ -34,6 +34,7 @@ from everline.monitoring.service import signal_of
 from everline.monitoring.types import Incident, Monitor, MonitorKind, Signal
 
 POPULATION = "inputs"
+LOUDER_BY = 0.01
 
 
 def raise_alarms(
@@ -50,15 +51,19 @@ def raise_alarms(
 ) -> tuple[list[str], list[str]]:
     """Open or join the incidents of a window's alarms; return the uids (opened, joined)."""
     alarmed = sorted((name for name in signals if signals[name].alarm), key=lambda name: _loudness(signals[name]))
-    known = {name: incident for incident in open_incidents(uow, monitor) for name in incident.features}
-    joined: dict[str, Incident] = {}
-    for name in alarmed:
-        if name in known:
-            joined[known[name].uid] = known[name]
+    known: dict[str, Incident] = {}
+    for incident in sorted(open_incidents(uow, monitor), key=lambda one: one.cause != POPULATION):
+        known |= dict.fromkeys(incident.features, incident)  # what broke a feature counts before its season
+    joined = {known[name].uid: known[name] for name in alarmed if name in known}
     for incident in joined.values():
         join_incident(uow, incident, features=[], start=start)
     new = [name for name in alarmed if name not in known]
-    if not new:
+    louder = [
+        name
+        for name in alarmed
+        if name in known and known[name].cause == POPULATION and _louder_than_ever(uow, monitor, signals[name])
+    ]
+    if not new and not louder:
         return [], list(joined)
     reference = _reference(uow, monitor, inputs)
     scene = Scene(
@@ -67,7 +72,7 @@ def raise_alarms(
         until=end,
         window=table,
         signals=signals,
-        history=_history(uow, monitor, new, until=start),
+        history=_history(uow, monitor, [*new, *louder], until=start),
         references=reference.features,
         inputs=inputs,
         strengths=_strengths(monitor, reference, inputs, signals),
@@ -76,7 +81,8 @@ def raise_alarms(
         changed_package=changed_package,
     )
     if monitor.kind is MonitorKind.DRIFT:
-        opened, more = _raise_inputs(uow, scene, new)
+        broken = [name for name in louder if _cause(scene, name) != POPULATION]
+        opened, more = _raise_inputs(uow, scene, [*new, *broken])
     else:
         opened, more = _raise_outputs(uow, scene, new)
     return opened, [*joined, *(uid for uid in more if uid not in joined)]
@@ -182,6 +188,21 @@ def _history(uow: UnitOfWork, monitor: Monitor, names: Sequence[str], *, until: 
         )
         history[name] = [signal_of(row) for row in reversed(uow.conn.execute(query).all())]
     return history
+
+
+def _louder_than_ever(uow: UnitOfWork, monitor: Monitor, signal: Signal) -> bool:
+    """Whether a feature that drifts with its season says something new: a fault on top of it is far less likely."""
+    if not signal.drifted:
+        return False
+    column = tables.signal.c
+    query = (
+        select(column.p_value)
+        .where(column.monitor == monitor.uid, column.feature == signal.feature, column.start < signal.start)
+        .order_by(column.start.desc())
+        .limit(uow.settings.monitor_history_windows_max)
+    )
+    before = [row.p_value for row in uow.conn.execute(query)]
+    return signal.p_value <= LOUDER_BY * min(before, default=1.0)
 
 
 def _loudness(signal: Signal) -> tuple[float, float, str]:

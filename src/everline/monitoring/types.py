@@ -251,6 +251,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
         p_value: of the window that raised the alarm; `evidence` against `level` is what raised it.
         promise: the false-alarm rate that the level keeps, in words.
         candidates: the most likely cause first, by what restoring it does to the predictions.
+        distributions: then and now of the leading feature and the candidates after it, at most four.
     """
 
     sentence: str
@@ -265,7 +266,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     change: Change | None = None
     effect: Effect | None = None
     candidates: list[Candidate] = []
-    distribution: Distribution | None = None
+    distributions: list[Distribution] = []
     action: Action | None = None
     value: float | None = None
     reference_value: float | None = None

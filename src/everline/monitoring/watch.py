@@ -43,7 +43,7 @@ from everline.serving.predictions import event_span, read_window
 from everline.storage.db import upsert
 
 OUTCOMES_SHARE_MIN = 0.5
-EVIDENCE_OVER_LEVEL_MAX = 100.0
+EVIDENCE_OVER_LEVEL_MAX = 10.0
 JOB = "monitor.run"
 _RETRY_SLOT_S = 3600
 

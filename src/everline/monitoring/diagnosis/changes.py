@@ -203,6 +203,9 @@ def _sentinel(reference: Column, current: Column, *, share_min: float) -> Change
         if gap <= 0 or (gap < 0.1 * (high - low) and value not in SENTINELS):
             continue
         rest = current.numbers[current.numbers != value]
+        apart = float(np.abs(rest - value).min()) if len(rest) else gap
+        if value not in SENTINELS and apart < 2.0 * _top_gap(reference.numbers, low=bool(value < low)):
+            continue
         outside = float(((rest < low) | (rest > high)).mean()) if len(rest) else 0.0
         if outside < 0.1 * share[index]:
             text = (
@@ -210,6 +213,14 @@ def _sentinel(reference: Column, current: Column, *, share_min: float) -> Change
             )
             return Change(kind="sentinel", text=text, broken=True, value=f"{value:.6g}", share=float(share[index]))
     return None
+
+
+def _top_gap(values: FloatArray, *, low: bool) -> float:
+    """How far the outermost value lies from the next one, on one side."""
+    distinct = np.unique(values[np.isfinite(values)])
+    if len(distinct) < 2:
+        return 0.0
+    return float(distinct[1] - distinct[0]) if low else float(distinct[-1] - distinct[-2])
 
 
 def _moved(reference: Column, current: Column, *, apart: float) -> Change:

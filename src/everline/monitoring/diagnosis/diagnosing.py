@@ -18,9 +18,10 @@ from everline.monitoring.drift.columns import Column
 from everline.monitoring.types import Action, Candidate, Change, Diagnosis, Distribution, Effect, Monitor, Signal
 
 _LOG_P_MAX = 12.0
-_JUMP_MIN = 4.0
+_JUMP_MIN = 3.0
 _EFFECT_SHOWN_MIN = 0.0005
 _UNDONE_MIN = 0.25
+_DRAWN_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +70,13 @@ def onset_of(history: Sequence[Signal]) -> tuple[datetime, bool]:
 
 def candidates_of(scene: Scene, names: Sequence[str]) -> list[Candidate]:
     """Return the features that may be the cause, the one that moves the predictions most first."""
-    chosen = [name for name in names if name in scene.references and name in scene.inputs]
-    chosen = chosen[: scene.candidates_max]
+    found = {name: change for name in names if (change := change_of(scene, name)) is not None}
+    changes = dict(list(found.items())[: scene.candidates_max])
     effects: dict[str, Effect] = {}
-    columns = {name: scene.references[name].column for name in chosen}
     if scene.predictor is not None:
-        effects = effects_of(scene.predictor, scene.window, columns, features=chosen, output=scene.monitor.output)
-    found = [
+        columns = {name: scene.references[name].column for name in changes}
+        effects = effects_of(scene.predictor, scene.window, columns, changes=changes, output=scene.monitor.output)
+    candidates = [
         Candidate(
             feature=name,
             change=change,
@@ -83,10 +84,9 @@ def candidates_of(scene: Scene, names: Sequence[str]) -> list[Candidate]:
             distance=scene.strengths.get(name, (1.0, 0.0))[1],
             effect=effects.get(name),
         )
-        for name in chosen
-        if (change := change_of(scene, name)) is not None
+        for name, change in changes.items()
     ]
-    return sorted(found, key=_strength)
+    return sorted(candidates, key=_strength)
 
 
 def change_of(scene: Scene, name: str) -> Change | None:
@@ -132,7 +132,7 @@ def diagnose_input(scene: Scene, lead: str, candidates: Sequence[Candidate]) -> 
         change=change,
         effect=effect,
         candidates=list(candidates),
-        distribution=_distribution(scene, lead),
+        distributions=_distributions(scene, lead, candidates),
         action=action,
         value=signal.value,
         reference_value=signal.reference_value,
@@ -167,7 +167,7 @@ def diagnose_population(scene: Scene, alarmed: Sequence[str], candidates: Sequen
         change=own.change if own else None,
         effect=own.effect if own else None,
         candidates=list(candidates),
-        distribution=_distribution(scene, lead),
+        distributions=_distributions(scene, lead, candidates),
         action=Action(
             verb="accept",
             why="Nothing looks broken. Accept it and take a newer reference, or retrain once quality falls."
@@ -210,7 +210,7 @@ def diagnose_outputs(scene: Scene, lead: str, candidates: Sequence[Candidate]) -
         change=suspect.change if suspect else None,
         effect=suspect.effect if suspect else None,
         candidates=list(candidates),
-        distribution=_distribution(scene, suspect.feature) if suspect else None,
+        distributions=_distributions(scene, suspect.feature if suspect else None, candidates),
         action=_output_action(scene, since, suspect, what),
         value=signal.value,
         reference_value=signal.reference_value,
@@ -256,10 +256,12 @@ def _effect_text(effect: Effect | None) -> str:
     return text
 
 
-def _distribution(scene: Scene, name: str) -> Distribution | None:
-    if name not in scene.references or name not in scene.inputs:
-        return None
-    return distribution_of(name, scene.references[name].column, scene.inputs[name])
+def _distributions(scene: Scene, lead: str | None, candidates: Sequence[Candidate]) -> list[Distribution]:
+    """Then and now of the lead and of the candidates after it."""
+    names = list(dict.fromkeys([*([lead] if lead else []), *(one.feature for one in candidates)]))
+    known = [name for name in names if name in scene.references and name in scene.inputs]
+    drawn = [distribution_of(name, scene.references[name].column, scene.inputs[name]) for name in known]
+    return [one for one in drawn if one is not None][:_DRAWN_MAX]
 
 
 def _both(signal: Signal) -> bool:

@@ -19,7 +19,7 @@ from everline.models.signature import SignatureError
 from everline.monitoring.drift.columns import Column
 from everline.monitoring.profiles import FloatArray
 from everline.monitoring.quality import metrics_of
-from everline.monitoring.types import Effect
+from everline.monitoring.types import Change, Effect
 
 ROWS_MAX = 5_000
 _SEED = 20_130_910
@@ -67,8 +67,19 @@ def restore_feature(values: Sequence[Any], reference: Column) -> list[Any]:
     return [None if np.isnan(v) else round(v) if whole else float(v) for v in restored.tolist()]
 
 
+def undo_unit(values: Sequence[Any], change: Change) -> list[Any]:
+    """Return a column with a change of unit taken back, row by row: exact, where restoring by rank is not."""
+    factor, offset = change.factor or 1.0, change.offset or 0.0
+    return [None if value is None else (value - offset) / factor for value in values]
+
+
 def effects_of(
-    predictor: Predictor, window: pa.Table, references: Mapping[str, Column], *, features: Sequence[str], output: str
+    predictor: Predictor,
+    window: pa.Table,
+    references: Mapping[str, Column],
+    *,
+    changes: Mapping[str, Change],
+    output: str,
 ) -> dict[str, Effect]:
     """Return, per feature, what its change did to the predictions of a window.
 
@@ -76,7 +87,7 @@ def effects_of(
         predictor: the verified package that answered.
         window: rows with `in.<name>`, `out.<name>` and `outcome`; at most `ROWS_MAX` are predicted again, evenly.
         references: the reference column of each feature.
-        features: which to restore, one at a time.
+        changes: which features to restore, one at a time, and what happened to each.
         output: the output whose mean is compared; the first output if the model has none of that name.
     """
     if window.num_rows == 0:
@@ -95,13 +106,15 @@ def effects_of(
     outcome = window["outcome"].to_numpy(zero_copy_only=False).astype(np.float64)
     known = ~np.isnan(outcome)
     found: dict[str, Effect] = {}
-    for name in features:
+    for name, change in changes.items():
         if name not in columns or name not in references:
             continue
+        if change.kind == "unit":
+            back = undo_unit(columns[name], change)
+        else:
+            back = restore_feature(columns[name], references[name])
         try:
-            restored = _scores(
-                predictor.predict({**columns, name: restore_feature(columns[name], references[name])}), output
-            )
+            restored = _scores(predictor.predict({**columns, name: back}), output)
         except SignatureError:
             continue
         found[name] = Effect(
