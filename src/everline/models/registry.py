@@ -190,8 +190,8 @@ def set_stage(
     stage = _canonical_stage(stage)
     if archive_others and stage not in ("Staging", "Production"):
         raise InvalidInputError(
-            f"Model version transition cannot archive existing model versions because '{stage}' is not an Active stage. "
-            "Valid stages are Staging and Production.",
+            "Model version transition cannot archive existing model versions because "
+            f"'{stage}' is not an Active stage. Valid stages are Staging and Production.",
             field="archive_existing_versions",
         )
     row = dict(rows.find_version(uow, project, name, version))
