@@ -58,7 +58,7 @@ def command(
     options = process.Options(
         control_plane=settings.url or "http://127.0.0.1:4680", token=token or os.environ.get("EVERLINE_TOKEN"), key=key
     )
-    process.run(settings, options, listener)
+    process.run(settings, options, listener=listener)
 
 
 def _listen(host: str, port: int) -> socket.socket:

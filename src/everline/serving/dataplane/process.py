@@ -43,7 +43,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     key: Path | None = None
 
 
-def run(settings: Settings, options: Options, listener: socket.socket) -> None:
+def run(settings: Settings, options: Options, *, listener: socket.socket) -> None:
     """Serve on a listening socket until SIGTERM or Ctrl-C; then finish what is at hand, ship the log, return.
 
     Raises:
@@ -55,75 +55,86 @@ def run(settings: Settings, options: Options, listener: socket.socket) -> None:
         adopted = adopt_open_segments(store.spool)
         if adopted:
             log.warning("%d segments of a process that did not end well were kept", adopted)
-        key = VerifyKey.read(str(options.key)) if options.key else None
+        data_plane = DataPlane(
+            settings, options, store=store, address="http://{}:{}".format(*listener.getsockname()[:2])
+        )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings, options, listener, store=store, key=key))
+            runner.run(data_plane.serve(listener))
 
 
-async def _serve(
-    settings: Settings, options: Options, listener: socket.socket, *, store: LocalStore, key: VerifyKey | None
-) -> None:
-    control_plane = ControlPlane(
-        options.control_plane,
-        token=options.token,
-        timeout_s=settings.control_plane_s,
-        blob_bytes_max=settings.blob_bytes_max,
-    )
-    metrics = Metrics()
-    prediction_log = PredictionLog(
-        store.spool,
-        segment_bytes_max=settings.raw_segment_bytes_max,
-        segment_s=settings.raw_segment_s,
-        spool_bytes_max=settings.spool_bytes_max,
-    )
-    follower = Follower(
-        store,
-        control_plane,
-        metrics,
-        key=key,
-        wait_s=settings.dataplane_wait_s_max,
-        refused_retry_s=settings.refused_retry_s,
-    )
+class DataPlane:
+    """All parts of one data plane, put together once."""
 
-    def measured(spool_bytes: int) -> None:
-        prediction_log.spool_bytes = spool_bytes
+    def __init__(self, settings: Settings, options: Options, *, store: LocalStore, address: str) -> None:
+        control_plane = ControlPlane(
+            options.control_plane,
+            token=options.token,
+            timeout_s=settings.control_plane_s,
+            blob_bytes_max=settings.blob_bytes_max,
+        )
+        metrics = Metrics()
+        self._settings = settings
+        self._orders = _orders(settings, options)
+        self._worker = Worker(request_s=settings.request_s)
+        self._log = PredictionLog(
+            store.spool,
+            segment_bytes_max=settings.raw_segment_bytes_max,
+            segment_s=settings.raw_segment_s,
+            spool_bytes_max=settings.spool_bytes_max,
+        )
+        self._follower = Follower(
+            store,
+            control_plane,
+            metrics,
+            key=VerifyKey.read(str(options.key)) if options.key else None,
+            wait_s=settings.dataplane_wait_s_max,
+            refused_retry_s=settings.refused_retry_s,
+        )
+        self._reporter = Reporter(
+            self._follower,
+            store,
+            control_plane,
+            address=address,
+            every_s=settings.health_report_s,
+            on_spool_bytes=self._log.measured,
+        )
+        self._app = DataPlaneApp(
+            settings,
+            follower=self._follower,
+            reporter=self._reporter,
+            metrics=metrics,
+            prediction_log=self._log,
+            worker=self._worker,
+        )
 
-    reporter = Reporter(
-        follower,
-        store,
-        control_plane,
-        address="http://{}:{}".format(*listener.getsockname()[:2]),
-        every_s=settings.health_report_s,
-        on_spool_bytes=measured,
-    )
-    worker = Worker(request_s=settings.request_s)
-    app = DataPlaneApp(
-        settings, follower=follower, reporter=reporter, metrics=metrics, prediction_log=prediction_log, worker=worker
-    )
-    server = uvicorn.Server(_uvicorn(app, drain_s=settings.drain_s))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn drains on a signal and then raises it again; a drained data plane has ended well.
-        signal.signal(number, server.handle_exit)
-    shipper = ShipperProcess(_orders(settings, options))
-    follower.start()
-    reporter.start()
-    background = [
-        asyncio.create_task(rotate(prediction_log, look_s=_LOOK_S, finish=finish)),
-        asyncio.create_task(shipper.keep_alive()),
-    ]
-    try:
-        await server.serve(sockets=[listener])
-    finally:
-        follower.stop()
-        reporter.stop()
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
-        detached = prediction_log.detach()
-        if detached is not None:
-            finish(detached)
-        worker.close()
-        await asyncio.to_thread(shipper.drain, settings.drain_s)
+    async def serve(self, listener: socket.socket) -> None:
+        """Answer until a signal comes, then end in order: requests, log, shipper."""
+        server = uvicorn.Server(_uvicorn(self._app, drain_s=self._settings.drain_s))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn drains on a signal and then raises it again; a drained data plane has ended well.
+            signal.signal(number, server.handle_exit)
+        shipper = ShipperProcess(self._orders)
+        self._follower.start()
+        self._reporter.start()
+        background = [
+            asyncio.create_task(rotate(self._log, look_s=_LOOK_S, finish=finish)),
+            asyncio.create_task(shipper.keep_alive()),
+        ]
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            self._follower.stop()
+            self._reporter.stop()
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            # A segment may still be on its way to the disk in a thread; the shipper must find it.
+            await asyncio.get_running_loop().shutdown_default_executor()
+            detached = self._log.detach()
+            if detached is not None:
+                finish(detached)
+            self._worker.close()
+            shipper.drain(self._settings.drain_s)
 
 
 def _uvicorn(app: DataPlaneApp, *, drain_s: float) -> uvicorn.Config:

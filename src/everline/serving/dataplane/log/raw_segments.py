@@ -80,7 +80,11 @@ class PredictionLog:
         self._opened_at = 0.0
         self._packages: set[str] = set()
         self.spool_bytes = 0
-        """What waits on this disk, as measured last; the owner keeps it up to date."""
+        """What waits on this disk, as measured last, and what was closed since."""
+
+    def measured(self, spool_bytes: int) -> None:
+        """Take over what waits on this disk; called now and then, because another process brings it away."""
+        self.spool_bytes = spool_bytes
 
     def append(self, record: PredictionRecord, signature: Signature) -> None:
         """Write one answered request; after this returns, the answer may leave.
