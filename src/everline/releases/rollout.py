@@ -115,7 +115,7 @@ def rollback(uow: UnitOfWork, uid: str, *, reason: str) -> Release:
     row = require_row(uow, uid, lock=True)
     with recording_refusals(uow, row, "rollback"):
         uow.require(Permission.RELEASE_OPERATE, row.project)
-    if not 1 <= len(reason.strip()) <= 2000:
+    if not 1 <= len(reason.strip()) <= 2000 or "\0" in reason:
         raise InvalidInputError("A rollback needs a reason.", hint="Say why, in 1 to 2,000 characters.", field="reason")
     after(State(row.state), Move.ROLL_BACK)
     champion = current_champion(uow, row.project, row.endpoint, lock=True)

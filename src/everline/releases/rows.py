@@ -13,7 +13,14 @@ from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.canonical import canonical_digest
 from everline.clock import rfc3339
-from everline.errors import ForbiddenError, GateClosedError, IntegrityError, NotFoundError, StaleError
+from everline.errors import (
+    ForbiddenError,
+    GateClosedError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+    StaleError,
+)
 from everline.governance import approvals, audit
 from everline.ids import check_uid, new_uid
 from everline.releases import tables
@@ -28,7 +35,10 @@ def require_row(uow: UnitOfWork, uid: str, *, lock: bool = False) -> Row[Any]:
         NotFoundError: there is none.
         IntegrityError: what it asks for is no longer what was asked for.
     """
-    query = select(tables.release).where(tables.release.c.uid == check_uid(uid, field="release"))
+    try:
+        query = select(tables.release).where(tables.release.c.uid == check_uid(uid))
+    except InvalidInputError:
+        raise _no_release(uid) from None
     row = uow.conn.execute(query.with_for_update() if lock else query).first()
     if row is None:
         uow.checks += 1

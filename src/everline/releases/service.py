@@ -145,7 +145,7 @@ def list_releases(
     column = tables.release.c
     query = select(tables.release).where(column.project == project)
     if endpoint is not None:
-        query = query.where(column.endpoint == endpoint)
+        query = query.where(column.endpoint == check_name(endpoint, field="endpoint"))
     if state is not None:
         query = query.where(column.state == State(state).value)
     if before is not None:
@@ -251,9 +251,11 @@ def _refuse_own(uow: UnitOfWork, row: Row[Any]) -> None:
 
 
 def _check_reason(reason: str) -> str:
-    if len(reason) > _REASON_CHARACTERS_MAX:
+    if len(reason) > _REASON_CHARACTERS_MAX or "\0" in reason:
         raise InvalidInputError(
-            f"A reason has at most {_REASON_CHARACTERS_MAX} characters.", hint="Link to the rest.", field="reason"
+            f"A reason has at most {_REASON_CHARACTERS_MAX} characters, none of them zero.",
+            hint="Link to the rest.",
+            field="reason",
         )
     return reason.strip()
 

@@ -11,7 +11,9 @@ from everline.access.declare import read, stream
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import InvalidInputError, TooLargeError
+from everline.ids import check_name, check_uid
 from everline.serving import tables
+from everline.serving.service import get_endpoint
 from everline.serving.types import Health, HealthSample
 from everline.storage.db import upsert
 
@@ -36,6 +38,10 @@ def report_health(uow: UnitOfWork, health: Health) -> Health:
         )
     if len(health.revisions) > _REVISIONS_MAX:
         raise TooLargeError(f"A replica reports at most {_REVISIONS_MAX} revisions.", field="revisions")
+    for place, one in enumerate(health.revisions):
+        for name in ("project", "endpoint"):
+            check_name(getattr(one, name), field=f"revisions[{place}].{name}")
+        check_uid(one.revision, field=f"revisions[{place}].revision")
     kept = msgspec.structs.replace(health, at=uow.clock.now())
     row = {"replica": kept.replica, "at": kept.at, "body": msgspec.to_builtins(kept)}
     upsert(uow.conn, tables.replica, [row], keys=["replica"], update=["at", "body"])
@@ -70,7 +76,7 @@ def list_replicas(uow: UnitOfWork, *, project: str) -> list[Health]:
 @read
 def list_samples(uow: UnitOfWork, endpoint: str, *, project: str, limit: int = 1000) -> list[HealthSample]:
     """The newest samples of an endpoint's revisions, oldest first, at most `limit` and one hour back."""
-    uow.require(Permission.ENDPOINT_READ, project)
+    get_endpoint(uow, endpoint, project=project)
     column = tables.replica_sample.c
     query = select(tables.replica_sample).where(column.project == project, column.endpoint == endpoint)
     rows = uow.conn.execute(query.order_by(column.id.desc()).limit(min(limit, 10_000))).all()

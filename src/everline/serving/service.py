@@ -267,6 +267,8 @@ def _revision(row: Row[Any]) -> Revision:
 
 
 def _find(uow: UnitOfWork, project: str, name: str, *, lock: bool = False) -> Row[Any] | None:
+    if "\0" in name:  # PostgreSQL would not even look
+        return None
     column = tables.endpoint.c
     query = select(tables.endpoint).where(column.project == project, column.name == name)
     return uow.conn.execute(query.with_for_update() if lock else query).first()

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, OperationalError
 
 from everline.config import Settings
 from everline.errors import InvalidInputError, UnavailableError
@@ -73,7 +73,14 @@ class Database:
                 f"The database does not answer: {error.orig}.", hint="Check EVERLINE_DATABASE_URL and that it runs."
             ) from error
         with connection, connection.begin():
-            yield connection
+            try:
+                yield connection
+            except DataError as error:
+                # A zero byte, a text beyond its column: PostgreSQL says no where SQLite does not care.
+                raise InvalidInputError(
+                    f"A value cannot be kept: {str(error.orig).splitlines()[0]}.",
+                    hint="Send text without zero bytes, and names of at most 256 characters.",
+                ) from error
 
     def close(self) -> None:
         """Close every connection."""

@@ -90,7 +90,7 @@ def test_the_command_line_tells_the_same_story(server, people, capsys):
     assert "Nothing answered" in err
     code, _, err = run(server, "release", "show", "nothing", capsys=capsys)
     assert code == 2
-    assert "not an identifier" in err
+    assert "no release" in err
 
 
 def test_a_blocked_release_exits_1(server, people, app, capsys):
@@ -109,8 +109,11 @@ def test_a_blocked_release_exits_1(server, people, app, capsys):
         ("POST", "/releases", {"endpoint": "x", "model": "none", "version": 1}, 404),
         ("POST", "/releases", {"endpoint": "x", "model": "m", "version": 1, "plan": {"canary": 1}}, 400),
         ("POST", "/releases", {"endpoint": "x", "model": "m", "version": []}, 400),
-        ("GET", "/releases/none", None, 400),
+        ("GET", "/releases/none", None, 404),
         ("GET", "/releases/0192f5c4-7d2e-7c31-9d7e-0a4b5c6d7e8f", None, 404),
+        ("GET", "/releases/%00", None, 404),
+        ("GET", "/releases?endpoint=%00", None, 400),
+        ("GET", "/releases/at?time=2020-01-01&endpoint=%00", None, 404),
         ("GET", "/releases?state=nice", None, 400),
         ("GET", "/releases?cursor=nice", None, 400),
         ("GET", "/releases/at", None, 400),

@@ -58,6 +58,7 @@ def test_health_that_a_data_plane_reports_shows_where_the_endpoint_answers(clien
              "p50_ms": 0.8, "p95_ms": 1.2, "p99_ms": None, "flags": 0, "something_new": 1}
         ],
     }  # fmt: skip
+    client.endpoints.create("flight-delay")
     client.call("POST", "/dataplane/health", body=body)
     assert client.endpoints.address("flight-delay") == "http://127.0.0.1:8081"
     assert client.endpoints.health("flight-delay")[0].p95_ms == 1.2
@@ -92,6 +93,16 @@ def test_a_question_for_newer_state_is_held_until_something_changes(client):
         ("POST", "/endpoints", b"{", 400),
         ("GET", "/endpoints/nowhere", None, 404),
         ("GET", "/endpoints/nowhere/predictions", None, 404),
+        ("GET", "/endpoints/%00", None, 404),
+        ("GET", "/endpoints/%00/predictions", None, 404),
+        ("GET", "/endpoints/%00/health", None, 404),
+        (
+            "POST",
+            "/dataplane/health",
+            b'{"replica": "r", "revisions": [{"endpoint": "x\\u0000", "project": "x", "revision": "x"}]}',
+            400,
+        ),
+        ("POST", "/dataplane/health", b'{"replica": "r\\u0000"}', 400),
         ("GET", "/predictions/nothing", None, 400),
         ("GET", "/dataplane/state?generation=x", None, 400),
         ("GET", "/dataplane/state?wait_s=nan", None, 400),
