@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from everline.clock import SystemClock
-from everline.errors import EverlineError, IntegrityError, InvalidInputError
+from everline.errors import EverlineError, IntegrityError, InvalidInputError, NotFoundError
 from everline.ids import digest_bytes
 from everline.loader import load
 from everline.pipelines.codedigest import project_root
@@ -229,7 +229,10 @@ class _Driver:
         """Who made each result of the run that is rebuilt: a cached one keeps the name of its maker."""
         if self._reproduces is None:
             return {}
-        steps = self._client.pipelines.steps(self._reproduces)
+        try:
+            steps = self._client.pipelines.steps(self._reproduces)
+        except NotFoundError:
+            return {}  # a run of another place, known by its record alone
         return {step.name: step.cached_from for step in steps if step.cached_from}
 
     def _saw(self, update: StepUpdate) -> None:
