@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def command() -> None:
 @client_options
 def add(client: Client, as_json: bool, name: str, paths: tuple[Path, ...], label: str | None) -> None:
     """Snapshot files, folders or tables as an immutable version."""
-    version = client.datasets.add(name, paths, label=label)
+    version = client.datasets.add(name, paths, label=label, watch=_progress)
 
     def human() -> None:
         click.echo(f"{'added' if version.created else 'already there:'} {name}@{version.version}")
@@ -120,6 +121,12 @@ def diff(client: Client, as_json: bool, name: str, before: str, after: str | Non
     """Show what changed from version BEFORE to AFTER (the newest)."""
     found: DatasetDifference = client.datasets.diff(name, before, after, key=(key or "").split(",") if key else ())
     emit(found, as_json=as_json, human=lambda: _print_difference(found))
+
+
+def _progress(path: str, done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        share = done / total if total else 1.0
+        click.echo(f"\r\x1b[K{share:4.0%}  {path[-60:]}", nl=done == total, err=True)
 
 
 def _version_facts(version: DatasetVersion) -> list[tuple[str, Any]]:

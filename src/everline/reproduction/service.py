@@ -106,7 +106,8 @@ def compare(
     if not recorded.finished or not recorded.steps:
         detail = f"the run {'has no recorded steps' if recorded.finished else 'did not finish'}, so there is no result"
         problem = FirstDifference(step=None, cause=Cause.RECORD, detail=detail)
-        return _unverifiable(msgspec.structs.replace(prepared, problem=problem), subjects)
+        # The record is whole, so L0 is earned; without recorded results there is nothing to hold a rebuild against.
+        return _unverifiable(msgspec.structs.replace(prepared, problem=problem), subjects, level="L0")
     found = [_rebuild(uow, project, item, of=run) for item in rebuilds]
     report = judge(recorded, found, failure=failure, measure=lambda old, new: _measure(uow, old, new))
     return msgspec.structs.replace(report, subjects=subjects)
@@ -224,11 +225,11 @@ def _found(cause: Cause, detail: str) -> FirstDifference:
     return FirstDifference(step=None, cause=cause, detail=detail)
 
 
-def _unverifiable(prepared: Preparation, subjects: tuple[str, ...]) -> Reproduction:
+def _unverifiable(prepared: Preparation, subjects: tuple[str, ...], *, level: str | None = None) -> Reproduction:
     problem = prepared.problem
     return Reproduction(
         run=prepared.run,
-        level=None,
+        level=level,
         verdict=Verdict.UNVERIFIABLE,
         first_difference=problem,
         reason=problem.detail if problem else "there is no record",

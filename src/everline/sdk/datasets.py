@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -31,6 +31,7 @@ from everline.sdk.client import Client
 
 VERSIONS_MAX = 100_000
 Version = str | int | None
+Watch = Callable[[str, int, int], None]
 Versions = list[DatasetVersion]
 Paths = list[Path]
 
@@ -44,12 +45,15 @@ class DatasetsApi:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def add(self, name: str, data: Any, *, label: str | None = None) -> DatasetVersion:
+    def add(
+        self, name: str, data: Any, *, label: str | None = None, watch: Watch = lambda path, done, total: None
+    ) -> DatasetVersion:
         """Snapshot files, folders or a table as a version; the same content again returns the version that has it.
 
         Args:
             data: a path, several paths, or a pandas, polars or pyarrow table.
             label: a name for the version, unique in the dataset, such as `2013-06`.
+            watch: is told each file that was sent, with the bytes done and in total.
 
         Raises:
             InvalidInputError: nothing at a path, or a file is not the table that its name announces.
@@ -60,9 +64,12 @@ class DatasetsApi:
         if not isinstance(paths, list | tuple):
             return self.add_table(name, data, label=label)
         found = scan(paths)
+        done, total = 0, sum(file.bytes for file in found.files)
         for file in found.files:
             if not self._client.blobs.exists(file.digest):
                 self._client.blobs.put_file(found.sources[file.path])
+            done += file.bytes
+            watch(file.path, done, total)
         body = AddVersion(files=list(found.files), label=label)
         return self._client.call("POST", f"/datasets/{quote(name)}/versions", body=body, returns=DatasetVersion)
 

@@ -229,7 +229,13 @@ def _folder_of(record: RunRecord) -> str:
     Raises:
         InvalidInputError: the recorded code has no such module.
     """
-    module = record.entry.partition(":")[0].replace(".", "/")
+    module, colon, _ = record.entry.partition(":")
+    if not colon:
+        raise InvalidInputError(
+            f"The run was started by {record.entry!r}, which is no pipeline, so there are no steps to do again.",
+            hint="Put the work into steps of a pipeline.",
+        )
+    module = module.replace(".", "/")
     endings = (f"{module}.py", f"{module}/__init__.py")
     paths = [file.path for file in record.code.files if f"/{file.path}".endswith(tuple(f"/{e}" for e in endings))]
     if not paths:

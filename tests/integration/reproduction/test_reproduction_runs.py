@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from everline.governance import evidence
 from everline.governance.signing import dsse_verify, server_key
 from everline.reproduction import service
 from everline.reproduction.types import Cause, Verdict
+from everline.runs.capture import capture
 from everline.sdk.client import Client
 from everline.sdk.reproduction import Changes
 from everline.server.application import Application
@@ -98,9 +101,6 @@ def run(project: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Run a pipeline in a process of its own, as people do; gives the run's uid."""
 
     def start(entry: str = "flow:flow", *options: str) -> str:
-        import subprocess
-        import sys
-
         done = subprocess.run(
             [sys.executable, "-m", "everline", "run", entry, "--json", *options],
             cwd=project,
@@ -260,3 +260,18 @@ def test_the_server_compares_only_true_rebuilds(client: Client, app: Application
         service.certify(uow, "default", report)
     with pytest.raises(InvalidInputError), begin() as uow:
         service.compare(uow, "default", runs[0], rebuilds=["x"] * 9)
+
+
+def test_a_script_says_how_far_its_record_goes(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train.py").write_text("print('trained')\n")
+    captured = capture(tmp_path / "code", "train.py")
+    for content in captured.blobs.values():
+        client.blobs.put_bytes(content)
+    made = client.runs.create(experiment="scripts").run
+    client.runs.set_record(made, msgspec.to_builtins(captured.record))
+    client.runs.finish(made)
+    report = client.reproduction.reproduce(made)
+    assert (report.level, report.verdict) == ("L0", Verdict.UNVERIFIABLE)
+    assert "no recorded steps" in report.reason
+    assert report.certificate is not None
