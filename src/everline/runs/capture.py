@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -38,6 +38,8 @@ SOURCE_SUFFIXES = frozenset({
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "site-packages", "venv", "build", "dist", "mlruns"})
 FILE_BYTES_MAX = 1_000_000
 FILES_MAX = 5_000
+NAMES_MAX = 50_000
+SNAPSHOT_BYTES_MAX = 50_000_000
 DIFF_BYTES_MAX = 5_000_000
 GIT_TIMEOUT_S = 5.0
 
@@ -195,27 +197,34 @@ def _snapshot(root: Path, blobs: dict[str, bytes]) -> CodeSnapshot:
     git = _Git(root)
     files: list[SourceFile] = []
     omitted: list[str] = []
-    for path in sorted(set(_walk(root))):
+    found, whole = _walk(root)
+    if not whole:
+        omitted.append(f"(more): the folder has over {NAMES_MAX} files, so not all were looked at")
+    size = 0
+    for path in found:
         relative = path.relative_to(root).as_posix()
         if git.ignores(relative) and path.suffix != ".py":
             continue
         reason = _reason_to_omit(path, root)
-        if reason is None and len(files) >= FILES_MAX:
-            reason = f"more than {FILES_MAX} source files"
+        if reason is None and (len(files) >= FILES_MAX or size >= SNAPSHOT_BYTES_MAX):
+            reason = f"more than {FILES_MAX} source files or {SNAPSHOT_BYTES_MAX} bytes of them"
+            if omitted and omitted[-1].endswith(reason):
+                continue
         if reason is not None:
             omitted.append(f"{relative}: {reason}")
             continue
         content = path.read_bytes()
         digest = digest_bytes(content)
         blobs[digest] = content
+        size += len(content)
         files.append(SourceFile(path=relative, digest=digest, bytes=len(content)))
-    found = tuple(sorted(files))
+    kept = tuple(sorted(files))
     diff = git.diff()
     if diff is not None:
         blobs[digest_bytes(diff)] = diff
     return CodeSnapshot(
-        digest=manifest_digest(found),
-        files=found,
+        digest=manifest_digest(kept),
+        files=kept,
         commit=git.commit,
         branch=git.branch,
         repository=git.repository,
@@ -225,7 +234,9 @@ def _snapshot(root: Path, blobs: dict[str, bytes]) -> CodeSnapshot:
     )
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def _walk(root: Path) -> tuple[list[Path], bool]:
+    """The source files below a folder in order, and whether all of it was looked at."""
+    found: list[Path] = []
     visited = 0
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(
@@ -237,10 +248,11 @@ def _walk(root: Path) -> Iterator[Path]:
         )
         for name in sorted(names):
             if Path(name).suffix.lower() in SOURCE_SUFFIXES and not name.startswith("."):
-                yield Path(folder) / name
+                found.append(Path(folder) / name)
         visited += len(names)
-        if visited > FILES_MAX * 20:
-            return
+        if visited > NAMES_MAX:
+            return sorted(found), False
+    return sorted(found), True
 
 
 def _reason_to_omit(path: Path, root: Path) -> str | None:

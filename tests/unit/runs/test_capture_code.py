@@ -101,6 +101,18 @@ def test_secret_files_large_files_and_links_outside_are_left_out_and_named(tmp_p
     assert b"hunter2" not in b"".join(captured.blobs.values())
 
 
+def test_a_folder_that_is_no_project_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(12):
+        (tmp_path / f"{n:02}.py").write_text(f"x = {n}\n")
+    monkeypatch.setattr("everline.runs.capture.FILES_MAX", 10)
+    code = capture(tmp_path, "00:flow").record.code
+    assert len(code.files) == 10
+    assert len(code.omitted) == 1
+    (tmp_path / "sub").mkdir()
+    monkeypatch.setattr("everline.runs.capture.NAMES_MAX", 5)
+    assert "not all were looked at" in capture(tmp_path, "00:flow").record.code.omitted[0]
+
+
 def test_the_record_survives_json(project: Path) -> None:
     record = capture(project, "main:flow", ["run", "main:flow"], seed=3, params={"depth": 6}).record
     assert msgspec.json.decode(msgspec.json.encode(record), type=RunRecord) == record
