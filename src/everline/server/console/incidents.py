@@ -43,7 +43,6 @@ _TITLES = {
     "shift": "{} has shifted",
     "scale": "{} spreads otherwise",
     "population": "The population has shifted: {}",
-    "quality": "{} has got worse",
 }
 
 
@@ -55,7 +54,7 @@ def list_incidents(request: Request) -> Response:
     rows = [
         {
             "incident": one.uid,
-            "title": _title(one),
+            "title": title_of(one),
             "diagnosis": one.sentence,
             "state": one.status,
             "endpoint": one.endpoint,
@@ -100,10 +99,10 @@ def _page(request: Request, *, problem: EverlineError | None = None) -> Response
     return pages.page(
         request,
         "incident.html",
-        title=_title(found),
+        title=title_of(found),
         section="incidents",
         status=problem.status if problem else 200,
-        incident={"title": _title(found), "state": found.status},
+        incident={"title": title_of(found), "state": found.status},
         problem=problem,
         sentence=diagnosis.sentence or found.sentence,
         effects=_effects(diagnosis),
@@ -123,7 +122,11 @@ def _page(request: Request, *, problem: EverlineError | None = None) -> Response
     )
 
 
-def _title(one: Incident) -> str:
+def title_of(one: Incident) -> str:
+    """What happened and where, in a few words."""
+    if one.diagnosis.kind == "quality":
+        measure = render.words(one.features[0] if one.features else one.cause).capitalize()
+        return f"{measure} has got worse on {one.endpoint}"
     shown = ", ".join(one.features[:3]) or one.cause
     return f"{_TITLES.get(one.diagnosis.kind, '{} changed').format(shown)} on {one.endpoint}"
 

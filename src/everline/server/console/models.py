@@ -29,6 +29,7 @@ _SLICES_MAX = 40
 _SLICE_ROWS_MIN = 30
 _DATASET_NODES_MAX = 3
 """More versions of one dataset than this are drawn as one box."""
+_SHOWN_BESIDE_CARD = {"Evaluation", "Inputs and outputs", "Provenance", "Missing"}
 _HEADLINE = ("auc", "log_loss", "calibration_error", "error_rate")
 
 
@@ -92,12 +93,22 @@ def show_version(request: Request) -> Response:
         evaluation=_evaluation(newest.get("evaluation")),
         comparisons=[_comparison(one.body, labels) for one in attached if one.kind == "comparison"][:3],
         card=card,
-        card_blocks=markdown.blocks(card.text) if card else [],
+        card_blocks=_card_blocks(card.text) if card else [],
         signature=_signature(newest.get("signature")),
         releases=[{"release": one.uid, "state": one.state, "endpoint": one.endpoint} for one in released],
         evidence=[{"kind": one.kind, "said": _said(one), "at": one.at} for one in newest.values()],
         signature_fields=_fields(version.model_signature),
     )
+
+
+def _card_blocks(text: str) -> list[markdown.Block]:
+    """The sections of a card that the page does not show already."""
+    shown, heading = [], ""
+    for block in markdown.blocks(text):
+        heading = block.text if block.kind == "heading" else heading
+        if heading not in _SHOWN_BESIDE_CARD:
+            shown.append(block)
+    return shown
 
 
 def lineage_of_prediction(uow: UnitOfWork, one: Prediction) -> tuple[graph.Drawing, graph.Drawing]:

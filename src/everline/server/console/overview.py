@@ -23,7 +23,7 @@ from everline.releases.states import State
 from everline.releases.types import Release
 from everline.runs import service as runs
 from everline.runs.types import Run, RunStatus
-from everline.server.console import endpoints, pages
+from everline.server.console import endpoints, incidents, pages
 from everline.server.console.view import render
 from everline.server.http import Request, begin
 from everline.serving import health as serving_health
@@ -36,6 +36,9 @@ _Fact = tuple[str, str, str | None]
 routes = pages.console_routes()
 _LOOKED_AT = 100
 _VERSIONS_LOOKED_AT = 20
+_EVENTS_LOOKED_AT = 1000
+_OF_MACHINES = ("prediction.", "feedback.", "job.", "session.")
+"""Actions that say nothing about people working together."""
 _FAILED_SHOWN = 3
 
 
@@ -95,10 +98,14 @@ def _gather(uow: UnitOfWork, project: str) -> Facts:
         releases=releases.list_releases(uow, project=project, limit=_LOOKED_AT),
         monitors=monitoring.list_monitors(uow, project=project),
         incidents=monitoring_incidents.list_incidents(uow, project=project, limit=_LOOKED_AT),
-        events=audit.list_events(uow, project=project, limit=_LOOKED_AT) if audited else [],
+        events=_of_people(audit.list_events(uow, project=project, limit=_EVENTS_LOOKED_AT)) if audited else [],
         size=audit.read_head(uow).size,
         checkpoint=audit.latest_checkpoint(uow, project=project) if audited else None,
     )
+
+
+def _of_people(events: Sequence[AuditEvent]) -> list[AuditEvent]:
+    return [one for one in events if one.actor != SYSTEM.uid and not one.action.startswith(_OF_MACHINES)]
 
 
 def _rebuilt(uow: UnitOfWork, versions: Sequence[ModelVersion]) -> dict[str, dict[str, Any]]:
@@ -127,7 +134,7 @@ def _attention(facts: Facts, project: str) -> list[dict[str, Any]]:
         if (text := _RELEASE_TEXTS.get(one.state))
     ]
     items += [
-        _item(one.status, one.sentence, one.opened_at, project, "incidents", one.uid)
+        _item(one.status, incidents.title_of(one), one.opened_at, project, "incidents", one.uid)
         for one in facts.incidents
         if one.status is IncidentStatus.OPEN
     ]
@@ -256,11 +263,11 @@ def _governance(facts: Facts, project: str) -> dict[str, Any]:
 
 
 def _collaboration(facts: Facts, project: str) -> dict[str, Any]:
-    people = {one.actor_name for one in facts.events if one.actor != SYSTEM.uid} or {one.user for one in facts.runs}
+    people = {one.actor_name for one in facts.events} or {one.user for one in facts.runs}
     decided = [one for one in facts.events if one.action.startswith("approval.")]
     shown: list[_Fact] = [("Decisions of people", str(len(decided)), None)]
-    last = next((one for one in facts.events if one.actor != SYSTEM.uid), None)
-    if last is not None:
+    if facts.events:
+        last = facts.events[0]
         shown.append(
             ("Last change", f"{last.actor_name}: {last.action}", render.path("audit", last.index, project=project))
         )

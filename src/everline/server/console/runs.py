@@ -139,7 +139,7 @@ def _curves(histories: Mapping[str, Sequence[Metric]]) -> list[dict[str, Any]]:
 def _record(run: Run, record: Mapping[str, Any]) -> list[tuple[str, Any]]:
     code, environment = record.get("code") or {}, record.get("environment") or {}
     machine = environment.get("machine") or {}
-    commit = code.get("commit")
+    commit, count = code.get("commit"), len(code.get("files") or ())
     lines: list[tuple[str, Any]] = [("Pipeline" if run.pipeline else "Experiment", run.pipeline or run.experiment)]
     if not record:
         lines.append(
@@ -147,7 +147,7 @@ def _record(run: Run, record: Mapping[str, Any]) -> list[tuple[str, Any]]:
         )
         return lines
     lines += [
-        ("Code", f"{render.short(code.get('digest'))}, {len(code.get('files') or ())} files"),
+        ("Code", f"{render.short(code.get('digest'))}, {count} file{'' if count == 1 else 's'}"),
         ("Commit", f"{commit[:12]}{' with local changes' if code.get('dirty') else ''}" if commit else "not in Git"),
         ("Environment", f"{render.short(environment.get('digest'))}, Python {environment.get('python')}"),
         ("Packages", f"{len(environment.get('distributions') or ())} installed distributions, by digest"),
@@ -175,7 +175,8 @@ def _steps_graph(steps: Sequence[StepRecord]) -> tuple[graph.Drawing, graph.Draw
 def _step_note(step: StepRecord) -> str:
     if step.cached:
         return "cached"
-    return step.status.value if step.seconds is None else f"{step.status.value}, {render.duration(step.seconds)}"
+    done = step.status is StepStatus.SUCCEEDED and step.seconds is not None
+    return render.duration(step.seconds) if done else step.status.value
 
 
 def _steps_note(steps: Iterable[StepRecord]) -> str:

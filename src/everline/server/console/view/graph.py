@@ -13,6 +13,8 @@ from itertools import pairwise
 import msgspec
 
 _WIDTH, _HEIGHT = 164, 54
+_SLIM_WIDTH, _LAYERS_MAX = 130, 6
+"""With more layers than this, boxes are slim, so that the whole still fits a desk."""
 _NARROW_WIDTH = 150
 _ALONG, _ACROSS = 38, 16
 _DOWN, _BESIDE = 30, 14
@@ -67,19 +69,22 @@ def both(nodes: Sequence[Node], edges: Iterable[tuple[str, str]]) -> tuple[Drawi
 def _draw_across(nodes: Sequence[Node], pairs: list[tuple[str, str]], depth: dict[str, int]) -> Drawing:
     chains = {pair: _chain(pair, depth) for pair in pairs}
     layers = _ordered([node.key for node in nodes], depth, chains.values())
-    across = _across(layers, {node.key for node in nodes})
+    known = {node.key for node in nodes}
+    across = _across(layers, known)
     for chain in chains.values():
         for at, key in enumerate(chain[1:-1], start=1):
             depth[key] = depth[chain[0]] + at
-    step = _WIDTH + _ALONG
+    width = _WIDTH if len(layers) <= _LAYERS_MAX else _SLIM_WIDTH
+    step = width + _ALONG
     place = {key: (depth[key] * step + _MARGIN, across[key] + _MARGIN) for key in across}
     placed = [Placed(node=node, x=place[node.key][0], y=place[node.key][1]) for node in nodes]
     return Drawing(
         nodes=placed,
-        edges=[_path([place[key] for key in chain]) for chain in chains.values()],
+        edges=[_path([place[key] for key in chain], width) for chain in chains.values()],
         width=len(layers) * step - _ALONG + 2 * _MARGIN,
-        height=max((box.y for box in placed), default=0.0) + _HEIGHT + _MARGIN,
-        box_width=_WIDTH,
+        height=max((at + (_HEIGHT if key in known else _BEND) for key, at in across.items()), default=0.0)
+        + 2 * _MARGIN,
+        box_width=width,
     )
 
 
@@ -172,7 +177,7 @@ def _across(layers: list[list[str]], boxes: set[str]) -> dict[str, float]:
     return found
 
 
-def _path(corners: list[tuple[float, float]]) -> str:
+def _path(corners: list[tuple[float, float]], width: int) -> str:
     """From the right side of the first box, through the bends, to the left side of the last."""
     last = len(corners) - 1
     points: list[tuple[float, float]] = []
@@ -181,7 +186,7 @@ def _path(corners: list[tuple[float, float]]) -> str:
         if at > 0:
             points.append((x, middle))
         if at < last:
-            points.append((x + _WIDTH, middle))
+            points.append((x + width, middle))
     text = f"M{points[0][0]:.1f} {points[0][1]:.1f}"
     for index, ((x, y), (to_x, to_y)) in enumerate(pairwise(points)):
         half = (x + to_x) / 2

@@ -116,9 +116,9 @@ def short(digest: str | None) -> str:
     return digest.removeprefix("sha256:")[:12]
 
 
-def clip(text: str, characters: int) -> str:
+def clip(text: str, characters: float) -> str:
     """Text that fits a box of fixed width."""
-    return text if len(text) <= characters else text[: characters - 1].rstrip() + "…"
+    return text if len(text) <= characters else text[: int(characters) - 1].rstrip() + "…"
 
 
 def value(given: object) -> str:

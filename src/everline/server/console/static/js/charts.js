@@ -103,7 +103,7 @@ function limitLines(spec, onX) {
     xAxis: mark.x,
     name: mark.name,
     lineStyle: { ...dashed, color: colour(`--${mark.tone ?? "bad"}`) },
-    label: { formatter: mark.name, color: colour(`--${mark.tone ?? "bad"}`), position: "end", fontSize: 11 },
+    label: { formatter: mark.name, color: colour(`--${mark.tone ?? "bad"}`), position: "end", align: "left", fontSize: 11 },
   }));
   const data = [...limits, ...marks];
   return data.length ? { symbol: "none", silent: true, data } : undefined;
