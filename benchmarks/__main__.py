@@ -12,15 +12,18 @@ HERE = Path(__file__).parent
 
 
 def names() -> list[str]:
-    return sorted(m.name for m in pkgutil.iter_modules([str(HERE)]) if not m.name.startswith("_") and m.name != "timing")
+    """The benchmarks there are."""
+    found = {module.name for module in pkgutil.iter_modules([str(HERE)])}
+    return sorted(name for name in found - {"timing"} if not name.startswith("_"))
 
 
 def main(wanted: list[str]) -> int:
+    """Run what is wanted, or everything."""
     unknown = set(wanted) - set(names())
     if unknown:
         print(f"There is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names())}.", file=sys.stderr)
         return 2
-    print(f"Python {platform.python_version()}, {platform.machine()}; absolute times drift with the machine, ratios less.")
+    print(f"Python {platform.python_version()}, {platform.machine()}; times drift with the machine, ratios less.")
     for name in wanted or names():
         module = importlib.import_module(f"benchmarks.{name}")
         print(f"\n## {name}: {(module.__doc__ or '').strip().splitlines()[0]}\n")

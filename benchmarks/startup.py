@@ -14,5 +14,5 @@ def main() -> None:
     print("| what | Everline | mlflow | mlflow / Everline |\n| --- | --- | --- | --- |")
     imports = paired(command([python, "-c", "import everline"]), command([python, "-c", "import mlflow"]), runs=RUNS)
     print(row("`import`", *imports))
-    helps = paired(command([python, "-m", "everline", "--help"]), command([python, "-m", "mlflow", "--help"]), runs=RUNS)
-    print(row("`--help`", *helps))
+    ours, peer = command([python, "-m", "everline", "--help"]), command([python, "-m", "mlflow", "--help"])
+    print(row("`--help`", *paired(ours, peer, runs=RUNS)))

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 NEEDED = (3, 11)
 
@@ -25,7 +26,7 @@ def main(target: str) -> int:
             file=sys.stderr,
         )
         return 1
-    python = os.path.join(target, "bin", "python")
+    python = str(Path(target) / "bin" / "python")
     # Dependency groups need pip 25.1; the one that ships with Python 3.11 is older.
     return subprocess.run([python, "-m", "pip", "install", "--quiet", "--upgrade", "pip>=25.1"]).returncode
 

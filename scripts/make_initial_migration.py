@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from alembic import command
+
 from everline.config import Settings
 from everline.migrations import history
 from everline.storage.db import Database

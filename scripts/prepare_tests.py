@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from tests_support import chromium, postgres  # noqa: E402
+from tests_support import chromium, postgres
 
 WANTED = {
     "postgresql": lambda: bool(os.environ.get("EVERLINE_TEST_POSTGRES_URL")) or postgres.find_binaries() is not None,

@@ -150,7 +150,11 @@ class Stage:
             raise RuntimeError("the control plane runs first")
         command = [sys.executable, "-m", "everline", *arguments, "--json", "--home", str(self.home)]
         # Idle OpenMP threads sleep instead of spinning: the machine has other work at the same time.
-        environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "EVERLINE_URL": self.control.url, "EVERLINE_TOKEN": self.token_of(person)}
+        environment = os.environ | {
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "EVERLINE_URL": self.control.url,
+            "EVERLINE_TOKEN": self.token_of(person),
+        }
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
         ) as process:

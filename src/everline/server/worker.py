@@ -15,6 +15,7 @@ from everline.errors import EverlineError
 from everline.governance import audit
 from everline.jobs import queue
 from everline.jobs.types import Job
+from everline.monitoring import watch
 from everline.server.application import Application
 
 log = logging.getLogger("everline.worker")
@@ -29,6 +30,7 @@ def _checkpoint(uow: UnitOfWork, _payload: dict[str, Any]) -> dict[str, Any]:
 
 HANDLERS: dict[str, Handler] = {
     "audit.checkpoint": _checkpoint,
+    "monitor.run": watch.run_job,
 }
 """What each kind of job does; the whole job is one unit of work."""
 
@@ -37,6 +39,7 @@ def _clockwork(uow: UnitOfWork) -> None:
     """Make due what the clock says; a key per slot of time keeps several replicas from doing it twice."""
     slot = int(uow.clock.now().timestamp() // uow.settings.checkpoint_s)
     queue.enqueue(uow, "audit.checkpoint", {}, project="default", key=f"audit.checkpoint:{slot}")
+    watch.schedule_due(uow)
 
 
 class Worker:

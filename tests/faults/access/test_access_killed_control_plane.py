@@ -1,4 +1,4 @@
-"""kill -9 of the control plane at any moment: every acknowledged write is there after the restart, and the log is whole."""
+"""kill -9 of the control plane at any moment: every acknowledged write is there afterwards, and the log is whole."""
 
 from __future__ import annotations
 

@@ -15,13 +15,24 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-import everline
 from everline.access.declare import DECLARED, UnguardedError, act, read
 from everline.access.types import Permission
 from everline.errors import ForbiddenError, NotFoundError
 from everline.loader import load
 
-SLICES = "access jobs governance datasets runs models pipelines reproduction serving monitoring releases".split()
+SLICES = (
+    "access",
+    "jobs",
+    "governance",
+    "datasets",
+    "runs",
+    "models",
+    "pipelines",
+    "reproduction",
+    "serving",
+    "monitoring",
+    "releases",
+)
 SHOWS_OWN_ONLY = {"everline.access.service.list_projects": "filters by the actor's own roles"}
 
 
