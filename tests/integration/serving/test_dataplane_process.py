@@ -292,6 +292,12 @@ BAD_BODIES: list[tuple[str, Any, int, str]] = [
     ("null", lambda b: b["inputs"][1].update(data=[None, 1]), 400, "'hour' may not be null: row 0"),
     ("overflow", b'{"inputs":[{"name":"hour","shape":[1],"datatype":"FP64","data":[1e999]}]}', 400, "out of range"),
     ("big integer", lambda b: b["inputs"][1].update(data=[2**70, 1]), 400, "'hour' must fit type long|must be of"),
+    (
+        "endless integer",
+        b'{"inputs":[{"name":"hour","shape":[1],"datatype":"FP64","data":[1' + b"0" * 9000 + b"]}]}",
+        400,
+        "",
+    ),
     ("objects", lambda b: b["inputs"][0].update(data=[{}, {}]), 400, "'distance' must be of type double"),
     ("ragged", lambda b: b["inputs"][0].update(data=[[1.0, 2.0], 3.0]), 400, "3 values"),
     ("surrogate", b'{"inputs":[{"name":"carrier","shape":[1],"datatype":"BYTES","data":["\\ud800"]}]}', 400, ""),
@@ -471,7 +477,8 @@ def test_a_broken_new_primary_leaves_the_old_one_answering(running: Running, pac
     control, plane = running
     plane.follows(control.serve(control.release(packages[0])))
     control.serve(control.release(packages[1], version=2, endpoint="other"))
-    plane.wait_for(lambda h: any(one["version"] == 2 for one in h["revisions"]))
+    health = plane.wait_for(lambda h: any(one["version"] == 2 for one in h["revisions"]))
+    assert [(one["version"], one["ready"]) for one in health["revisions"]] == [(2, False), (1, True)]
     assert plane.ask().json()["model_version"] == "1"
     plane.follows(control.serve(control.release(packages[1], version=2)))
     assert plane.ask().json()["model_version"] == "2"

@@ -149,6 +149,15 @@ def test_mlflow_reads_the_model_description(built: Package) -> None:
     assert described.flavors["sklearn"]["serialization_format"] == "skops"
 
 
+def test_mlflow_loads_the_model_and_it_answers_the_same(built: Package) -> None:
+    import mlflow.sklearn
+
+    table, _ = flights(20)
+    columns = {name: [None if v != v else v for v in table[name].tolist()] for name in table}
+    theirs = mlflow.sklearn.load_model(str(built.directory)).predict_proba(table)[:, 1]
+    assert theirs.tobytes() == built.load().predict(columns)["probability"].tobytes()
+
+
 class Custom(BaseEstimator, TransformerMixin):
     def fit(self, table: Any, target: Any = None) -> Custom:
         return self

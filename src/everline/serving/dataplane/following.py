@@ -195,7 +195,7 @@ class Reporter:
             revisions=[
                 _revision_health(endpoint, one)
                 for endpoint in (table.endpoints if table else [])
-                for one in endpoint.revisions
+                for one in endpoint.told()
             ],
         )
 

@@ -78,6 +78,11 @@ class ServedEndpoint(msgspec.Struct, frozen=True, kw_only=True):
             field="version",
         )
 
+    def told(self) -> list[ServedRevision]:
+        """The desired revisions, and an earlier primary that still answers in place of one that is not ready."""
+        stays = self.primary is not None and all(one is not self.primary for one in self.revisions)
+        return [*self.revisions, self.primary] if stays and self.primary is not None else self.revisions
+
     def versions(self) -> list[str]:
         """The versions that answer now."""
         return sorted({str(one.desired.version) for one in (self.primary, self.canary) if one is not None})
