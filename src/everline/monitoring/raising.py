@@ -79,6 +79,7 @@ def raise_alarms(
         predictor=predictor_of(uow, package),
         candidates_max=uow.settings.diagnosis_candidates_max,
         changed_package=changed_package,
+        fresh=frozenset(louder),
     )
     if monitor.kind is MonitorKind.DRIFT:
         broken = [name for name in louder if _cause(scene, name) != POPULATION]

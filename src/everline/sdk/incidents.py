@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from everline.monitoring.types import Alert, CloseIncident, Incident, IncidentStatus
 from everline.sdk.client import Client
 
@@ -14,16 +16,18 @@ class IncidentsApi:
 
     def get(self, uid: str) -> Incident:
         """One incident."""
-        return self._client.call("GET", f"/incidents/{uid}", returns=Incident)
+        return self._client.call("GET", f"/incidents/{quote(uid, safe='')}", returns=Incident)
 
     def acknowledge(self, uid: str, *, note: str = "") -> Incident:
         """Say that somebody looks after it."""
         body = CloseIncident(note=note)
-        return self._client.call("POST", f"/incidents/{uid}/acknowledge", body=body, returns=Incident)
+        return self._client.call("POST", f"/incidents/{quote(uid, safe='')}/acknowledge", body=body, returns=Incident)
 
     def resolve(self, uid: str, *, note: str = "") -> Incident:
         """Close it."""
-        return self._client.call("POST", f"/incidents/{uid}/resolve", body=CloseIncident(note=note), returns=Incident)
+        return self._client.call(
+            "POST", f"/incidents/{quote(uid, safe='')}/resolve", body=CloseIncident(note=note), returns=Incident
+        )
 
     def alerts(self, *, limit: int = 100) -> list[Alert]:
         """Notifications, the newest first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from everline.clock import rfc3339
 from everline.monitoring.types import (
@@ -56,23 +57,23 @@ class MonitorsApi:
 
     def get(self, name: str) -> Monitor:
         """One monitor."""
-        return self._client.call("GET", f"/monitors/{name}", returns=Monitor)
+        return self._client.call("GET", f"/monitors/{quote(name, safe='')}", returns=Monitor)
 
     def run(self, name: str, *, until: datetime | None = None) -> MonitorRun:
         """Close the complete windows now; `until` says how far event time has come, if not as far as the log."""
         body = {"until": None if until is None else rfc3339(until)}
-        return self._client.call("POST", f"/monitors/{name}/run", body=body, returns=MonitorRun)
+        return self._client.call("POST", f"/monitors/{quote(name, safe='')}/run", body=body, returns=MonitorRun)
 
     def windows(self, name: str, *, limit: int = 100) -> list[Window]:
         """The closed windows, the newest first."""
-        return self._client.list_all(f"/monitors/{name}/windows", kind=Window, limit=limit)
+        return self._client.list_all(f"/monitors/{quote(name, safe='')}/windows", kind=Window, limit=limit)
 
     def signals(
         self, name: str, *, feature: str | None = None, since: datetime | None = None, limit: int = 1000
     ) -> list[Signal]:
         """The signals, the newest window first."""
         query = {"feature": feature, "since": None if since is None else rfc3339(since)}
-        return self._client.list_all(f"/monitors/{name}/signals", kind=Signal, query=query, limit=limit)
+        return self._client.list_all(f"/monitors/{quote(name, safe='')}/signals", kind=Signal, query=query, limit=limit)
 
     def list(self, *, endpoint: str | None = None) -> list[Monitor]:
         """The project's monitors by name."""

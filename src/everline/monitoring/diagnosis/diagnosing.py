@@ -34,6 +34,7 @@ class Scene:
         strengths: p-value and distance of each input in this window.
         offset_s: days begin this long after midnight UTC.
         changed_package: the package of the window differs from that of the window before.
+        fresh: streams that drifted before and showed something new in this window.
     """
 
     monitor: Monitor
@@ -48,6 +49,7 @@ class Scene:
     predictor: Predictor | None
     candidates_max: int
     changed_package: bool = False
+    fresh: frozenset[str] = frozenset()
 
 
 def onset_of(history: Sequence[Signal]) -> tuple[datetime, bool]:
@@ -106,7 +108,7 @@ def change_of(scene: Scene, name: str) -> Change | None:
 def diagnose_input(scene: Scene, lead: str, candidates: Sequence[Candidate]) -> Diagnosis:
     """Diagnose one broken or abruptly changed feature."""
     signal = scene.signals[lead]
-    since, gradual = onset_of(scene.history[lead])
+    since, gradual = (scene.start, False) if lead in scene.fresh else onset_of(scene.history[lead])
     own = next((one for one in candidates if one.feature == lead), None)
     change = own.change if own else Change(kind="shift", text="changed", broken=False)
     effect = own.effect if own else None
