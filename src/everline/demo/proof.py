@@ -111,4 +111,4 @@ def _as_a_stranger(*arguments: str) -> dict[str, object]:
 
 
 def _levels(batch: dict[str, object]) -> str:
-    return str(batch.get("levels") or batch)
+    return f"{batch['bit_equal']} of {batch['n']} bit-equal"
