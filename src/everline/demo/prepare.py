@@ -19,6 +19,9 @@ PEOPLE = {
     "data-plane": ("the serving process", ("dataplane",)),
 }
 
+EVERYWHERE = frozenset({"dataplane", "auditor"})
+"""A data plane serves every project and the audit log is one for all; other roles are held in one project."""
+
 
 def people(stage: Stage) -> None:
     """Create users, roles and tokens; everybody later acts with their own."""
@@ -26,8 +29,7 @@ def people(stage: Stage) -> None:
     for name, (full_name, roles) in PEOPLE.items():
         access.create_user(name, full_name=full_name)
         for role in roles:
-            # A data plane serves every project; people have their roles in one.
-            access.grant_role(name, role=role, project="*" if role == "dataplane" else None)
+            access.grant_role(name, role=role, project="*" if role in EVERYWHERE else None)
         stage.keep_token(name, access.create_token(name, name="demo", days=None).secret)
     stage.say("maya trains, maya and ravi may approve (never their own), ines reads the audit log; each has a token.")
     stage.fact(

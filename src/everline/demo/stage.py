@@ -173,7 +173,7 @@ class Stage:
     def chapter(self, number: int, of: int, title: str) -> None:
         """Begin a chapter on the screen."""
         passed = time.monotonic() - self.started
-        self.console.print(f"\n[bold]{number}/{of}  {title}[/bold]  [dim]{passed:.0f} s[/dim]")
+        self.console.print(f"\n[bold]{number}/{of}  {title}[/bold]  [dim]{passed:.0f} s[/dim]", soft_wrap=True)
 
     def say(self, text: str) -> None:
         """One line of the story."""

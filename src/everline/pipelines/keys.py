@@ -17,10 +17,14 @@ _WHOLE_MAX = 2**53
 SCHEMA = 1
 
 
-def material_of(code: CodeDigest, inputs: dict[str, Any], *, environment: str) -> KeyMaterial:
+def material_of(code: CodeDigest, inputs: dict[str, Any], *, environment: str, threads: int = 1) -> KeyMaterial:
     """Put together what a step depends on; `inputs` holds `{"digest": …}` for results and plain values else."""
     return KeyMaterial(
-        code=code.digest, environment=environment, parts=code.parts, inputs={k: plain(v, k) for k, v in inputs.items()}
+        code=code.digest,
+        environment=environment,
+        threads=threads,
+        parts=code.parts,
+        inputs={k: plain(v, k) for k, v in inputs.items()},
     )
 
 
@@ -28,6 +32,7 @@ def step_key(material: KeyMaterial) -> str:
     """The key under which a result is kept: equal code, inputs and environment, equal key."""
     return canonical_digest({
         "schema": SCHEMA, "code": material.code, "inputs": material.inputs, "environment": material.environment,
+        "threads": material.threads,
     })  # fmt: skip
 
 
@@ -80,6 +85,8 @@ def why(now: KeyMaterial, before: KeyMaterial | None) -> str:
         old, new = before.inputs.get(name), now.inputs.get(name)
         if old != new:
             reasons.append(f"input {name} changed from {_short(old)} to {_short(new)}")
+    if now.threads != before.threads:
+        reasons.append(f"its threads changed from {before.threads} to {now.threads}")
     if now.environment != before.environment:
         reasons.append("the environment changed (Python or an installed package)")
     return "; ".join(reasons)

@@ -7,12 +7,15 @@ record says so.
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import os
 import random
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +27,7 @@ from everline.canonical import canonical_digest
 from everline.clock import Clock
 from everline.errors import EverlineError, IntegrityError, InvalidInputError, NotFoundError
 from everline.ids import new_uid
+from everline.loader import load
 from everline.pipelines import keys, serialisers
 from everline.pipelines.codedigest import code_digest
 from everline.pipelines.graph import DatasetRef, Graph, Node, Ref
@@ -42,6 +46,7 @@ from everline.pipelines.values import RunContext
 TRACEBACK_CHARS_MAX = 20_000
 MESSAGE_CHARS_MAX = 2_000
 RETRY_WAIT_S_MAX = 3_600.0
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Journal(Protocol):
@@ -142,7 +147,8 @@ class LocalExecutor:
         uses = self._uses(node)
         code = code_digest(node.spec.function, root=self.root)
         inputs = {name: self._digest_of(value) for name, value in node.inputs.items()}
-        material = keys.material_of(code, inputs, environment=self.context.environment)
+        threads = node.spec.resources.threads
+        material = keys.material_of(code, inputs, environment=self.context.environment, threads=threads)
         key = keys.step_key(material) if node.spec.cache else None
         needs = tuple(dict.fromkeys(r.node.name for r in node.refs() if isinstance(r, Ref)))
         update = StepUpdate(
@@ -217,7 +223,8 @@ class LocalExecutor:
             own.mkdir(parents=True, exist_ok=True)
             arguments[spec.context] = self._context_for(update, own, uses)
         _seed(update.key or update.name)
-        returned = spec.function(**arguments)
+        with _threads(spec.resources.threads):
+            returned = spec.function(**arguments)
         values = (returned,) if len(spec.outputs) == 1 else tuple(returned)
         if len(values) != len(spec.outputs):
             raise InvalidInputError(
@@ -311,6 +318,24 @@ def _last_use(graph: Graph) -> dict[Node, int]:
             if isinstance(ref, Ref):
                 last[ref.node] = node.position
     return last
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Hold numeric libraries to a number of threads: those that are loaded, and those that the step will load."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(count)))
+    known = importlib.util.find_spec("threadpoolctl") is not None
+    limit = load("threadpoolctl").threadpool_limits(limits=count) if known else contextlib.nullcontext()
+    try:
+        with limit:
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _seed(key: str) -> None:

@@ -5,6 +5,7 @@ Light on purpose: no database, numpy or Arrow, so that `import everline` stays f
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -42,12 +43,18 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     """What a step asks for; executors that place work obey it, the local one runs one step at a time.
 
     Attributes:
-        cpus: processor cores, more than 0.
+        cpus: processor cores, more than 0. Numeric libraries get as many threads, rounded up: sums over more
+            threads are added in another order, so the number is part of the step key.
         memory_mb: megabytes of memory, or None for no demand.
     """
 
     cpus: float = 1
     memory_mb: int | None = None
+
+    @property
+    def threads(self) -> int:
+        """Threads that numeric libraries may use."""
+        return max(1, math.ceil(self.cpus))
 
 
 class FileRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,10 +89,12 @@ class KeyMaterial(msgspec.Struct, frozen=True, kw_only=True):
         parts: digest of each of those, by qualified name: says which one changed.
         inputs: by parameter name, a digest or a value.
         environment: digest of Python and every installed distribution.
+        threads: what numeric libraries were held to.
     """
 
     code: str
     environment: str
+    threads: int = 1
     inputs: dict[str, Any] = {}
     parts: dict[str, str] = {}
 

@@ -24,10 +24,13 @@ FILTER_CHARACTERS_MAX = 20_000
 CLAUSES_MAX = 100
 ORDERS_MAX = 32
 LIST_ITEMS_MAX = 1_000
+PATTERN_CHARACTERS_MAX = 8_000
+"""Longest LIKE pattern: as long as the longest value, and far below what SQLite takes."""
 
 _NUMERIC = frozenset({">", ">=", "!=", "=", "<", "<="})
 _TEXT = frozenset({"!=", "=", "LIKE", "ILIKE"})
 _LIST = frozenset({"IN", "NOT IN"})
+_PATTERN = frozenset({"LIKE", "ILIKE"})
 _PRESENCE = frozenset({"IS NULL", "IS NOT NULL"})
 
 _TOKEN = re.compile(
@@ -166,6 +169,8 @@ def parse_filter(text: str | None, grammar: Grammar) -> list[Clause]:
         raise InvalidInputError(
             f"The filter has {len(text)} characters; at most {FILTER_CHARACTERS_MAX} are allowed.", field="filter"
         )
+    if "\x00" in text:
+        raise InvalidInputError("The filter contains a NUL character.", field="filter")
     parser = _Parser(text, grammar)
     clauses = [parser.clause()]
     while not parser.done:
@@ -252,7 +257,10 @@ class _Parser:
             return Clause(entity, key, comparator, self._list())
         if numeric:
             return Clause(entity, key, comparator, self._number(entity, key))
-        return Clause(entity, key, comparator, self._string(entity))
+        text = self._string(entity)
+        if comparator in _PATTERN and len(text) > PATTERN_CHARACTERS_MAX:
+            raise _refused(f"The pattern has {len(text)} characters; at most {PATTERN_CHARACTERS_MAX} are allowed.")
+        return Clause(entity, key, comparator, text)
 
     def keyword(self, word: str) -> None:
         token = self._take()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from datetime import UTC, datetime
 from pathlib import Path
@@ -290,3 +291,28 @@ def test_results_inside_lists_and_dicts_are_filled_in(world: World) -> None:
     ends = world.run(fan_in)
     assert world.blobs[ends["add_up"].outputs[0].files[0].digest] == b"7"
     assert ends["add_up"].needs == ("last", "last-2", "last-3")
+
+
+@el.step
+def threads() -> list[int]:
+    import threadpoolctl
+
+    return [found["num_threads"] for found in threadpoolctl.threadpool_info()]
+
+
+@el.step(resources=el.Resources(cpus=2))
+def more_threads() -> list[int]:
+    return threads()
+
+
+@el.pipeline
+def counted() -> list[int]:
+    threads()
+    return more_threads()
+
+
+def test_numeric_libraries_get_as_many_threads_as_a_step_asks_for(world: World) -> None:
+    ends = world.run(counted)
+    seen = {name: set(json.loads(world.blobs[end.outputs[0].files[0].digest])) for name, end in ends.items()}
+    assert seen["threads"] == {1}
+    assert ends["threads"].material.threads == 1 and ends["more_threads"].material.threads == 2
