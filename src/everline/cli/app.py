@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -86,6 +87,12 @@ def run(arguments: list[str] | None = None) -> int:
         return 2 if error.status < 500 or isinstance(error, InvalidInputError) else 1
     except BrokenPipeError:
         return 0
+    except Exception as error:
+        if os.environ.get("EVERLINE_DEBUG"):
+            raise
+        click.secho(f"error: something unexpected happened: {type(error).__name__}: {error}", err=True, fg="red")
+        click.echo("  This is a fault of Everline. EVERLINE_DEBUG=1 shows where; please report it.", err=True)
+        return 1
     return result if isinstance(result, int) else 0
 
 

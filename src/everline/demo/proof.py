@@ -85,7 +85,7 @@ def verify_offline(stage: Stage) -> None:
     stage.everline("audit", "export", str(bundle), person="ines")
     log = _as_a_stranger("audit", "verify", "--bundle", str(bundle), "--key", str(key))
     one = _as_a_stranger("audit", "verify", "--proof", str(proof), "--key", str(key))
-    if not (log["ok"] and one["ok"]):
+    if not (log["verified"] and one["verified"]):
         raise IntegrityError(f"The exported log does not verify: {log}, {one}.")
     alone = f"event {approvals[0].index} ({approvals[0].action}) on its own"
     stage.say(f"{log['size']:,} audit events verified offline, and {alone}.")
