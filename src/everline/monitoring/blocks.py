@@ -301,7 +301,9 @@ def _with_spreads(feature: FeatureReference, parts: Sequence[Column]) -> Feature
         spreads,
         feature.mean,
         feature.deviation,
-        float(np.mean([1.0 / max(1, len(counts.counts)) for counts in gathered])) if gathered else 0.0,
+        float(np.mean([1.0 / max(1, int(np.count_nonzero(counts.counts))) for counts in gathered]))
+        if gathered
+        else 0.0,
     )
 
 

@@ -70,6 +70,12 @@ def test_warmer_days_are_a_shift_and_neither_a_sentinel_nor_a_unit() -> None:
     assert not classify_change(dry, column(rain), repeat=0.3).broken
 
 
+def test_a_weekday_is_not_frozen_because_it_is_the_same_all_day() -> None:
+    weekdays = column(np.repeat(np.arange(7.0), 300))
+    assert classify_change(weekdays, column(np.full(300, 3.0)), repeat=1.0).kind != "frozen"
+    assert classify_change(weekdays, column(np.full(300, 3.0)), repeat=0.01).kind == "frozen"
+
+
 def test_changes_of_a_category_are_told_apart() -> None:
     assert classify_change(CARRIERS, column(["UA", "B6", "XX"] * 100)).kind == "new_category"
     assert classify_change(CARRIERS, column(["UA"] * 300)).kind == "frozen"

@@ -28,6 +28,7 @@ from everline.monitoring.types import Change, Distribution
 
 ROWS_MIN = 20
 FROZEN_SHARE_MIN = 0.9
+FROZEN_REPEAT_MAX = 0.5  # a weekday is the same all day: such a feature cannot freeze within a block
 MISSING_RISE_MIN = 0.03
 NEW_SHARE_MIN = 0.005
 SENTINELS = frozenset((0.0, -1.0, -9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0))
@@ -93,7 +94,7 @@ def classify_change(
         return Change(kind="missing", text=text, broken=True, share=rise, before=before, after=now)
     if reference.kind == "number":
         return _number_change(reference, current, repeat=repeat)
-    return _category_change(reference, current)
+    return _category_change(reference, current, repeat=repeat)
 
 
 def distribution_of(name: str, reference: Column, current: Column) -> Distribution | None:
@@ -173,7 +174,7 @@ def _number_change(reference: Column, current: Column, *, repeat: float) -> Chan
     value, share = _most_frequent(current.numbers)
     usual = float((reference.numbers == value).mean())
     here = 2.0 * new.present / new.rows >= old.present / old.rows  # a few rows that are left may well be equal
-    if share >= FROZEN_SHARE_MIN and usual < 0.5 and here:
+    if share >= FROZEN_SHARE_MIN and usual < 0.5 and here and repeat < FROZEN_REPEAT_MAX:
         text = f"is frozen at {value:.6g} in {share:.0%} of rows"
         return Change(kind="frozen", text=text, broken=True, value=f"{value:.6g}", share=share)
     found = find_unit(old, current.numbers)
@@ -241,14 +242,14 @@ def _moved(reference: Column, current: Column, *, apart: float) -> Change:
     return Change(kind="shape", text=text, broken=False, before=before, after=after)
 
 
-def _category_change(reference: Column, current: Column) -> Change:
+def _category_change(reference: Column, current: Column, *, repeat: float) -> Change:
     if current.present < ROWS_MIN or reference.kind not in ("category", "boolean"):
         return Change(kind="shape", text="has too few rows to say more", broken=False)
     axis = CategoryAxis.of(reference.texts)
     new: CategoryProfile = profile_category(current.texts, axis)
     counted = _counted(current)
     value, share = max(counted.items(), key=lambda pair: pair[1])
-    if share >= FROZEN_SHARE_MIN and _counted(reference).get(value, 0.0) < 0.5:
+    if share >= FROZEN_SHARE_MIN and _counted(reference).get(value, 0.0) < 0.5 and repeat < FROZEN_REPEAT_MAX:
         return Change(kind="frozen", text=f"is {value!r} in {share:.0%} of rows", broken=True, value=value, share=share)
     unseen = new.unseen_rows / new.present
     if unseen >= NEW_SHARE_MIN:

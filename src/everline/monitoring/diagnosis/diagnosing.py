@@ -119,7 +119,7 @@ def diagnose_input(scene: Scene, lead: str, candidates: Sequence[Candidate]) -> 
     )
     sentence = (
         f"{lead} {change.text}, since {_day(since, scene.monitor)} (p = {signal.p_value:.1g} in this window, "
-        f"{_promise(scene.monitor)}){_effect_text(effect)}."
+        f"{_promise(scene.monitor)}){_effect_text(effect)}{_same_text(lead, change, candidates)}."
     )
     return Diagnosis(
         sentence=sentence,
@@ -252,10 +252,21 @@ def _effect_text(effect: Effect | None) -> str:
         return ""
     if effect.mean_absolute_change < _EFFECT_SHOWN_MIN:
         return "; it left the predictions as they were"
-    text = f"; it moved the mean prediction by {effect.change:+.3f} ({effect.mean_restored:.3f} → {effect.mean:.3f})"
+    text = (
+        f"; it moved the mean prediction by {effect.change:+.3f} ({effect.mean_restored:.3f} → {effect.mean:.3f}), "
+        f"single ones by {effect.mean_absolute_change:.3f} on average"
+    )
     if effect.loss is not None and effect.loss_restored is not None:
         text += f" and the loss by {effect.loss - effect.loss_restored:+.3f}"
     return text
+
+
+def _same_text(lead: str, change: Change, candidates: Sequence[Candidate]) -> str:
+    """The other features that the same thing happened to: an outage takes several at once."""
+    same = [
+        one.feature for one in candidates if one.feature != lead and one.change.kind == change.kind and change.broken
+    ]
+    return f"; the same happened to {', '.join(same)}" if same else ""
 
 
 def _distributions(scene: Scene, lead: str | None, candidates: Sequence[Candidate]) -> list[Distribution]:
