@@ -20,7 +20,7 @@ def first_release(stage: Stage) -> None:
     maya, ravi = stage.as_person("maya"), stage.as_person("ravi")
     release = maya.releases.create(ENDPOINT, MODEL, stage["first_version"])
     stage.say(f"release {release.uid} of {MODEL} version {release.version} to {ENDPOINT}: {release.state.value}")
-    clauses = show_verdicts(stage, release)
+    passed = show_verdicts(stage, release)
     refused = self_approval_refused(stage, release)
     release = ravi.releases.approve(release.uid, meaning="validator", reason="April evaluation read; slices are even.")
     stage.say(f"ravi approves: {release.state.value}")
@@ -33,19 +33,19 @@ def first_release(stage: Stage) -> None:
     stage.fact(
         "deployment",
         f"{MODEL} version {release.version} is live at {ENDPOINT}",
-        evidence=f"{clauses} policy clauses passed; {refused}; ravi approved",
+        evidence=f"{passed} policy clauses passed; {refused}; ravi approved",
         command=f"everline release show {release.uid}",
     )
 
 
 def show_verdicts(stage: Stage, release: Release) -> int:
-    """Tell every clause of every rule with the values it saw; return how many there are."""
+    """Tell every clause of every rule with the values it saw; return how many passed."""
     count = 0
     for verdict in release.check.verdicts if release.check else []:
         stage.say(f"[bold]{verdict.policy}[/bold] version {verdict.version}: {verdict.title}")
         for rule in verdict.rules:
             for clause in rule.clauses:
-                count += 1
+                count += clause.outcome == "pass"
                 seen = ", ".join(f"{value.path} = {_short(value.value)}" for value in clause.values[:3])
                 stage.say(f"  {_MARK[clause.outcome]} {rule.name:14} {escape(clause.text)}   [dim]{escape(seen)}[/dim]")
         if verdict.approvals:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import signal
 import sys
@@ -15,7 +16,6 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from everline.clock import SystemClock, rfc3339
 from everline.demo import flights, prepare, proof, releasing, retraining, watching
@@ -29,6 +29,13 @@ CANARY_UNTIL = flights.moment(7, 29)
 FAULT_FROM = flights.moment(9, 10)
 FAULT_UNTIL = flights.moment(9, 20)
 CLOCK = SystemClock()
+
+
+class ChapterError(EverlineError):
+    """A chapter failed; the message names it and says why."""
+
+    code = "chapter_failed"
+    status = 500
 
 
 def traffic(stage: Stage) -> Traffic:
@@ -138,6 +145,8 @@ def tell(home: Path, *, serve_on: bool, fresh: bool, as_json: bool) -> int:
     if fresh:
         _clear(home)
     stage = Stage(home, console)
+    if not (home / "everline.db").exists():
+        stage.remember()  # from here on the home is known as the demo's own, which --fresh may remove
     ended = len(stage.memory.chapters) == len(CHAPTERS)
     if not ended and (stage.memory.chapters or (home / "everline.db").exists()):
         reached = stage.memory.chapters[-1] if stage.memory.chapters else "somebody else's data"
@@ -153,7 +162,7 @@ def tell(home: Path, *, serve_on: bool, fresh: bool, as_json: bool) -> int:
             _play(stage)
         _finish(stage, as_json=as_json)
         if serve_on and stage.control:
-            console.print(f"\nConsole: [bold]{stage.control.url}[/bold]   (Ctrl-C ends both processes)")
+            console.print(f"\nConsole: [bold]{stage.control.url}[/bold]   (Ctrl-C ends both processes)", soft_wrap=True)
             threading.Event().wait()
     except KeyboardInterrupt:
         console.print("\nStopping …")
@@ -167,11 +176,11 @@ def _play(stage: Stage) -> None:
         stage.chapter(number, len(CHAPTERS), title)
         try:
             chapter(stage)
-        except EverlineError as error:
+        except Exception as error:
             stage.remember()
-            error.message = f"Chapter {number} ({title}) failed: {error.message}"
-            error.hint = f"{error.hint or ''} The home is left as it is for a look: {stage.home}".strip()
-            raise
+            reason = error.message if isinstance(error, EverlineError) else f"{type(error).__name__}: {error}"
+            hint = f"{getattr(error, 'hint', None) or ''} The home is left as it is for a look: {stage.home}"
+            raise ChapterError(f"Chapter {number} ({title}) failed: {reason}", hint=hint.strip()) from error
         stage.memory.chapters.append(title)
         stage.remember()
     stage.memory.seconds = time.monotonic() - stage.started
@@ -189,13 +198,19 @@ def _finish(stage: Stage, *, as_json: bool) -> None:
         value = {"seconds": stage.memory.seconds, "facts": stage.memory.facts, "notes": stage.memory.notes}
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
         return
-    table = Table(title=f"\nWhat happened, in {stage.memory.seconds:.0f} s", title_justify="left", show_lines=True)
-    for heading in ("goal", "what happened", "evidence", "see it again"):
-        table.add_column(heading, overflow="fold")
+    _print_summary(stage)
+
+
+def _print_summary(stage: Stage) -> None:
+    """One row per fact; commands stand on lines of their own and are never broken, so that they can be copied."""
+    say = functools.partial(stage.console.print, highlight=False, soft_wrap=True)
+    say(f"\n[bold]What happened, in {stage.memory.seconds:.0f} s[/bold]\n")
+    width = max(len(fact.goal) for fact in stage.memory.facts)
     for fact in stage.memory.facts:
-        table.add_row(fact.goal, escape(fact.what), escape(fact.evidence), escape(fact.command))
-    stage.console.print(table)
-    stage.console.print(f"The commands take --home {stage.home}, or: export EVERLINE_HOME={stage.home}")
+        say(f"[cyan]{fact.goal:{width}}[/cyan]  [bold]{escape(fact.what)}[/bold]")
+        say(f"{'':{width}}  {escape(fact.evidence)}")
+        say(f"{'':{width}}  [dim]$ {escape(fact.command)}[/dim]\n")
+    say(f"Before these commands: export EVERLINE_HOME={stage.home}")
 
 
 def _replay(stage: Stage, begin: Any, end: Any, **options: Any) -> None:
@@ -214,7 +229,12 @@ def _replay(stage: Stage, begin: Any, end: Any, **options: Any) -> None:
 
 
 def _clear(home: Path) -> None:
-    """Remove only what Everline itself wrote."""
+    """Remove what an earlier demo left: only in a home that a demo began."""
+    if (home / "everline.db").exists() and not (home / "demo" / "memory.json").exists():
+        raise ConflictError(
+            f"{home} was not made by the demo, so --fresh does not remove it.",
+            hint="Choose another --home for the demo.",
+        )
     for name in ("demo", "blobs", "cache", "dataplane", "keys", "logs"):
         shutil.rmtree(home / name, ignore_errors=True)
     for file in home.glob("everline.db*"):
