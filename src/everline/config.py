@@ -79,7 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Most such questions held open at once; further ones are answered at once."""
     health_keep_s: int = 3600
     """How long the samples of data-plane health are kept."""
-    monitor_windows_max: int = 16
+    monitor_windows_max: int = 8
     """Most windows that one run of a monitor closes; the next run goes on."""
     monitor_features_max: int = 500
     """Most features that one monitor watches."""

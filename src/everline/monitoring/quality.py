@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from everline.errors import InvalidInputError
 from everline.monitoring.blocks import BLOCKS_MIN, Spread, judge_statistic, spread_of
@@ -100,7 +99,8 @@ def auc(predicted: FloatArray, outcome: FloatArray) -> float:
     zeros = len(outcome) - ones
     if ones == 0 or zeros == 0:
         return float("nan")
-    ranks = stats.rankdata(predicted)
+    _, place, count = np.unique(predicted, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - (count - 1) / 2.0)[place]
     return float((ranks[outcome > 0.5].sum() - ones * (ones + 1) / 2.0) / (ones * zeros))
 
 

@@ -16,14 +16,13 @@ from everline.datasets import service as datasets
 from everline.errors import ConflictError, InvalidInputError, NotFoundError, TooLargeError
 from everline.governance import audit
 from everline.ids import check_name, new_uid
+from everline.loader import load
 from everline.monitoring import tables
-from everline.monitoring.blocks import BLOCKS_MIN
-from everline.monitoring.references import reference_table
 from everline.monitoring.types import CreateMonitor, IncidentStatus, Monitor, MonitorKind, Signal, Window
 from everline.serving.service import get_endpoint
 
 QUALITY_DELAY_S = 25 * 3600
-BASELINE_WINDOWS_MAX = 366
+BASELINE_WINDOWS_MIN, BASELINE_WINDOWS_MAX = 8, 366
 WINDOWS_BETWEEN_MIN = 2
 _WINDOW = re.compile(r"([1-9][0-9]{0,3})([hd])")
 _WINDOW_MAX = timedelta(days=31)
@@ -51,7 +50,7 @@ def create_monitor(uow: UnitOfWork, body: CreateMonitor, *, project: str) -> Mon
         )
     version = datasets.get_version(uow, project, body.reference.dataset, body.reference.version).version
     reference = msgspec.structs.replace(body.reference, version=str(version.version))
-    table = reference_table(uow, reference, project=project)
+    table = load("everline.monitoring.references").reference_table(uow, reference, project=project)
     if body.target is not None and body.target not in table.column_names:
         raise InvalidInputError(
             f"The reference has no column {body.target!r}.",
@@ -209,9 +208,10 @@ def _check(uow: UnitOfWork, body: CreateMonitor) -> None:
         raise TooLargeError(
             f"A monitor watches at most {uow.settings.monitor_features_max} features.", field="features"
         )
-    if body.baseline_windows is not None and not BLOCKS_MIN <= body.baseline_windows <= BASELINE_WINDOWS_MAX:
+    if body.baseline_windows is not None and not BASELINE_WINDOWS_MIN <= body.baseline_windows <= BASELINE_WINDOWS_MAX:
         raise InvalidInputError(
-            f"A baseline is learnt from {BLOCKS_MIN} to {BASELINE_WINDOWS_MAX} windows.", field="baseline_windows"
+            f"A baseline is learnt from {BASELINE_WINDOWS_MIN} to {BASELINE_WINDOWS_MAX} windows.",
+            field="baseline_windows",
         )
     if body.kind is MonitorKind.QUALITY and body.target is None and body.baseline_windows is None:
         raise InvalidInputError(

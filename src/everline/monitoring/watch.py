@@ -25,7 +25,6 @@ from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import InvalidInputError, NotFoundError
 from everline.governance import audit
-from everline.jobs import queue
 from everline.monitoring import tables
 from everline.monitoring.blocks import BLOCKS_MIN, BlockReference
 from everline.monitoring.drift.columns import Column, column_of
@@ -36,16 +35,15 @@ from everline.monitoring.quality import ROWS_MIN as QUALITY_ROWS_MIN
 from everline.monitoring.quality import baseline_from_json, baseline_to_json, prepare_quality
 from everline.monitoring.raising import raise_alarms
 from everline.monitoring.references import feature_reference, output_reference, quality_baseline
+from everline.monitoring.schedule import first_start
 from everline.monitoring.sequence import Evidence, accumulate, e_value, threshold
-from everline.monitoring.service import monitor_of, require_monitor, window_length, window_start
+from everline.monitoring.service import monitor_of, require_monitor, window_length
 from everline.monitoring.types import Monitor, MonitorKind, MonitorRun, Signal, Window
 from everline.serving.predictions import event_span, read_window
 from everline.storage.db import upsert
 
 OUTCOMES_SHARE_MIN = 0.5
 EVIDENCE_OVER_LEVEL_MAX = 10.0
-JOB = "monitor.run"
-_RETRY_SLOT_S = 3600
 
 
 @dataclass
@@ -72,7 +70,7 @@ def run_monitor(uow: UnitOfWork, name: str, *, project: str, until: datetime | N
     monitor, pinned = monitor_of(row), dict(row.pinned or {})
     tally, more = _Tally(), False
     span = event_span(uow, monitor.endpoint, project=project)
-    start = row.next_start or _first_start(monitor, span)
+    start = row.next_start or first_start(monitor, span)
     reached = until or (span[1] if span else None)
     length = window_length(monitor.window)
     while start is not None and reached is not None:
@@ -107,44 +105,6 @@ def run_job(uow: UnitOfWork, payload: dict[str, Any]) -> dict[str, Any]:
     except NotFoundError as error:
         return {"skipped": error.message}
     return {"windows": len(done.windows), "alarms": done.alarms, "opened": done.opened, "more": done.more}
-
-
-def schedule_due(uow: UnitOfWork) -> int:
-    """Enqueue a job for every monitor with a complete window; the worker calls this on its clock.
-
-    A key per window keeps several replicas from doing it twice, and the hour in it lets a window be tried anew
-    whose job failed for good.
-
-    Returns:
-        How many jobs were enqueued.
-    """
-    made = 0
-    slot = int(uow.clock.now().timestamp() // _RETRY_SLOT_S)
-    spans: dict[tuple[str, str], tuple[datetime, datetime] | None] = {}
-    for row in uow.conn.execute(select(tables.monitor).order_by(tables.monitor.c.uid)).all():
-        monitor = monitor_of(row)
-        place = (monitor.project, monitor.endpoint)
-        if place not in spans:
-            spans[place] = event_span(uow, monitor.endpoint, project=monitor.project)
-        start, span = row.next_start or _first_start(monitor, spans[place]), spans[place]
-        if start is None or span is None:
-            continue
-        if start + window_length(monitor.window) + timedelta(seconds=monitor.delay_s) > span[1]:
-            continue
-        # Quality windows may still wait for outcomes, so a later look at the same window is another job.
-        key = f"{JOB}:{monitor.uid}:{start.isoformat()}:{slot}"
-        if monitor.kind is MonitorKind.QUALITY:
-            key += f":{span[1].isoformat()}"
-        payload = {"project": monitor.project, "monitor": monitor.name}
-        made += queue.enqueue(uow, JOB, payload, project=monitor.project, key=key) is not None
-    return made
-
-
-def _first_start(monitor: Monitor, span: tuple[datetime, datetime] | None) -> datetime | None:
-    length = window_length(monitor.window)
-    if monitor.start is not None:
-        return window_start(monitor.start, length=length, offset_s=monitor.offset_s)
-    return None if span is None else window_start(span[0], length=length, offset_s=monitor.offset_s)
 
 
 def _complete_window(

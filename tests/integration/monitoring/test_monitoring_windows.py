@@ -14,7 +14,7 @@ from everline.access.unit_of_work import UnitOfWork
 from everline.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from everline.governance import audit
 from everline.jobs import queue
-from everline.monitoring import incidents, service, watch
+from everline.monitoring import incidents, schedule, service, watch
 from everline.monitoring.types import CreateMonitor, IncidentStatus, MonitorKind, MonitorRun, Reference, Trigger
 from tests_support.monitored import ENDPOINT, PROJECT, add_dataset, serve_day, start_of, world
 
@@ -28,7 +28,16 @@ def drift_monitor(**changed: object) -> CreateMonitor:
 
 
 def close_all(begin: Begin, name: str = "inputs") -> MonitorRun:
-    """Run a monitor until nothing more is complete; return the last run that closed anything."""
+    """Run a monitor until nothing more is complete; return what all runs did together."""
+    runs = [close_some(begin, name)]
+    while runs[-1].more:
+        runs.append(close_some(begin, name))
+    windows = [window for run in runs for window in run.windows]
+    return MonitorRun(monitor=name, windows=windows, opened=[uid for run in runs for uid in run.opened])
+
+
+def close_some(begin: Begin, name: str = "inputs") -> MonitorRun:
+    """One run of a monitor."""
     with begin() as uow:
         return watch.run_monitor(uow, name, project=PROJECT)
 
@@ -105,11 +114,9 @@ def test_catching_up_takes_pieces_and_empty_days_are_closed_as_silent(begin: Beg
         serve_day(uow, 0)
         serve_day(uow, 20)
         serve_day(uow, 21, rows=5)
-    first = close_all(begin)
-    assert (len(first.windows), first.more) == (16, True)
-    second = close_all(begin)
-    assert (len(second.windows), second.more) == (5, False)
-    statuses = [window.status for window in (*first.windows, *second.windows)]
+    runs = [close_some(begin) for _ in range(3)]
+    assert [(len(run.windows), run.more) for run in runs] == [(8, True), (8, True), (5, False)]
+    statuses = [window.status for run in runs for window in run.windows]
     assert statuses == ["quiet", *["silent"] * 19, "quiet"]
 
 
@@ -129,15 +136,15 @@ def test_the_job_runs_what_the_clock_made_due_exactly_once(begin: Begin) -> None
         service.create_monitor(uow, drift_monitor(), project=PROJECT)
         for number in range(4):
             serve_day(uow, number)
-        assert watch.schedule_due(uow) == 1
-        assert watch.schedule_due(uow) == 0
+        assert schedule.schedule_due(uow) == 1
+        assert schedule.schedule_due(uow) == 0
     with begin() as uow:
         job = queue.take(uow, queue="server", worker="test")
         assert job is not None
-        assert job.kind == watch.JOB
+        assert job.kind == schedule.JOB
         assert watch.run_job(uow, job.payload)["windows"] == 3
     with begin() as uow:
-        assert watch.schedule_due(uow) == 0
+        assert schedule.schedule_due(uow) == 0
         assert watch.run_job(uow, {"monitor": "gone", "project": PROJECT})["skipped"]
 
 

@@ -133,7 +133,7 @@ def pooled(columns: Sequence[Column]) -> Column:
 
 
 _NO_NUMBERS: FloatArray = np.empty(0, dtype=np.float64)
-_NO_TEXTS = pa.array([], type=pa.string())
+_NO_TEXTS = pa.nulls(0, pa.string())  # pa.array would import pandas here
 
 
 def _named(table: Any, *, side: str) -> list[tuple[str, Any]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from everline.clock import parse_rfc3339
-from everline.monitoring import service, watch
+from everline.loader import load
+from everline.monitoring import service
 from everline.monitoring.types import CreateMonitor, Monitor, MonitorRun, RunMonitor, Signal, Window
 from everline.server.http import Page, Request, Routes, begin, decode
 
@@ -37,8 +38,10 @@ def get_monitor(request: Request) -> Monitor:
 def run_monitor(request: Request) -> MonitorRun:
     """Close the complete windows of a monitor now."""
     body = decode(RunMonitor, request)
+    watch = load("everline.monitoring.watch")  # late: the mathematics is heavy, and few requests need it
     with begin(request) as uow:
-        return watch.run_monitor(uow, request.path["name"], project=request.project, until=body.until)
+        done: MonitorRun = watch.run_monitor(uow, request.path["name"], project=request.project, until=body.until)
+        return done
 
 
 @routes.get("/monitors/{name}/windows", returns=Page[Window])
