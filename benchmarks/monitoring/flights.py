@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from everline.demo import flight_delay, flights
-from everline.monitoring.blocks import judge_window, prepare_blocks
 from everline.monitoring.drift.columns import Column, blocks_of, column_of
 from everline.monitoring.drift.combination import benjamini_hochberg
 from everline.monitoring.report import drift_report
-from everline.monitoring.sequence import Evidence, accumulate, e_value, threshold
+from everline.monitoring.windows.blocks import judge_window, prepare_blocks
+from everline.monitoring.windows.sequence import Evidence, accumulate, e_value, threshold
 
 SEED = 20_130_101
 REFERENCE_ROWS, ROWS = 20_000, 2_000

@@ -17,11 +17,11 @@ from everline.datasets.reading import read_table, table_format
 from everline.errors import IntegrityError, InvalidInputError, MissingExtraError, NotFoundError
 from everline.models.package import Predictor, fetch_package
 from everline.models.signature import SignatureError
-from everline.monitoring.blocks import BlockReference, prepare_blocks
 from everline.monitoring.drift.columns import blocks_of
 from everline.monitoring.profiles import FloatArray
-from everline.monitoring.quality import QualityBaseline, prepare_quality
 from everline.monitoring.types import Monitor, Reference
+from everline.monitoring.windows.blocks import BlockReference, prepare_blocks
+from everline.monitoring.windows.quality import QualityBaseline, prepare_quality
 
 KEPT_MAX = 16
 

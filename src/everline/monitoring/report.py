@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from everline.monitoring.blocks import BlockReference, judge_window, prepare_blocks
 from everline.monitoring.drift.columns import Column, Kind, as_kind, blocks_of, columns_of
 from everline.monitoring.drift.combination import (
     Q,
@@ -17,6 +16,7 @@ from everline.monitoring.drift.combination import (
 from everline.monitoring.drift.missing import missing_change
 from everline.monitoring.drift.result import P_SMALLEST, DriftResult
 from everline.monitoring.profiles import CategoryAxis, NumberAxis, profile_category, profile_number
+from everline.monitoring.windows.blocks import BlockReference, judge_window, prepare_blocks
 
 NOT_ENOUGH = "not enough data to say"
 

@@ -26,19 +26,19 @@ from everline.access.unit_of_work import UnitOfWork
 from everline.errors import InvalidInputError, NotFoundError
 from everline.governance import audit
 from everline.monitoring import tables
-from everline.monitoring.blocks import BLOCKS_MIN, BlockReference
+from everline.monitoring.diagnosis.raising import raise_alarms
 from everline.monitoring.drift.columns import Column, column_of
 from everline.monitoring.drift.combination import benjamini_hochberg
-from everline.monitoring.judging import Reading, read_features, read_quality
 from everline.monitoring.profiles import FloatArray
-from everline.monitoring.quality import ROWS_MIN as QUALITY_ROWS_MIN
-from everline.monitoring.quality import baseline_from_json, baseline_to_json, prepare_quality
-from everline.monitoring.raising import raise_alarms
 from everline.monitoring.references import feature_reference, output_reference, quality_baseline
 from everline.monitoring.schedule import first_start
-from everline.monitoring.sequence import Evidence, accumulate, e_value, threshold
 from everline.monitoring.service import monitor_of, require_monitor, window_length
 from everline.monitoring.types import Monitor, MonitorKind, MonitorRun, Signal, Window
+from everline.monitoring.windows.blocks import BLOCKS_MIN, BlockReference
+from everline.monitoring.windows.quality import ROWS_MIN as QUALITY_ROWS_MIN
+from everline.monitoring.windows.quality import baseline_from_json, baseline_to_json, prepare_quality
+from everline.monitoring.windows.readings import Reading, read_features, read_quality
+from everline.monitoring.windows.sequence import Evidence, accumulate, e_value, threshold
 from everline.serving.predictions import event_span, read_window
 from everline.storage.db import upsert
 

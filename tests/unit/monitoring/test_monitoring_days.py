@@ -7,11 +7,11 @@ import pyarrow as pa
 import pytest
 
 from everline.errors import InvalidInputError
-from everline.monitoring.blocks import BlockReference, judge_window, prepare_blocks
 from everline.monitoring.drift.columns import Column, column_of
 from everline.monitoring.drift.combination import benjamini_hochberg
-from everline.monitoring.quality import baseline_from_json, baseline_to_json, judge_quality, prepare_quality
-from everline.monitoring.sequence import Evidence, accumulate, alarm_delay, e_value, threshold
+from everline.monitoring.windows.blocks import BlockReference, judge_window, prepare_blocks
+from everline.monitoring.windows.quality import baseline_from_json, baseline_to_json, judge_quality, prepare_quality
+from everline.monitoring.windows.sequence import Evidence, accumulate, alarm_delay, e_value, threshold
 
 
 def day(rng: np.random.Generator, rows: int = 300) -> dict[str, Column]:

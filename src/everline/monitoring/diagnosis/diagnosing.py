@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from everline.models.package import Predictor
-from everline.monitoring.blocks import FeatureReference
 from everline.monitoring.diagnosis.change_point import change_point
 from everline.monitoring.diagnosis.changes import classify_change, distribution_of
 from everline.monitoring.diagnosis.restoration import effects_of
 from everline.monitoring.drift.columns import Column
 from everline.monitoring.types import Action, Candidate, Change, Diagnosis, Distribution, Effect, Monitor, Signal
+from everline.monitoring.windows.blocks import FeatureReference
 
 _LOG_P_MAX = 12.0
 _JUMP_MIN = 3.0

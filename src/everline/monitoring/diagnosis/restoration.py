@@ -18,8 +18,8 @@ from everline.models.package import Predictor
 from everline.models.signature import SignatureError
 from everline.monitoring.drift.columns import Column
 from everline.monitoring.profiles import FloatArray
-from everline.monitoring.quality import metrics_of
 from everline.monitoring.types import Change, Effect
+from everline.monitoring.windows.quality import metrics_of
 
 ROWS_MAX = 5_000
 _SEED = 20_130_910

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from everline.errors import InvalidInputError
-from everline.monitoring.blocks import BLOCKS_MIN, Spread, judge_statistic, spread_of
 from everline.monitoring.profiles import FloatArray
+from everline.monitoring.windows.blocks import BLOCKS_MIN, Spread, judge_statistic, spread_of
 
 ROWS_MIN = 50
 _CLIP = 1e-7

@@ -17,7 +17,6 @@ from sqlalchemy import select
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import EverlineError
 from everline.monitoring import tables
-from everline.monitoring.blocks import BlockReference
 from everline.monitoring.diagnosis.diagnosing import (
     Scene,
     candidates_of,
@@ -28,10 +27,11 @@ from everline.monitoring.diagnosis.diagnosing import (
 )
 from everline.monitoring.drift.columns import Column
 from everline.monitoring.incidents import join_incident, open_incident, open_incidents
-from everline.monitoring.judging import read_features
 from everline.monitoring.references import feature_reference, predictor_of
 from everline.monitoring.service import signal_of
 from everline.monitoring.types import Incident, Monitor, MonitorKind, Signal
+from everline.monitoring.windows.blocks import BlockReference
+from everline.monitoring.windows.readings import read_features
 
 POPULATION = "inputs"
 LOUDER_BY = 0.01

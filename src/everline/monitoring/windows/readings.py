@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from everline.monitoring.blocks import ROWS_MIN, BlockReference, FeatureReference, WindowDrift, judge_window
 from everline.monitoring.drift.columns import Column, as_kind
 from everline.monitoring.drift.result import P_SMALLEST
 from everline.monitoring.profiles import FloatArray
-from everline.monitoring.quality import QualityBaseline, judge_quality
+from everline.monitoring.windows.blocks import ROWS_MIN, BlockReference, FeatureReference, WindowDrift, judge_window
+from everline.monitoring.windows.quality import QualityBaseline, judge_quality
 
 _SHARES = frozenset(("missing", "unseen", "spike"))
 

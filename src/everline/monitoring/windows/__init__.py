@@ -1,0 +1,1 @@
+"""One window judged: by blocks of dependent rows, by its quality, and as one more bet in a sequence."""
