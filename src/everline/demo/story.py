@@ -22,6 +22,7 @@ from everline.demo import flights, prepare, proof, releasing, retraining, watchi
 from everline.demo.stage import Stage
 from everline.demo.traffic import Traffic, in_kilometres
 from everline.errors import ConflictError, EverlineError
+from everline.loader import require
 
 LIVE_FROM = flights.moment(5, 1)
 SUMMER_UNTIL = flights.moment(7, 15)
@@ -141,6 +142,8 @@ CHAPTERS: tuple[tuple[str, Callable[[Stage], None]], ...] = (
 
 def tell(home: Path, *, serve_on: bool, fresh: bool, as_json: bool) -> int:
     """Tell the story, or take an ended one up again; return the exit code."""
+    flights.data_folder()  # says what to install before anything is made
+    require("skops", extra="demo")
     console = Console(stderr=as_json, highlight=False)
     if fresh:
         _clear(home)

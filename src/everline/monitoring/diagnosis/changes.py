@@ -181,7 +181,9 @@ def _number_change(reference: Column, current: Column, *, repeat: float) -> Chan
     if found is not None:
         unit, apart, left = found
         text = f"is × {unit.factor:.4g}" + (f" + {unit.offset:.4g}" if unit.offset else "")
-        text += f", looks like {unit.name} (undoing it closes the gap between the distributions from {apart:.2f} to {left:.2f})"
+        text += (
+            f", looks like {unit.name} (undoing it brings the two distributions from {apart:.2f} apart to {left:.2f})"
+        )
         return Change(
             kind="unit", text=text, broken=True, factor=unit.factor, offset=unit.offset, looks_like=unit.name,
             before=float(np.median(reference.numbers)), after=float(np.median(current.numbers)),
