@@ -21,6 +21,15 @@ NUMBERS = ("sched_hour", "sched_minute_of_day", "weekday", "scheduled_minutes", 
 FEATURES = CATEGORIES + NUMBERS
 TARGET = "late"
 LATE_MINUTES = 15
+CARD = {
+    "intended_use": "Tell passengers and gate staff before departure how likely a flight from New York is late.",
+    "out_of_scope_use": "Crew rostering, compensation claims, and flights from other airports.",
+    "limitations": "Knows the schedule and the weather at the origin only: no aircraft, no congestion, no weather at the "
+    "destination. Trained on 2013; carriers differ in how often they fly late routes, which is not their doing alone.",
+    "licence": "Apache-2.0",
+    "owners": ["maya"],
+}
+"""What only people know about the model; the rest of its card is filled from the records."""
 HELD_OUT_DAYS = 2
 NEEDED = ("year", "month", "day", "sched_dep_time", "sched_arr_time", "arr_delay", "carrier", "flight", "origin",
           "dest", "distance", "hour", "minute", "time_hour")  # fmt: skip
@@ -104,7 +113,7 @@ def flight_delay(
     past, later = split(join(flights, weather), train_from, train_to, evaluate_to)
     model = train(past, seed=seed, max_iter=max_iter)
     evaluation = el.evaluate(model, later, slices=["carrier", "origin"])
-    return el.candidate("flight-delay", model, evaluation, reference=past, nullable=WEATHER)
+    return el.candidate("flight-delay", model, evaluation, reference=past, nullable=WEATHER, card=CARD)
 
 
 def months(start: str, end: str) -> list[str]:

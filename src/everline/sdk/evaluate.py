@@ -5,7 +5,7 @@ Light on purpose, for `import everline` names them; the work is in modules that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -54,6 +54,7 @@ def candidate(
     *,
     reference: Table | None = None,
     nullable: Sequence[str] | None = None,
+    card: Mapping[str, Any] | None = None,
 ) -> Candidate:
     """Package a model, register it as the next version of `name`, and attach its evidence.
 
@@ -63,6 +64,7 @@ def candidate(
         reference: the rows that the model was fitted on, which give the signature and are kept as the dataset
             `<name>-reference` for monitors to compare with; None takes the one table that the model's step took.
         nullable: inputs that may be null in a call; None means those that hold a null in `reference`.
+        card: what only people know, for the model card: intended_use, out_of_scope_use, limitations, licence, owners.
 
     Raises:
         InvalidInputError: called outside a pipeline, or the reference cannot be told.
@@ -74,7 +76,7 @@ def candidate(
         )
     rows = _reference_of(model) if reference is None else reference
     names = None if nullable is None else list(nullable)
-    folder = package(check_name(name, field="model"), model, evaluation, rows, names)
+    folder = package(check_name(name, field="model"), model, evaluation, rows, names, dict(card or {}))
     return register(name, folder, evaluation, rows)
 
 
@@ -99,6 +101,7 @@ def package(
     evaluation: Evaluation,
     reference: Table,
     nullable: list[str] | None,
+    card: dict[str, Any],
     context: RunContext | None = None,
 ) -> Path:
     """Write the model as a package directory; equal inputs give equal bytes."""
@@ -118,6 +121,7 @@ def package(
             "data": sorted({use.digest for use in run.data}),
         },
         metadata={
+            **card,
             **model.metadata,
             "pipeline": run.pipeline,
             "target": model.target,
@@ -145,6 +149,7 @@ def register(
         found = run.client.models.register(name, digest, run=maker)
         _attach(run, found.uid, "evaluation", msgspec.to_builtins(evaluation))
         _attach(run, found.uid, "lineage", _lineage(run))
+        run.client.models.make_card(name, found.version)
     return Candidate(
         model=name, version=found.version, uid=found.uid, package=digest, run=run.run, metrics=evaluation.metrics
     )

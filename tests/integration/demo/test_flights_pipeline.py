@@ -84,6 +84,7 @@ def test_version_package_reference_and_evidence_belong_together(first: tuple[Pla
     assert found["evaluation"]["n"] > 25_000
     assert {part["by"] for part in found["evaluation"]["slices"]} == {"carrier", "origin"}
     assert found["lineage"]["run"] == answer["run"]
+    assert found["card"]["complete"], found["card"]["missing"]
     assert all(
         found["lineage"][name] for name in ("code_recorded", "environment_recorded", "data_recorded", "seed_recorded")
     )
