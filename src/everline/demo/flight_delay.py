@@ -24,7 +24,7 @@ LATE_MINUTES = 15
 CARD = {
     "intended_use": "Tell passengers and gate staff before departure how likely a flight from New York is late.",
     "out_of_scope_use": "Crew rostering, compensation claims, and flights from other airports.",
-    "limitations": "Knows the schedule and the weather at the origin only: no aircraft, no congestion, no weather at the "
+    "limitations": "Knows the schedule and weather at the origin only: no aircraft, no congestion, no weather at the "
     "destination. Trained on 2013; carriers differ in how often they fly late routes, which is not their doing alone.",
     "licence": "Apache-2.0",
     "owners": ["maya"],
