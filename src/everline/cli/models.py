@@ -36,7 +36,7 @@ def list_models(filter_text: str, limit: int, *, client: Any, as_json: bool) -> 
     emit(
         found,
         as_json=as_json,
-        human=lambda: table(rows, headers=("MODEL", "LATEST", "ALIASES", "CHANGED"), empty=empty),
+        human=lambda: table(rows, headers=("model", "latest", "aliases", "changed"), empty=empty),
     )
 
 
@@ -53,7 +53,7 @@ def show_model(model: str, version: str | None, *, client: Any, as_json: bool) -
         emit(
             {"model": found, "versions": versions},
             as_json=as_json,
-            human=lambda: table(rows, headers=("VERSION", "BY", "AT", "RUN", "PACKAGE"), empty="No versions yet."),
+            human=lambda: table(rows, headers=("version", "by", "at", "run", "package"), empty="No versions yet."),
         )
         return
     one = client.models.get(model, version)
@@ -132,6 +132,6 @@ def _show(one: Any, graph: Any) -> None:
         click.echo()
         table(
             [(names[edge.source], edge.label, names[edge.target]) for edge in graph.edges],
-            headers=("FROM", "", "TO"),
+            headers=("from", "", "to"),
             empty="",
         )

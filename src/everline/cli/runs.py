@@ -50,7 +50,7 @@ def list_runs(
         as_json=as_json,
         human=lambda: table(
             rows,
-            headers=("RUN", "NAME", "EXPERIMENT", "PIPELINE", "STATUS", "STARTED", "METRICS"),
+            headers=("run", "name", "experiment", "pipeline", "status", "started", "metrics"),
             empty="No runs yet. `everline demo` makes some; so does `everline run MODULE:PIPELINE`.",
         ),
     )
@@ -80,7 +80,7 @@ def compare_runs(runs: tuple[str, ...], show_all: bool, *, client: Any, as_json:
             if lines:
                 click.echo()
                 rows = [(line.key, *line.values) for line in lines]
-                table(rows, headers=(title.upper(), *(uid[:12] for uid in compared.runs)), empty="")
+                table(rows, headers=(title, *(uid[:12] for uid in compared.runs)), empty="")
 
     emit(compared, as_json=as_json, human=human)
 
@@ -104,16 +104,16 @@ def _show(found: Any) -> None:
     for title, pairs in (("params", found.params), ("metrics", found.metrics), ("tags", found.tags)):
         if pairs:
             click.echo()
-            table(sorted(pairs.items()), headers=(title.upper(), "VALUE"), empty="")
+            table(sorted(pairs.items()), headers=(title, "value"), empty="")
     if found.inputs:
         click.echo()
         rows = [(item.name, item.version, item.context, item.digest) for item in found.inputs]
-        table(rows, headers=("INPUT", "VERSION", "CONTEXT", "DIGEST"), empty="")
+        table(rows, headers=("input", "version", "context", "digest"), empty="")
     if found.outputs:
         click.echo()
         table(
             [(item.name, item.kind, item.digest) for item in found.outputs],
-            headers=("OUTPUT", "KIND", "DIGEST"),
+            headers=("output", "kind", "digest"),
             empty="",
         )
 
