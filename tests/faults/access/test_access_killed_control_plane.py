@@ -47,6 +47,6 @@ def test_acknowledged_writes_survive(server, after_s):
         present = {user["name"] for user in client.get("/api/v1/users").json()["items"]}
         assert set(acknowledged) <= present
         assert all(client.get(f"/api/v1/blobs/{digest}").status_code == 200 for digest in blobs[-20:])
-        verdict = client.get("/api/v1/audit/verification").json()
-        assert verdict["ok"] is True
+        verdict = client.get("/api/v1/audit/verify").json()
+        assert verdict["verified"] is True
         assert verdict["size"] >= len(acknowledged)

