@@ -13,8 +13,9 @@ HERE = Path(__file__).parent
 
 def names() -> list[str]:
     """The benchmarks there are."""
-    found = {module.name for module in pkgutil.iter_modules([str(HERE)])}
-    return sorted(name for name in found - {"timing"} if not name.startswith("_"))
+    found = [module for module in pkgutil.walk_packages([str(HERE)], prefix="benchmarks.") if not module.ispkg]
+    inside = {module.name.removeprefix("benchmarks.") for module in found}
+    return sorted(inside - {"timing", "__main__"})
 
 
 def main(wanted: list[str]) -> int:

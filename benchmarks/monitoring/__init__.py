@@ -1,0 +1,1 @@
+"""What monitoring promises, measured on the real flights."""
