@@ -176,7 +176,7 @@ def test_the_command_line_lists_shows_and_compares(
     assert cli.run(["runs", "show", runs[0]]) == 0
     assert "depth" in capsys.readouterr().out
     assert cli.run(["runs", "compare", *runs]) == 0
-    assert "PARAMS" in capsys.readouterr().out
+    assert "params" in capsys.readouterr().out
     assert cli.run(["runs", "show", "0" * 32]) == 2
     assert "not found" in capsys.readouterr().err
 

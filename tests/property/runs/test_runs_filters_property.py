@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from everline.errors import InvalidInputError
 from everline.runs.filters import RUNS, Clause, page_offset, page_token, parse_filter, parse_order
 
-keys = st.text(st.characters(blacklist_characters="`", blacklist_categories=("Cs",)), min_size=1, max_size=20)
-values = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\\"), max_size=30)
+keys = st.text(st.characters(blacklist_characters="`\x00", blacklist_categories=("Cs",)), min_size=1, max_size=20)
+values = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\\\x00"), max_size=30)
 
 
 @given(st.text(max_size=200))
