@@ -19,7 +19,7 @@ serve: $(VENV)/.demo ## Run the control plane with its console on http://127.0.0
 
 test: $(VENV)/.dev ## Run the whole suite on SQLite, PostgreSQL and Chromium
 	$(BIN)/python scripts/prepare_tests.py
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev ## What must hold before a commit: format, lint, types, floors
 	$(BIN)/ruff format --check .
