@@ -49,11 +49,19 @@ def rfc3339(moment: datetime) -> str:
 def parse_rfc3339(text: str, *, field: str = "time") -> datetime:
     """Read an RFC 3339 time, or a date (its midnight); a time without a zone is taken as UTC."""
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        return as_utc(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
         raise InvalidInputError(
             f"{field} {text[:80]!r} is not a time.",
             hint="Write it like 2013-06-01T05:00:00Z or 2013-06-01.",
             field=field,
         ) from None
+
+
+def as_utc(moment: datetime) -> datetime:
+    """The same moment in UTC; without a zone it is taken as UTC.
+
+    Raises:
+        OverflowError: the zone leads out of the years 1 to 9999.
+    """
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -114,12 +114,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 values[field.name] = text
         values |= {name: value for name, value in overrides.items() if value is not None}
         try:
-            return msgspec.convert(values, cls, strict=False, dec_hook=_path_hook)
+            settings = msgspec.convert(values, cls, strict=False, dec_hook=_path_hook)
         except msgspec.ValidationError as error:
             raise InvalidInputError(
                 f"A setting cannot be used: {error}.",
                 hint="Settings come from arguments and EVERLINE_* variables; see docs/settings.md.",
             ) from None
+        if not 0 <= settings.port <= 65_535:
+            raise InvalidInputError(f"There is no port {settings.port}.", hint="Use 0 to 65535.", field="port")
+        if settings.url and not settings.url.startswith(("http://", "https://")):
+            raise InvalidInputError(
+                f"{settings.url[:80]!r} is not a server's address.",
+                hint="Write it like http://127.0.0.1:4680.",
+                field="url",
+            )
+        return settings
 
     @property
     def database(self) -> str:

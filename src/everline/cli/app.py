@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from everline import __version__
-from everline.errors import EverlineError, InvalidInputError
+from everline.errors import EverlineError
 from everline.loader import load
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -84,7 +84,7 @@ def run(arguments: list[str] | None = None) -> int:
         return 2
     except EverlineError as error:
         _show(error)
-        return 2 if error.status < 500 or isinstance(error, InvalidInputError) else 1
+        return 1 if error.code == EverlineError.code else 2  # a fault of ours is not the caller's
     except BrokenPipeError:
         return 0
     except Exception as error:

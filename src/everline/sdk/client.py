@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from everline.config import Settings
-from everline.errors import IntegrityError, NotFoundError, UnavailableError, from_problem
+from everline.errors import IntegrityError, InvalidInputError, NotFoundError, UnavailableError, from_problem
 from everline.ids import digest_bytes, digest_file
 from everline.loader import load
 
@@ -163,11 +163,16 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """One HTTP exchange; an error answer is raised."""
+        if any(part in (".", "..") for part in path.split("/")) or any(mark in path for mark in "?#\\\0\r\n"):
+            # Sent, it would be another address than the one meant.
+            raise InvalidInputError(
+                f"The name in {path[:80]!r} cannot be one of ours.", hint="List commands print names and identifiers."
+            )
         parameters = {"project": self.project} | dict(query or {})
         parameters = {name: _text(value) for name, value in parameters.items() if value is not None}
         try:
             response = self._http.request(method, path, params=parameters, content=content, headers=dict(headers or {}))
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.InvalidURL) as error:
             raise UnavailableError(
                 f"The control plane at {self._http.base_url} does not answer ({type(error).__name__}).",
                 hint="Start it with `everline server`, or unset EVERLINE_URL to work embedded.",

@@ -9,6 +9,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
@@ -21,7 +22,7 @@ from starlette.routing import Route as StarletteRoute
 
 from everline.access.types import Actor
 from everline.access.unit_of_work import UnitOfWork
-from everline.clock import rfc3339
+from everline.clock import as_utc, rfc3339
 from everline.errors import EverlineError, InvalidInputError, TooLargeError, UnauthenticatedError
 from everline.ids import check_name, new_uid
 from everline.server.application import Application
@@ -71,8 +72,9 @@ class Request:
                 raise InvalidInputError(f"The query parameter {name!r} is missing.", field=name)
             return default
         try:
-            return msgspec.convert(text, kind, strict=False)
-        except msgspec.ValidationError as error:
+            value = msgspec.convert(text, kind, strict=False)
+            return as_utc(value) if isinstance(value, datetime) else value
+        except (msgspec.ValidationError, OverflowError) as error:
             raise InvalidInputError(f"The query parameter {name!r} cannot be read: {error}.", field=name) from None
 
     @property

@@ -13,6 +13,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from everline.errors import IntegrityError, NotFoundError, TooLargeError
 from everline.ids import check_digest, digest_bytes, digest_file
+from everline.storage.folder import make_folder
 
 _CHUNK_BYTES = 4 << 20
 
@@ -37,7 +38,7 @@ class BlobStore:
             self.directory: Path | None = None
         else:
             self.directory = Path(url.removeprefix("file://")).absolute()
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_folder(self.directory)
             self._store = LocalStore(self.directory)
 
     def put_bytes(self, data: bytes) -> str:

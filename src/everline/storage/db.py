@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, ExceptionContext, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DataError, OperationalError
 
 from everline.config import Settings
-from everline.errors import InvalidInputError, UnavailableError
+from everline.errors import EverlineError, InvalidInputError, UnavailableError
+from everline.storage.folder import make_folder
+
+_UNUSABLE = ("malformed", "not a database", "readonly", "unable to open", "disk I/O", "is full")
+"""What SQLite says of a file that is broken or cannot be written."""
 
 
 class Database:
@@ -22,11 +27,12 @@ class Database:
         self.url = settings.database
         self.is_sqlite = self.url.startswith("sqlite")
         self.engine = self._create_sqlite(settings) if self.is_sqlite else self._create_postgres(settings)
+        event.listen(self.engine, "handle_error", _name_what_cannot_be_kept)
 
     def _create_sqlite(self, settings: Settings) -> Engine:
         path = make_url(self.url).database
         if path and path != ":memory:":
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            make_folder(Path(path).parent)
         engine = create_engine(
             self.url,
             pool_size=settings.pool_connections_max,
@@ -39,8 +45,14 @@ class Database:
             connection.isolation_level = None  # the driver must not open transactions behind our back
             cursor = connection.cursor()
             # FULL: an acknowledged write survives a power cut, not only a killed process.
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-65536"):
-                cursor.execute(f"PRAGMA {pragma}")
+            try:
+                for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-65536"):
+                    cursor.execute(f"PRAGMA {pragma}")
+            except sqlite3.DatabaseError as error:
+                connection.close()
+                raise _unusable(
+                    error, hint=f"The file is {path}; restore it from a backup, or let it be written."
+                ) from error
             cursor.close()
 
         @event.listens_for(engine, "begin")
@@ -69,22 +81,37 @@ class Database:
         try:
             connection = self.engine.connect().execution_options(everline_mode=mode)
         except OperationalError as error:
-            raise UnavailableError(
-                f"The database does not answer: {error.orig}.", hint="Check EVERLINE_DATABASE_URL and that it runs."
-            ) from error
+            hint = "Check EVERLINE_DATABASE_URL, that it runs, and the home directory."
+            raise _unusable(error.orig, hint=hint) from error
         with connection, connection.begin():
-            try:
-                yield connection
-            except DataError as error:
-                # A zero byte, a text beyond its column: PostgreSQL says no where SQLite does not care.
-                raise InvalidInputError(
-                    f"A value cannot be kept: {str(error.orig).splitlines()[0]}.",
-                    hint="Send text without zero bytes, and names of at most 256 characters.",
-                ) from error
+            yield connection
 
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+def _unusable(error: BaseException | None, *, hint: str) -> UnavailableError:
+    return UnavailableError(f"The database cannot be used: {str(error).strip()}.", hint=hint)
+
+
+def _name_what_cannot_be_kept(context: ExceptionContext) -> None:
+    """Every statement's error passes here: a value that a column cannot hold is the caller's error, not ours.
+
+    A zero byte, a text beyond its column: PostgreSQL says no where SQLite does not care. A number beyond
+    64 bit: the SQLite driver says no, or a column type does while it writes JSON.
+    """
+    error = context.original_exception
+    if isinstance(error, EverlineError):
+        raise error  # a column type has said what is wrong
+    if isinstance(error, sqlite3.DatabaseError) and any(words in str(error) for words in _UNUSABLE):
+        raise _unusable(error, hint="Check the disk, the permissions of the home directory, and its backup.")
+    if isinstance(context.sqlalchemy_exception, DataError) or isinstance(error, (OverflowError, UnicodeEncodeError)):
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise InvalidInputError(
+            f"A value cannot be kept: {lines[0]}.",
+            hint="Send text without zero bytes, names of at most 256 characters, and whole numbers within 64 bit.",
+        ) from error
 
 
 def upsert(

@@ -10,6 +10,9 @@ from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
+from everline.clock import as_utc
+from everline.errors import InvalidInputError
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(column_0_N_label)s",
@@ -38,7 +41,14 @@ class UtcTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        return None if value is None else (value - _EPOCH) // _MICROSECOND
+        if value is None:
+            return None
+        try:
+            return (as_utc(value) - _EPOCH) // _MICROSECOND
+        except OverflowError:  # kept, it could never be read again
+            raise InvalidInputError(
+                f"The time {value.isoformat()} lies outside the years 1 to 9999 in UTC.", hint="Send a time in UTC."
+            ) from None
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         return None if value is None else _EPOCH + timedelta(microseconds=value)

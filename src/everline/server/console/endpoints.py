@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -12,8 +12,7 @@ from starlette.responses import Response
 
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
-from everline.clock import rfc3339
-from everline.errors import InvalidInputError
+from everline.clock import parse_rfc3339, rfc3339
 from everline.releases import history as release_history
 from everline.server.console import models, pages
 from everline.server.console.view import charts, render
@@ -118,15 +117,7 @@ def show_prediction(request: Request) -> Response:
 def _moment(request: Request) -> datetime | None:
     """The time that the page is asked about; a form sends it without a zone, and UTC is meant."""
     text = request.query("at", str, "")
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidInputError(
-            f"{text[:40]!r} is no time.", hint="Write it like 2026-06-01T05:00:00, in UTC.", field="at"
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return parse_rfc3339(text, field="at") if text else None
 
 
 _STATS = (

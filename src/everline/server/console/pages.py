@@ -71,7 +71,7 @@ def form(request: Request) -> Mapping[str, str]:
         ForbiddenError: the token is missing or of another session.
     """
     given = fields(request)
-    if not hmac.compare_digest(given.get("form_token", ""), form_token(request)):
+    if not hmac.compare_digest(given.get("form_token", "").encode(errors="replace"), form_token(request).encode()):
         raise ForbiddenError(
             "This form is older than your session, or does not come from this console.",
             hint="Go back, reload the page and send the form again.",
