@@ -21,7 +21,12 @@ from everline.server.application import Application
 from everline.server.http import Route
 from tests_support import console_story, hostile, postgres
 
-ROUTES = {f"{route.method} {route.path}": route for route in declared_routes()}
+ROUTES = {
+    f"{route.method} {route.path}": route
+    for route in declared_routes()
+    # One handler says "not supported" for whole families of addresses; asking it once under each method is enough.
+    if not route.path.endswith("{rest:path}") or route.path.startswith("/api/2.0/mlflow/")
+}
 WRITERS = [
     name
     for name, route in ROUTES.items()
@@ -104,8 +109,8 @@ def test_hostile_addresses_are_answered(world: World, name: str) -> None:
 def test_hostile_bodies_are_answered(world: World, name: str) -> None:
     route = ROUTES[name]
     path = hostile.path_of(route, world.of(route))
-    for body in hostile.BODIES.values():
-        hostile.ask(world.client, route, path, content=body)
+    for kind in hostile.FORMS if route.tag == "console" else hostile.BODIES:
+        hostile.ask(world.client, route, path, content=hostile.BODIES[kind])
     for body in hostile.hostile_bodies(hostile.body_fields(route), world.of(route)):
         hostile.ask(world.client, route, path, content=body)
 
