@@ -23,26 +23,23 @@ ANSWER_S_MAX = 5.0
 DIGEST = "sha256:" + "0" * 64
 PATHS: dict[str, bytes | str] = {
     "path trick": "../../etc/passwd",
-    "encoded slashes": "..%2f..%2fetc",
     "zero byte": "a\0b",
     "long": "x" * 10_000,
     "unicode": "ключ-🙂-\u202e",
     "quotes": "x'; DROP TABLE run; --\"",
     "empty": "",
-    "huge number": "9" * 40,
     "beyond 64 bit": str(2**63),
+    "more digits than Python reads": "9" * 5_000,
     "negative": "-1",
     "digits that are not ASCII": "²",
     "not UTF-8": b"\xed\xa0\x80\xff",
     "header trick": "a\r\nx: y",
     "unknown uid": new_uid(),
     "unknown run": "0" * 32,
-    "unknown digest": DIGEST,
-    "unknown number": "4096",
 }
 QUERIES = [
-    "", "abc", "-1", "9" * 40, str(2**63), "a\0b", "../../x", "x" * 10_000, "'; --", "nan", "1e999",
-    "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2013-13-45", "metrics.`x` > 1 AND (", new_uid(), "🙂",
+    "", "abc", "-1", str(2**63), "a\0b", "../../x", "x" * 10_000, "1e999", "0001-01-01T00:00:00+14:00", "2013-13-45",
+    "metrics.`x` > 1 AND (", "🙂'; --",
 ]  # fmt: skip
 """Values for every query parameter that a route's module reads."""
 
@@ -51,11 +48,8 @@ BODIES: dict[str, bytes] = {
     "null": b"null",
     "list": b"[]",
     "object": b"{}",
-    "text": b'"text"',
-    "number": b"7",
     "NaN": b'{"name": NaN, "value": Infinity}',
     "nested": b"[" * 100_000,
-    "nested objects": b'{"a":' * 50_000,
     "not UTF-8": b'{"name": "\xff\xfe"}',
     "half": b'{"name": "x',
     "lone surrogate": b'{"name": "\\ud800", "key": "\\udfff"}',
@@ -66,15 +60,15 @@ BODIES: dict[str, bytes] = {
 FORMS = ("nothing", "not UTF-8", "a form", "many fields", "long")
 """Those of the bodies that mean something to a page, which reads forms."""
 
-TEXTS: list[Any] = ["", "a\0b", "../../etc/passwd", "x" * 10_000, "🙂\u202e'; --\"", None, 7, ["x"]]
+TEXTS: list[Any] = ["", "a\0b", "../../etc/passwd", "x" * 10_000, "🙂\u202e'; --\"", 7]
 TIMES: list[Any] = [
     "no time", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2013-06-01T00:00:00", "a\0b", 10**18, None,
 ]  # fmt: skip
-WHOLE: list[Any] = [-1, 0, 2**31, 2**63 - 1, 2**63, -(2**63) - 1, 10**40, 1e308, "abc", True, None]
+WHOLE: list[Any] = [-1, 0, 2**31, 2**63 - 1, 10**40, 1e308, "abc"]
 NUMBERS: list[Any] = [-1, 1e308, float("nan"), float("inf"), 10**400, "abc", None]
-LISTS: list[Any] = [None, {}, [None], [[]], [{}], ["a\0b"], [-1, 2**70], "x"]
+LISTS: list[Any] = [None, {}, [None], [[]], ["a\0b"], [-1, 2**70]]
 OBJECTS: list[Any] = [
-    None, [], {}, {"a\0b": "a\0b"}, {"": ""}, {"x" * 10_000: "y" * 10_000}, {"x": {"y": [None]}}, {"x": 2**70},
+    None, [], {"a\0b": "a\0b"}, {"": ""}, {"x" * 10_000: "y" * 10_000}, {"x": 2**70},
 ]  # fmt: skip
 
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar, overload
 
 import anyio.to_thread
 import msgspec
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
@@ -31,6 +32,15 @@ from everline.server.authentication import authenticate
 log = logging.getLogger("everline.server")
 T = TypeVar("T")
 _MISSING: Any = object()
+
+
+class _BoundedInteger(IntegerConvertor):
+    """`{index:int}` in a path: Python refuses to read thousands of digits, in the router, where nobody catches it."""
+
+    regex = "[0-9]{1,19}"
+
+
+register_url_convertor("int", _BoundedInteger())
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
