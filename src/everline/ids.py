@@ -14,6 +14,7 @@ from everline.errors import InvalidInputError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGITS = re.compile("[0-9]{1,19}")
 _CHUNK_BYTES = 1 << 20
 
 _lock = threading.Lock()
@@ -77,6 +78,14 @@ def check_name(value: str, *, field: str = "name") -> str:
             field=field,
         )
     return value
+
+
+def whole_number(text: str) -> int | None:
+    """Read ASCII digits as a number of at most 19 of them, else None.
+
+    `int()` takes other scripts' digits, and fails on thousands of them.
+    """
+    return int(text) if _DIGITS.fullmatch(text) else None
 
 
 def check_uid(value: str, *, field: str = "uid") -> str:

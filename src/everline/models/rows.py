@@ -10,6 +10,7 @@ from sqlalchemy import Connection, and_, false, func, select, tuple_
 
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import InvalidInputError, NotFoundError
+from everline.ids import whole_number
 from everline.models.tables import model, model_alias, model_tag, model_version, model_version_tag
 from everline.models.types import Model, TrackedVersion, VersionStatus
 
@@ -165,9 +166,10 @@ def _number(uow: UnitOfWork, owner: Row, version: int | str) -> int:
         if number is None:
             raise NotFoundError(f"Registered model alias {text[1:]} not found.", field="alias")
         return int(number)
-    if not text.isascii() or not text.isdigit() or int(text) >= 2**31:
+    found = whole_number(text)
+    if found is None or found >= 2**31:
         raise InvalidInputError(f"Parameter 'version' must be an integer, got '{text[:80]}'.", field="version")
-    return int(text)
+    return found
 
 
 def _pairs(conn: Connection, table: Any, owner: str, uids: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -25,7 +25,7 @@ from everline.access.types import Actor
 from everline.access.unit_of_work import UnitOfWork
 from everline.clock import as_utc, rfc3339
 from everline.errors import EverlineError, InvalidInputError, TooLargeError, UnauthenticatedError
-from everline.ids import check_name, new_uid
+from everline.ids import check_name, new_uid, whole_number
 from everline.server.application import Application
 from everline.server.authentication import authenticate
 
@@ -274,7 +274,7 @@ async def _read_body(app: Application, raw: StarletteRequest, file: Path | None)
         return b""
     limit = app.settings.blob_bytes_max if file else app.settings.json_body_bytes_max
     announced = raw.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
+    if (whole_number(announced) or 0) > limit:
         raise _body_too_large(limit)
     pieces, size = [], 0
     try:

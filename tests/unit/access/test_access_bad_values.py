@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, literal, select
 from everline.clock import parse_rfc3339
 from everline.config import Settings
 from everline.errors import InvalidInputError, UnavailableError
+from everline.ids import whole_number
 from everline.sdk.client import Client
 from everline.storage.db import Database
 from everline.storage.schema import UtcTime
@@ -58,3 +59,9 @@ def test_a_name_cannot_lead_a_client_to_another_address(tmp_path) -> None:
         for name in ("../users", "x?project=other", "x#y"):
             with pytest.raises(InvalidInputError):
                 client.call("GET", f"/runs/{name}")
+
+
+@pytest.mark.parametrize("text", ["", "-1", "²", "٣", "9" * 5_000, "1\n", "0x1"])
+def test_only_short_ascii_digits_are_a_number(text) -> None:
+    assert whole_number(text) is None
+    assert whole_number("0042") == 42

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from everline.errors import IntegrityError
 from everline.governance.signing import SigningKey, VerifyKey
 from everline.governance.tree.merkle import HASH_BYTES
+from everline.ids import whole_number
 
 NOTE_BYTES_MAX = 64 * 1024
 _MARK = "— "
@@ -60,7 +61,7 @@ def open_checkpoint(note: str, keys: VerifyKey | Iterable[VerifyKey]) -> Checkpo
         raw = base64.b64decode(root, validate=True)
     except (ValueError, binascii.Error) as error:
         raise IntegrityError("The checkpoint's root is not base64.") from error
-    if not size.isascii() or not size.isdigit() or size != str(int(size)) or len(raw) != HASH_BYTES:
+    if size != str(whole_number(size)) or len(raw) != HASH_BYTES:
         raise IntegrityError("The checkpoint's size or root is malformed.")
     if origin not in {key.name for key in trusted}:
         raise IntegrityError(f"The checkpoint belongs to the log {origin!r}, not to that of the trusted key.")

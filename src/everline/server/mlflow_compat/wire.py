@@ -28,7 +28,7 @@ from everline.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from everline.ids import check_name
+from everline.ids import check_name, whole_number
 from everline.server.http import Request, Routes
 
 WORKSPACE_HEADER = "x-mlflow-workspace"
@@ -235,8 +235,8 @@ class Fields:
         value = self._raw(name)
         if value is None:
             return default
-        if isinstance(value, str) and value.isdigit():
-            value = int(value)
+        if isinstance(value, str) and (number := whole_number(value)) is not None:
+            value = number
         if isinstance(value, int) and not isinstance(value, bool):
             value = numbers.get(value, value)
         if not isinstance(value, str) or value not in choices:

@@ -22,7 +22,7 @@ import msgspec
 from everline import __version__
 from everline.config import Settings
 from everline.errors import EverlineError, InvalidInputError, NotFoundError, TooLargeError, UnavailableError
-from everline.ids import new_uid
+from everline.ids import new_uid, whole_number
 from everline.models.signature import check_columns
 from everline.serving.dataplane import protocol
 from everline.serving.dataplane.following import Follower, Reporter, describe_health
@@ -294,7 +294,7 @@ def _error_body(message: str, *, code: str, field: str | None = None, hint: str 
 
 async def _read_body(receive: Receive, headers: Mapping[str, str], *, bytes_max: int) -> bytes:
     announced = headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > bytes_max:
+    if (whole_number(announced) or 0) > bytes_max:
         raise _too_large(bytes_max)
     if headers.get("content-encoding", "identity") != "identity":
         raise InvalidInputError("Compressed bodies are not read.", hint="Send plain JSON.", field="content-encoding")
