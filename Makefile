@@ -19,7 +19,8 @@ serve: $(VENV)/.demo ## Run the control plane with its console on http://127.0.0
 
 test: $(VENV)/.dev ## Run the whole suite on SQLite, PostgreSQL and Chromium
 	$(BIN)/python scripts/prepare_tests.py
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	# Four workers on two cores: most of them wait for server processes most of the time.
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev ## What must hold before a commit: format, lint, types, floors
 	$(BIN)/ruff format --check .
