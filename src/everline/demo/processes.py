@@ -28,7 +28,8 @@ class Plane:
         self.log = home / "logs" / f"{name}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "everline", *arguments, "--port", str(self.port), "--home", str(home)]
-        environment = os.environ | ({"EVERLINE_TOKEN": token} if token else {})
+        # The story does not wait long for the prediction log: segments are closed after half a second.
+        environment = os.environ | {"EVERLINE_RAW_SEGMENT_S": "0.5"} | ({"EVERLINE_TOKEN": token} if token else {})
         environment.pop("EVERLINE_URL", None)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)

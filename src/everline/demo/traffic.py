@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -38,6 +39,9 @@ class Traffic:
         self._http = httpx.Client(base_url=data_plane, timeout=30)
         self._client = client
         self._due: deque[tuple[datetime, str, bool]] = deque()
+        # Outcomes travel beside the questions, in their own order: nobody waits for them at an airline either.
+        self._reports = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feedback")
+        self._sending: list[Future[object]] = []
         self._datatypes: dict[str, str] = {}
 
     def replay(self, stage: Stage, start: datetime, end: datetime, *, alter: Alter | None = None) -> Replayed:
@@ -53,10 +57,13 @@ class Traffic:
                     done.outcomes += self._report(before=batch.at)
                     progress.update(task, completed=(batch.at - start) / timedelta(hours=1))
             done.outcomes += self._report(before=end)
+        while self._sending:
+            self._sending.pop(0).result()
         return done
 
     def close(self) -> None:
         """Let the connection go."""
+        self._reports.shutdown()
         self._http.close()
 
     def _ask(self, batch: flights.Batch, columns: dict[str, list[Any]], done: Replayed) -> None:
@@ -90,7 +97,8 @@ class Traffic:
             while self._due and self._due[0][0] <= before and len(outcomes) < _FEEDBACK_MAX:
                 known_at, prediction, late = self._due.popleft()
                 outcomes[prediction] = late
-            self._client.predictions.log_feedback(ENDPOINT, outcomes, event_time=known_at)
+            send = self._client.predictions.log_feedback
+            self._sending.append(self._reports.submit(send, ENDPOINT, outcomes, event_time=known_at))
             sent += len(outcomes)
         return sent
 
