@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from pathlib import Path
 
 import click
 
+from everline.cli.listening import listen
 from everline.config import Settings
 from everline.errors import InvalidInputError
 from everline.loader import load
@@ -52,27 +52,10 @@ def command(
             hint="Bind to 127.0.0.1 behind a proxy that knows callers, or set EVERLINE_LOGIN=1 if there is one.",
             field="host",
         )
-    listener = _listen(settings.host, settings.port)
+    listener = listen(settings.host, settings.port)
     click.echo("Everline data plane: http://{}:{}".format(*listener.getsockname()[:2]))
     process = load("everline.serving.dataplane.process")
     options = process.Options(
         control_plane=settings.url or "http://127.0.0.1:4680", token=token or os.environ.get("EVERLINE_TOKEN"), key=key
     )
     process.run(settings, options, listener=listener)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket, or a clear word about why not."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise InvalidInputError(
-            f"Cannot listen on {host}:{port}: {error.strerror}.",
-            hint="Choose another with --port, or --port 0 for a free one.",
-            field="port",
-        ) from None
-    listener.listen(2048)
-    return listener

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import signal
-import socket
 from pathlib import Path
 from types import FrameType
 
 import click
 import uvicorn
 
+from everline.cli.listening import listen
 from everline.config import Settings
 from everline.errors import InvalidInputError
 from everline.server.app import create_app
@@ -73,21 +73,3 @@ def refuse_open_door(settings: Settings) -> None:
             hint="Add --login (create a user first: `everline users create NAME --password -`), or bind to 127.0.0.1.",
             field="host",
         )
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, or a clear word about why not."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise InvalidInputError(
-            f"Cannot listen on {host}:{port}: {error.strerror}.",
-            hint="Choose another with --port, or --port 0 for a free one.",
-            field="port",
-        ) from None
-    listener.listen(2048)
-    return listener

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import AsyncIterator
 
 import anyio
@@ -46,21 +45,17 @@ FACES = (
 """Each module has `routes`, or `all_routes` for several groups, or `mounts` for static files."""
 
 
-def _present() -> list[str]:
-    return [name for name in FACES if importlib.util.find_spec(name) is not None]
-
-
 def declared_routes() -> list[Route]:
     """Every route of the control plane."""
     groups: list[Routes] = []
-    for name in _present():
+    for name in FACES:
         module = load(name)
         groups += getattr(module, "all_routes", None) or [module.routes]
     return [route for group in groups for route in group.all]
 
 
 def _mounts() -> list[Mount]:
-    return [mount for name in _present() for mount in getattr(load(name), "mounts", [])]
+    return [mount for name in FACES for mount in getattr(load(name), "mounts", [])]
 
 
 def create_app(application: Application) -> Starlette:

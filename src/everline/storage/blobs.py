@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import obstore
 from obstore.exceptions import NotFoundError as _Missing
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from everline.errors import IntegrityError, NotFoundError, TooLargeError
+from everline.errors import IntegrityError, NotFoundError
 from everline.ids import check_digest, digest_bytes, digest_file
 from everline.storage.folder import make_folder
 
@@ -63,36 +62,6 @@ class BlobStore:
         if not self.exists(found) or (repair and not self.is_intact(found)):
             obstore.put(self._store, blob_path(found), path)
         return found
-
-    def put_stream(self, chunks: Iterable[bytes], *, digest: str | None, bytes_max: int) -> tuple[str, int]:
-        """Keep a stream of bytes; return its digest and size.
-
-        Raises:
-            TooLargeError: more than `bytes_max` bytes came; nothing is kept.
-            IntegrityError: the content does not have the announced digest; nothing is kept.
-        """
-        hasher, size = hashlib.sha256(), 0
-        with tempfile.TemporaryDirectory(prefix="everline-") as folder:
-            path = Path(folder) / "blob"
-            with path.open("wb") as file:
-                for chunk in chunks:
-                    size += len(chunk)
-                    if size > bytes_max:
-                        raise TooLargeError(
-                            f"The upload passes the limit of {bytes_max} bytes.", hint="Raise EVERLINE_BLOB_BYTES_MAX."
-                        )
-                    hasher.update(chunk)
-                    file.write(chunk)
-            found = "sha256:" + hasher.hexdigest()
-            if digest is not None and found != digest:
-                raise IntegrityError(
-                    f"The upload has the digest {found}, not {digest} as announced; nothing was kept.",
-                    hint="Send the bytes again; they changed on the way or the digest was of something else.",
-                    field="digest",
-                )
-            if not self.exists(found):
-                obstore.put(self._store, blob_path(found), path)
-        return found, size
 
     def exists(self, digest: str) -> bool:
         """Whether the blob is kept."""

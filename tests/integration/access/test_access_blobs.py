@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.testclient import TestClient
 
-from everline.errors import IntegrityError, NotFoundError, TooLargeError
+from everline.errors import IntegrityError, NotFoundError
 from everline.ids import digest_bytes
 from everline.server.app import create_app
 from everline.storage.blobs import BlobStore, blob_path
@@ -28,15 +28,6 @@ def test_a_flipped_bit_is_found_and_named(tmp_path):
     with pytest.raises(IntegrityError, match=digest):
         store.fetch(digest, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_a_stream_past_the_limit_or_of_other_content_leaves_nothing(tmp_path):
-    store = BlobStore(str(tmp_path))
-    with pytest.raises(TooLargeError):
-        store.put_stream([b"x" * 600, b"x" * 600], digest=None, bytes_max=1000)
-    with pytest.raises(IntegrityError, match="nothing was kept"):
-        store.put_stream([b"abc"], digest=digest_bytes(b"abd"), bytes_max=1000)
-    assert list(tmp_path.rglob("*")) == []
 
 
 def test_a_digest_cannot_be_a_path(tmp_path):

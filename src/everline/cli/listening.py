@@ -1,0 +1,25 @@
+"""A listening socket for a server in the foreground; light, so that the data plane stays light too."""
+
+from __future__ import annotations
+
+import socket
+
+from everline.errors import InvalidInputError
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, or a clear word about why not."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise InvalidInputError(
+            f"Cannot listen on {host}:{port}: {error.strerror}.",
+            hint="Choose another with --port, or --port 0 for a free one.",
+            field="port",
+        ) from None
+    listener.listen(2048)
+    return listener
