@@ -53,9 +53,10 @@ def command(
             field="host",
         )
     listener = listen(settings.host, settings.port)
-    click.echo("Everline data plane: http://{}:{}".format(*listener.getsockname()[:2]))
     process = load("everline.serving.dataplane.process")
     options = process.Options(
         control_plane=settings.url or "http://127.0.0.1:4680", token=token or os.environ.get("EVERLINE_TOKEN"), key=key
     )
-    process.run(settings, options, listener=listener)
+    process.run(
+        settings, options, listener=listener, announce=lambda address: click.echo(f"Everline data plane: {address}")
+    )

@@ -686,6 +686,7 @@ def test_two_processes_do_not_share_a_home(control: ControlPlaneSimulator, start
     )
     assert other.returncode == 2
     assert "Another data plane serves from" in other.stderr
+    assert "Everline data plane" not in other.stdout, "an address was announced before the home was taken"
 
 
 def test_several_endpoints_are_told_apart(running: Running, packages: list[Package]) -> None:

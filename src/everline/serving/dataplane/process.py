@@ -43,21 +43,24 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     key: Path | None = None
 
 
-def run(settings: Settings, options: Options, *, listener: socket.socket) -> None:
+def run(settings: Settings, options: Options, *, listener: socket.socket, announce: Callable[[str], None]) -> None:
     """Serve on a listening socket until SIGTERM or Ctrl-C; then finish what is at hand, ship the log, return.
+
+    Args:
+        announce: is told the address once the home is this process's own, so that who reads it may rely on it.
 
     Raises:
         ConflictError: another process serves from the same home.
         InvalidInputError: the key cannot be read.
     """
     store = LocalStore(settings.home)
+    address = "http://{}:{}".format(*listener.getsockname()[:2])
     with store.lock():
+        announce(address)
         adopted = adopt_open_segments(store.spool)
         if adopted:
             log.warning("%d segments of a process that did not end well were kept", adopted)
-        data_plane = DataPlane(
-            settings, options, store=store, address="http://{}:{}".format(*listener.getsockname()[:2])
-        )
+        data_plane = DataPlane(settings, options, store=store, address=address)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(data_plane.serve(listener))
 
