@@ -16,6 +16,7 @@ from everline.server.console import (
     models,
     overview,
     releases,
+    run_page,
     runs,
 )
 from everline.server.console.view import render
@@ -34,6 +35,7 @@ class _Files(StaticFiles):
 all_routes = [
     overview.routes,
     runs.routes,
+    run_page.routes,
     models.routes,
     releases.routes,
     endpoints.routes,

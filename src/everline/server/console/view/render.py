@@ -96,6 +96,11 @@ def size(count: int | None) -> str:
     return f"{value:.1f} TB"
 
 
+def seconds_between(start: datetime, end: datetime | None) -> float | None:
+    """How long something took; None while it goes on."""
+    return None if end is None else (end - start).total_seconds()
+
+
 def duration(seconds: float | None) -> str:
     """A span of time in the unit that fits."""
     if seconds is None:

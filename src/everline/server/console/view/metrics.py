@@ -1,0 +1,19 @@
+"""Which metrics people look at first, and which belong on one chart."""
+
+from __future__ import annotations
+
+import re
+
+_FIRST = ("auc", "log_loss", "calibration_error", "error_rate", "accuracy", "f1", "rmse", "mae", "loss")
+_PART = re.compile(r"^(train(ing)?|val(id(ation)?)?|test|eval(uation)?)[_./ -]")
+
+
+def plain(key: str) -> str:
+    """The metric without the part of the data it was measured on: `log_loss` for `val_log_loss`."""
+    return _PART.sub("", key)
+
+
+def rank(key: str) -> int:
+    """The place of a metric among those that people look at first; all others share the last place."""
+    bare = plain(key)
+    return _FIRST.index(bare) if bare in _FIRST else len(_FIRST)
