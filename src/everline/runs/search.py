@@ -111,6 +111,7 @@ def search_runs(
     view: View = View.ACTIVE,
     limit: int = 1000,
     offset: int = 0,
+    also: Sequence[ColumnElement[bool]] = (),
 ) -> tuple[list[TrackedRun], int | None]:
     """Find runs of some experiments.
 
@@ -119,6 +120,7 @@ def search_runs(
         filter: conditions in MLflow's language; empty means all.
         order_by: sort keys; then the newest first, then by uid.
         limit: 1 to 50,000 runs.
+        also: further conditions on `run`, of services that know more than the language says.
 
     Returns:
         The runs, and the offset of the next page if there is one.
@@ -138,15 +140,24 @@ def search_runs(
         )
     sqlite = uow.conn.dialect.name == "sqlite"
     statement = select(run).where(
-        run.c.project == project,
-        run.c.experiment.in_(list(experiments)),
-        *_lifecycle(run.c.deleted, view),
-        *(_run_condition(clause, sqlite=sqlite) for clause in clauses),
+        *matching(project, experiments=experiments, clauses=clauses, view=view, sqlite=sqlite), *also
     )
     statement = _ordered(statement, orders, sqlite=sqlite).offset(offset).limit(limit + 1)
     found = uow.conn.execute(statement).mappings().all()
     after = offset + limit if len(found) > limit else None
     return rows.load_runs(uow.conn, found[:limit]), after
+
+
+def matching(
+    project: str, *, experiments: Sequence[int], clauses: Sequence[Clause], view: View = View.ACTIVE, sqlite: bool
+) -> list[ColumnElement[bool]]:
+    """The conditions of a search on rows of `run`, for services that count or group what it finds."""
+    return [
+        run.c.project == project,
+        run.c.experiment.in_(list(experiments)),
+        *_lifecycle(run.c.deleted, view),
+        *(_run_condition(clause, sqlite=sqlite) for clause in clauses),
+    ]
 
 
 @read
