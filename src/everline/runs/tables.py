@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import VARCHAR
 
-from everline.storage.schema import BigId, Digest, JsonValue, Name, Uid, id_pk, metadata
+from everline.storage.schema import BigId, Digest, JsonValue, Name, Uid, UtcTime, id_pk, metadata, uid_pk
 
 RunUid = String(32)
 Key = String(250)
@@ -164,4 +164,20 @@ artifact = Table(
     Column("digest", Digest, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
+)
+
+saved_view = Table(
+    "saved_view",
+    metadata,
+    uid_pk(),
+    Column("project", Name, nullable=False),
+    # Whose it is: the uid of an actor, or empty for everybody in the project.
+    Column("owner", Uid, nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("query", Text, nullable=False),
+    Column("author", Uid, nullable=False),
+    Column("author_name", String(256), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    UniqueConstraint("project", "owner", "name"),
 )

@@ -181,6 +181,86 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     data: list[Difference]
 
 
+class RunSelection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs a table shows.
+
+    Attributes:
+        filter: conditions in MLflow's language.
+        experiments: names; none means all.
+        statuses: none means all.
+        pipeline: `module:pipeline`; `without_pipeline` asks for the runs of none.
+        roots_only: leave out runs that are nested in another.
+    """
+
+    filter: str = ""
+    experiments: tuple[str, ...] = ()
+    statuses: tuple[RunStatus, ...] = ()
+    pipeline: str | None = None
+    without_pipeline: bool = False
+    roots_only: bool = False
+
+
+class KnownKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """Names that can be shown and searched, each list in order."""
+
+    metrics: list[str]
+    params: list[str]
+    tags: list[str]
+
+
+class MetricRange(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest values of one metric over the runs of a group that have it."""
+
+    count: int
+    mean: float
+    low: float
+    high: float
+
+
+class RunGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs that share a value; None for those that have none."""
+
+    value: str | None
+    count: int
+    metrics: dict[str, MetricRange] = {}
+
+
+class RunGroups(msgspec.Struct, frozen=True, kw_only=True):
+    """Groups, the largest first; `runs` were looked at; `whole` says that nothing was left out."""
+
+    by: str
+    groups: list[RunGroup]
+    runs: int
+    whole: bool
+
+
+class SavedView(msgspec.Struct, frozen=True, kw_only=True):
+    """A named look at the table of runs.
+
+    Attributes:
+        view: its uid.
+        query: the address of the table after the question mark: filter, columns, order, groups.
+        shared: everybody in the project sees it; else only its author.
+        author: name of the actor who saved it last.
+    """
+
+    view: str
+    name: str
+    query: str
+    shared: bool
+    author: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class SaveView(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client sends to save a view; one of the same name and owner is replaced."""
+
+    name: str
+    query: str = ""
+    shared: bool = False
+
+
 class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a client sends to start a run."""
 

@@ -35,6 +35,7 @@ _FACES = {
     "releases": "ReleasesApi",
     "reproduction": "ReproductionApi",
     "runs": "RunsApi",
+    "views": "ViewsApi",
 }
 
 

@@ -29,6 +29,7 @@ FACES = (
     "everline.server.rest.evidence",
     "everline.server.rest.datasets",
     "everline.server.rest.runs",
+    "everline.server.rest.views",
     "everline.server.rest.models",
     "everline.server.rest.pipelines",
     "everline.server.rest.reproduction",

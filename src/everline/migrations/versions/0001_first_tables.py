@@ -339,6 +339,19 @@ def upgrade() -> None:
     sa.Column('at_ms', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('project', 'path', name=op.f('pk_run_artifact'))
     )
+    op.create_table('saved_view',
+    sa.Column('uid', sa.String(length=36), nullable=False),
+    sa.Column('project', sa.String(length=256), nullable=False),
+    sa.Column('owner', sa.String(length=36), nullable=False),
+    sa.Column('name', sa.String(length=200), nullable=False),
+    sa.Column('query', sa.Text(), nullable=False),
+    sa.Column('author', sa.String(length=36), nullable=False),
+    sa.Column('author_name', sa.String(length=256), nullable=False),
+    sa.Column('created_at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('updated_at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.PrimaryKeyConstraint('uid', name=op.f('pk_saved_view')),
+    sa.UniqueConstraint('project', 'owner', 'name', name=op.f('uq_saved_view_project_owner_name'))
+    )
     op.create_table('step_cache',
     sa.Column('project', sa.String(length=256), nullable=False),
     sa.Column('key', sa.String(length=71), nullable=False),
@@ -806,6 +819,7 @@ def downgrade() -> None:
     op.drop_table('access_session')
     op.drop_table('access_role_grant')
     op.drop_table('step_cache')
+    op.drop_table('saved_view')
     op.drop_table('run_artifact')
     with op.batch_alter_table('reproduction_certificate', schema=None) as batch_op:
         batch_op.drop_index('ix_reproduction_certificate_subject')
