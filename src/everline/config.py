@@ -97,6 +97,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Pause of the worker between looks for due jobs."""
     checkpoint_s: float = 30.0
     """Pause between signed checkpoints of a growing audit log."""
+    metric_flush_s: float = 0.05
+    """On SQLite, how long after its answer a metric may take to survive a power cut too; 0 waits for the disk."""
     sqlite_busy_s: float = 30.0
     """How long a SQLite writer waits for another."""
     pool_connections_max: int = 16

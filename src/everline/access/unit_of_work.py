@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +29,19 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Any]
 
 
+class Memory:
+    """What is true for good once it was committed, kept per process so that it is asked for once.
+
+    Projects are never deleted, and a metric's name keeps its number. `UnitOfWork.remember` enters them.
+    """
+
+    ITEMS_MAX = 200_000
+
+    def __init__(self) -> None:
+        self.projects: dict[str, bool] = {}
+        self.metric_keys: dict[str, int] = {}
+
+
 class UnitOfWork:
     """What one request or job may use; it is committed once, at the edge, by `begin`.
 
@@ -37,9 +50,18 @@ class UnitOfWork:
     """
 
     def __init__(
-        self, connection: Connection, *, actor: Actor, blobs: BlobStore, clock: Clock, settings: Settings
+        self,
+        connection: Connection,
+        *,
+        actor: Actor,
+        blobs: BlobStore,
+        clock: Clock,
+        settings: Settings,
+        memory: Memory | None = None,
     ) -> None:
         self.conn = connection
+        self.memory = memory or Memory()
+        self._learnt: list[tuple[dict[Any, Any], Mapping[Any, Any]]] = []
         self.actor = actor
         self.blobs = blobs
         self.clock = clock
@@ -70,8 +92,10 @@ class UnitOfWork:
                 f"and the role held there is {held}.",
                 hint="Ask an admin for a role that includes it: `everline roles grant`.",
             )
-        if self.conn.execute(select(tables.project.c.uid).where(tables.project.c.name == project)).first() is None:
-            raise _no_project(project)
+        if project not in self.memory.projects:
+            if self.conn.execute(select(tables.project.c.uid).where(tables.project.c.name == project)).first() is None:
+                raise _no_project(project)
+            self.remember(self.memory.projects, {project: True})
 
     def require_anywhere(self, permission: Permission) -> None:
         """Let an actor pass that holds the permission for all projects."""
@@ -109,6 +133,17 @@ class UnitOfWork:
         """Say that an act found nothing to do, so that it rightly leaves no audit event."""
         self.records += 1
 
+    def remember(self, kept: dict[Any, Any], facts: Mapping[Any, Any]) -> None:
+        """Enter facts into a part of `memory` when this work is committed; a rolled-back one taught nothing."""
+        self._learnt.append((kept, facts))
+
+    def committed(self) -> None:
+        """The work is committed: what it learnt is true for good."""
+        for kept, facts in self._learnt:
+            if len(kept) > Memory.ITEMS_MAX:
+                kept.clear()
+            kept.update(facts)
+
 
 Sink = Callable[[UnitOfWork], None]
 
@@ -122,22 +157,26 @@ def begin(
     clock: Clock,
     settings: Settings,
     sink: Sink,
+    memory: Memory,
     read_only: bool = False,
+    power_safe: bool = True,
 ) -> Iterator[UnitOfWork]:
     """One unit of work: committed at the end, rolled back as a whole on any exception.
 
     Args:
+        power_safe: see `Database.begin`.
         sink: takes the events into the audit log, last, inside the same transaction: the log's lock is
             held as briefly as can be.
     """
     refusals: list[Event] = []
     try:
-        with database.begin(read_only=read_only) as connection:
-            uow = UnitOfWork(connection, actor=actor, blobs=blobs, clock=clock, settings=settings)
+        with database.begin(read_only=read_only, power_safe=power_safe) as connection:
+            uow = UnitOfWork(connection, actor=actor, blobs=blobs, clock=clock, settings=settings, memory=memory)
             refusals = uow.refusals
             yield uow
             if uow.events:
                 sink(uow)
+        uow.committed()
     finally:
         if refusals:
             with database.begin() as connection:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from everline.errors import InvalidInputError
-from everline.runs.types import Metric, RunInput
+from everline.runs.types import Metric, RunInput, RunOutput
 
 KEY_CHARACTERS_MAX = 250
 PARAM_VALUE_CHARACTERS_MAX = 6_000
@@ -143,6 +143,14 @@ def check_inputs(inputs: Sequence[RunInput]) -> None:
         for key, value in item.tags.items():
             check_length(key, limit=INPUT_TAG_KEY_CHARACTERS_MAX, field=f"datasets[{index}].tags.key")
             check_length(value, limit=INPUT_TAG_VALUE_CHARACTERS_MAX, field=f"datasets[{index}].tags.value")
+
+
+def check_outputs(outputs: Sequence[RunOutput]) -> None:
+    """Check what a run says it made."""
+    for item in outputs:
+        check_length(item.name, limit=DATASET_NAME_CHARACTERS_MAX, field="outputs.name")
+        check_length(item.digest, limit=DATASET_DIGEST_CHARACTERS_MAX, field="outputs.digest")
+        check_length(item.kind, limit=64, field="outputs.kind")
 
 
 def check_experiment_name(name: str) -> str:

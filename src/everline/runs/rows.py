@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, bindparam, select
 
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
@@ -32,6 +32,9 @@ from everline.runs.types import Experiment, Metric, RunInput, RunOutput, RunStat
 _IDS_PER_QUERY = 500
 
 Row = Mapping[Any, Any]
+T = TypeVar("T")
+
+_BY_UIDS = select(run).where(run.c.uid.in_(bindparam("uids", expanding=True)))
 
 
 def by_uid(uid: str) -> Select[Any]:
@@ -48,16 +51,36 @@ def find_run(uow: UnitOfWork, project: str, uid: str) -> Row:
     check_run_uid(uid)
     row = uow.conn.execute(by_uid(uid)).mappings().first()
     if row is None or row["project"] != project:
-        raise NotFoundError(
-            f"Run with id={uid} not found", hint="`everline runs list` shows the runs of a project.", field="run_id"
-        )
+        raise _no_run(uid)
     return dict(row)
+
+
+def _no_run(uid: str) -> NotFoundError:
+    return NotFoundError(
+        f"Run with id={uid} not found", hint="`everline runs list` shows the runs of a project.", field="run_id"
+    )
+
+
+def find_runs(uow: UnitOfWork, project: str, uids: Collection[str]) -> dict[str, Row]:
+    """The rows of runs in a project by uid; those that are not there are left out."""
+    found: dict[str, Row] = {}
+    for part in _parts(list(uids)):
+        for row in uow.conn.execute(_BY_UIDS, {"uids": part}).mappings():
+            if row["project"] == project:
+                found[row["uid"]] = row
+    return found
 
 
 def writable_run(uow: UnitOfWork, project: str, uid: str) -> Row:
     """The row of a run that may be written to: the actor may, and it is not deleted."""
     uow.require(Permission.RUN_WRITE, project)
-    row = find_run(uow, project, uid)
+    return writable(find_run(uow, project, uid), uid)
+
+
+def writable(row: Row | None, uid: str) -> Row:
+    """A run's row, if there is one and the run takes what is logged to it."""
+    if row is None:
+        raise _no_run(check_run_uid(uid))
     if row["deleted"]:
         raise InvalidInputError(
             f"The run {uid} must be in the 'active' state. Current state is deleted.",
@@ -181,7 +204,7 @@ def _outputs(conn: Connection, ids: Sequence[int]) -> dict[int, list[RunOutput]]
     return outputs
 
 
-def _parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+def _parts(ids: Sequence[T]) -> Iterator[Sequence[T]]:
     """Slices that stay below the databases' limits of bound values."""
     for start in range(0, len(ids), _IDS_PER_QUERY):
         yield ids[start : start + _IDS_PER_QUERY]

@@ -1,32 +1,35 @@
 """What is logged to a run while it runs: metrics, parameters, tags, inputs and outputs.
 
-Everything of one call is written in one transaction or not at all. The rules are MLflow's: a parameter
-never changes its value; a tag does; a metric is a history, and the same point twice is one point.
+The rules are MLflow's: a parameter never changes its value; a tag does; a metric is a history, and the same
+point twice is one point. Everything of one batch is written or nothing. Batches that arrive together share one
+transaction and its statements (`log_many`): a batch that breaks a rule is found before anything is written,
+and leaves the others alone.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from sqlalchemy import select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import select, update
 
 from everline.access.declare import read, stream
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
-from everline.errors import InvalidInputError, NotFoundError
+from everline.errors import EverlineError, InvalidInputError, NotFoundError
 from everline.runs import limits, rows
 from everline.runs.tables import latest_metric, metric, metric_key, run, run_input, run_output, run_param, run_tag
-from everline.runs.types import Metric, RunInput, RunOutput
-from everline.storage.db import upsert
+from everline.runs.types import Batch, Metric, RunInput, RunOutput
+from everline.storage.db import insert_rows, upsert
 
 RUN_NAME_TAG = "mlflow.runName"
 HISTORY_POINTS_MAX = 1_000_000
 RUNS_PER_HISTORY_MAX = 100
 DOUBLE_MAX = 1.7976931348623157e308
 _KEYS_PER_QUERY = 500
+_POINT = ("run", "key", "at_ms", "step", "value", "is_nan")
+_PAIR = ("run", "key", "value")
 
 
 @stream
@@ -51,18 +54,41 @@ def log_batch(
         InvalidInputError: a name, value or count is out of its limits, or a parameter has another value
             already; nothing is logged.
     """
-    params, tags = params or {}, tags or {}
-    row = rows.writable_run(uow, project, uid)
-    limits.check_metrics(metrics)
-    limits.check_pairs(params, limit=limits.PARAM_VALUE_CHARACTERS_MAX, field="params")
-    limits.check_pairs(tags, limit=limits.TAG_VALUE_CHARACTERS_MAX, field="tags")
-    limits.check_batch(metrics=len(metrics), params=len(params), tags=len(tags))
-    limits.check_inputs(inputs)
-    put_params(uow, row, params)
-    put_metrics(uow, row["id"], metrics)
-    put_tags(uow, row["id"], tags)
-    _put_inputs(uow, row["id"], inputs)
-    _put_outputs(uow, row["id"], outputs)
+    batch = Batch(run=uid, metrics=metrics, params=params or {}, tags=tags or {}, inputs=inputs, outputs=outputs)
+    (error,) = log_many(uow, project, [batch])
+    if error is not None:
+        raise error
+
+
+@stream
+def log_many(uow: UnitOfWork, project: str, batches: Sequence[Batch]) -> list[EverlineError | None]:
+    """Log batches of active runs together; each is logged whole or not at all.
+
+    Returns:
+        For each batch None, or why it was refused; what `log_batch` would have raised for it.
+
+    Raises:
+        EverlineError: something that concerns them all, or that shows only while writing: nothing is logged
+            and each may be tried alone.
+    """
+    uow.require(Permission.RUN_WRITE, project)
+    known = rows.find_runs(uow, project, {batch.run for batch in batches})
+    kept: dict[tuple[int, str], str] = {}
+    answers: list[EverlineError | None] = []
+    ready: list[tuple[rows.Row, Batch]] = []
+    for batch in batches:
+        try:
+            row = rows.writable(known.get(batch.run), batch.run)
+            _check(batch)
+            if batch.params:
+                _agree(uow, row, batch.params, kept)
+        except EverlineError as error:
+            answers.append(error)
+        else:
+            answers.append(None)
+            ready.append((row, batch))
+    _write(uow, ready)
+    return answers
 
 
 @stream
@@ -136,42 +162,93 @@ def metric_histories(
     ]
 
 
-def put_metrics(uow: UnitOfWork, number: int, metrics: Sequence[Metric]) -> None:
-    """Add points and move the newest value of each metric; asks for no permission."""
-    if not metrics:
-        return
-    keys = _key_numbers(uow, {point.key for point in metrics})
-    points = [_point(number, keys[point.key], point) for point in metrics]
-    upsert(uow.conn, metric, points, keys=["run", "key", "at_ms", "step", "value", "is_nan"])
-    newest: dict[int, dict[str, Any]] = {}
-    for point in points:
-        seen = newest.get(point["key"])
-        if seen is None or _age(point) > _age(seen):
-            newest[point["key"]] = point
-    dialect = sqlite if uow.conn.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(latest_metric)
-    new, old = statement.excluded, latest_metric.c
-    later = tuple_(new.step, new.at_ms, new.value) > tuple_(old.step, old.at_ms, old.value)
-    statement = statement.on_conflict_do_update(
-        index_elements=["run", "key"],
-        set_={name: new[name] for name in ("value", "step", "at_ms", "is_nan")},
-        where=later,
-    )
-    # In order of keys, so that two batches of one run never wait for each other in a circle.
-    uow.conn.execute(statement, [newest[key] for key in sorted(newest)])
+def put_points(uow: UnitOfWork, points: Sequence[tuple[int, int, int, int, float, bool]]) -> None:
+    """Add points and move the newest value of each metric; asks for no permission.
+
+    Args:
+        points: (run, key number, milliseconds, step, value, whether it is NaN), as `point` makes them.
+    """
+    insert_rows(uow.conn, metric, _POINT, points, keys=_POINT)
+    newest: dict[tuple[int, int], tuple[int, int, int, int, float, bool]] = {}
+    for one in points:
+        seen = newest.get(one[:2])
+        if seen is None or (one[3], one[2], one[4]) > (seen[3], seen[2], seen[4]):
+            newest[one[:2]] = one
+    # In order of runs and keys, so that two batches never wait for each other in a circle.
+    moved = [newest[at] for at in sorted(newest)]
+    insert_rows(uow.conn, latest_metric, _POINT, moved, keys=["run", "key"], newer=["step", "at_ms", "value"])
 
 
 def put_params(uow: UnitOfWork, row: rows.Row, params: Mapping[str, str]) -> None:
     """Add parameters; the same value again is no change, another is refused. Asks for no permission."""
-    if not params:
+    if params:
+        insert_rows(uow.conn, run_param, _PAIR, _pairs(row, params), keys=["run", "key"])
+        # Read after the insert: it has waited for whoever inserted the same at the same time.
+        _agree(uow, row, params, {})
+
+
+def put_tags(uow: UnitOfWork, number: int, tags: Mapping[str, str]) -> None:
+    """Set tags; MLflow's name tag also renames the run. Asks for no permission."""
+    if not tags:
         return
-    values = [{"run": row["id"], "key": key, "value": value} for key, value in sorted(params.items())]
-    upsert(uow.conn, run_param, values, keys=["run", "key"])
-    kept = _values(uow, row["id"], list(params))
+    values = [{"run": number, "key": key, "value": value} for key, value in sorted(tags.items())]
+    upsert(uow.conn, run_tag, values, keys=["run", "key"], update=["value"])
+    if tags.get(RUN_NAME_TAG):
+        uow.conn.execute(update(run).where(run.c.id == number).values(name=tags[RUN_NAME_TAG]))
+
+
+def key_numbers(uow: UnitOfWork, names: Iterable[str]) -> dict[str, int]:
+    """The interned number of each metric key; new keys get one. Asks for no permission."""
+    memory = uow.memory.metric_keys
+    found = {name: memory[name] for name in names if name in memory}
+    missing = sorted(set(names) - found.keys())
+    if missing:
+        learnt = _known_keys(uow, missing)
+        new = [(name,) for name in missing if name not in learnt]
+        if new:
+            insert_rows(uow.conn, metric_key, ["name"], new, keys=["name"])
+            learnt |= _known_keys(uow, [name for (name,) in new])
+        uow.remember(memory, learnt)
+        found |= learnt
+    return found
+
+
+def point(number: int, key: int, given: Metric) -> tuple[int, int, int, int, float, bool]:
+    """A metric as a row. Databases do not agree on infinities: MLflow keeps the largest double, and so do we."""
+    value = float(given.value)
+    if math.isfinite(value):
+        return number, key, given.at_ms, given.step, value, False
+    if math.isnan(value):
+        return number, key, given.at_ms, given.step, 0.0, True
+    return number, key, given.at_ms, given.step, math.copysign(DOUBLE_MAX, value), False
+
+
+def _check(batch: Batch) -> None:
+    limits.check_metrics(batch.metrics)
+    limits.check_pairs(batch.params, limit=limits.PARAM_VALUE_CHARACTERS_MAX, field="params")
+    limits.check_pairs(batch.tags, limit=limits.TAG_VALUE_CHARACTERS_MAX, field="tags")
+    limits.check_batch(metrics=len(batch.metrics), params=len(batch.params), tags=len(batch.tags))
+    limits.check_inputs(batch.inputs)
+    limits.check_outputs(batch.outputs)
+
+
+def _agree(uow: UnitOfWork, row: rows.Row, params: Mapping[str, str], kept: dict[tuple[int, str], str]) -> None:
+    """Refuse parameters that have another value already.
+
+    Args:
+        kept: values that batches before this one are about to write, by run and key; this one's are entered.
+    """
+    number = row["id"]
+    statement = select(run_param.c.key, run_param.c.value).where(run_param.c.run == number)
+    found = {item.key: item.value for item in uow.conn.execute(statement.where(run_param.c.key.in_(list(params))))}
+    found |= {key: kept[number, key] for key in params if (number, key) in kept}
     wrong = [
-        {"key": key, "old_value": kept[key], "new_value": value} for key, value in params.items() if kept[key] != value
+        {"key": key, "old_value": found[key], "new_value": value}
+        for key, value in params.items()
+        if found.get(key, value) != value
     ]
     if not wrong:
+        kept.update({(number, key): value for key, value in params.items()})
         return
     if len(params) == 1:
         detail = (
@@ -187,14 +264,19 @@ def put_params(uow: UnitOfWork, row: rows.Row, params: Mapping[str, str]) -> Non
     )
 
 
-def put_tags(uow: UnitOfWork, number: int, tags: Mapping[str, str]) -> None:
-    """Set tags; MLflow's name tag also renames the run. Asks for no permission."""
-    if not tags:
-        return
-    values = [{"run": number, "key": key, "value": value} for key, value in sorted(tags.items())]
-    upsert(uow.conn, run_tag, values, keys=["run", "key"], update=["value"])
-    if tags.get(RUN_NAME_TAG):
-        uow.conn.execute(update(run).where(run.c.id == number).values(name=tags[RUN_NAME_TAG]))
+def _write(uow: UnitOfWork, ready: Sequence[tuple[rows.Row, Batch]]) -> None:
+    """Write checked batches: the points of all at once, what is rarer run by run."""
+    names = {given.key for _, batch in ready for given in batch.metrics}
+    keys = key_numbers(uow, names) if names else {}
+    put_points(uow, [point(row["id"], keys[given.key], given) for row, batch in ready for given in batch.metrics])
+    tags: dict[int, dict[str, str]] = defaultdict(dict)
+    for row, batch in ready:
+        put_params(uow, row, batch.params)
+        tags[row["id"]] |= batch.tags
+        _put_inputs(uow, row["id"], batch.inputs)
+        _put_outputs(uow, row["id"], batch.outputs)
+    for number in sorted(tags):
+        put_tags(uow, number, tags[number])
 
 
 def _put_inputs(uow: UnitOfWork, number: int, inputs: Sequence[RunInput]) -> None:
@@ -222,23 +304,15 @@ def _put_inputs(uow: UnitOfWork, number: int, inputs: Sequence[RunInput]) -> Non
 
 
 def _put_outputs(uow: UnitOfWork, number: int, outputs: Sequence[RunOutput]) -> None:
-    values = []
-    for item in outputs:
-        limits.check_length(item.name, limit=limits.DATASET_NAME_CHARACTERS_MAX, field="outputs.name")
-        limits.check_length(item.digest, limit=limits.DATASET_DIGEST_CHARACTERS_MAX, field="outputs.digest")
-        limits.check_length(item.kind, limit=64, field="outputs.kind")
-        values.append({"run": number, "name": item.name, "kind": item.kind, "digest": item.digest, "facts": item.facts})
+    values = [
+        {"run": number, "name": item.name, "kind": item.kind, "digest": item.digest, "facts": item.facts}
+        for item in outputs
+    ]
     upsert(uow.conn, run_output, values, keys=["run", "name"], update=["kind", "digest", "facts"])
 
 
-def _key_numbers(uow: UnitOfWork, names: set[str]) -> dict[str, int]:
-    """The interned number of each metric key; new keys get one."""
-    found = _known_keys(uow, names)
-    missing = sorted(names - found.keys())
-    if missing:
-        upsert(uow.conn, metric_key, [{"name": name} for name in missing], keys=["name"])
-        found |= _known_keys(uow, missing)
-    return found
+def _pairs(row: rows.Row, pairs: Mapping[str, str]) -> list[tuple[int, str, str]]:
+    return [(row["id"], key, value) for key, value in sorted(pairs.items())]
 
 
 def _known_keys(uow: UnitOfWork, names: Iterable[str]) -> dict[str, int]:
@@ -249,19 +323,3 @@ def _known_keys(uow: UnitOfWork, names: Iterable[str]) -> dict[str, int]:
         statement = select(metric_key.c.name, metric_key.c.id).where(metric_key.c.name.in_(part))
         found |= {row.name: row.id for row in uow.conn.execute(statement)}
     return found
-
-
-def _values(uow: UnitOfWork, number: int, keys: Sequence[str]) -> dict[str, str]:
-    statement = select(run_param.c.key, run_param.c.value).where(run_param.c.run == number, run_param.c.key.in_(keys))
-    return {row.key: row.value for row in uow.conn.execute(statement)}
-
-
-def _point(number: int, key: int, point: Metric) -> dict[str, Any]:
-    is_nan = math.isnan(point.value)
-    # Databases do not agree on infinities: MLflow keeps the largest double instead, and so do we.
-    value = 0.0 if is_nan else min(max(point.value, -DOUBLE_MAX), DOUBLE_MAX)
-    return {"run": number, "key": key, "at_ms": point.at_ms, "step": point.step, "value": value, "is_nan": is_nan}
-
-
-def _age(point: Mapping[str, Any]) -> tuple[int, int, float]:
-    return point["step"], point["at_ms"], point["value"]

@@ -5,6 +5,7 @@ Light on purpose: no database, numpy or web framework, so that the SDK may impor
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -85,6 +86,17 @@ class RunOutput(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     digest: str
     facts: dict[str, Any] = {}
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """What is logged to one run at once; `run` is its uid."""
+
+    run: str
+    metrics: Sequence[Metric] = ()
+    params: Mapping[str, str] = {}
+    tags: Mapping[str, str] = {}
+    inputs: Sequence[RunInput] = ()
+    outputs: Sequence[RunOutput] = ()
 
 
 class Experiment(msgspec.Struct, frozen=True, kw_only=True):

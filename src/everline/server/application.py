@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from everline.access.types import SYSTEM, Actor
-from everline.access.unit_of_work import UnitOfWork
+from everline.access.unit_of_work import Memory, UnitOfWork
 from everline.access.unit_of_work import begin as begin_work
 from everline.clock import Clock, SystemClock
 from everline.config import Settings
@@ -27,11 +27,12 @@ class Application:
         """Set when the process was asked to end: requests that are held open answer what they have."""
         self.database = Database(settings)
         self.blobs = BlobStore(settings.blobs)
+        self.memory = Memory()
         upgrade(self.database, clock=self.clock)
 
     @contextmanager
-    def begin(self, actor: Actor = SYSTEM, *, read_only: bool = False) -> Iterator[UnitOfWork]:
-        """One unit of work of `actor`, committed at the end."""
+    def begin(self, actor: Actor = SYSTEM, *, read_only: bool = False, power_safe: bool = True) -> Iterator[UnitOfWork]:
+        """One unit of work of `actor`, committed at the end; `power_safe` as in `Database.begin`."""
         with begin_work(
             self.database,
             actor=actor,
@@ -39,7 +40,9 @@ class Application:
             clock=self.clock,
             settings=self.settings,
             sink=audit.append,
+            memory=self.memory,
             read_only=read_only,
+            power_safe=power_safe,
         ) as uow:
             yield uow
 

@@ -1,8 +1,14 @@
-"""The database: SQLite by default, PostgreSQL by URL, one code path."""
+"""The database: SQLite by default, PostgreSQL by URL, one code path.
+
+SQLite has one writer at a time. Writers of this process queue for their turn here rather than in SQLite's
+busy loop, commit, give the turn on, and only then wait for the disk, together (see `storage.wal`).
+"""
 
 from __future__ import annotations
 
+import functools
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DataError, OperationalError
 from everline.config import Settings
 from everline.errors import EverlineError, InvalidInputError, UnavailableError
 from everline.storage.folder import make_folder
+from everline.storage.wal import WriteAheadLog
 
 _UNUSABLE = ("malformed", "not a database", "readonly", "unable to open", "disk I/O", "is full")
 """What SQLite says of a file that is broken or cannot be written."""
@@ -26,6 +33,8 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         self.url = settings.database
         self.is_sqlite = self.url.startswith("sqlite")
+        self._turn = threading.Lock()
+        self._wal: WriteAheadLog | None = None
         self.engine = self._create_sqlite(settings) if self.is_sqlite else self._create_postgres(settings)
         event.listen(self.engine, "handle_error", _name_what_cannot_be_kept)
 
@@ -33,6 +42,7 @@ class Database:
         path = make_url(self.url).database
         if path and path != ":memory:":
             make_folder(Path(path).parent)
+            self._wal = WriteAheadLog(Path(path), delay_s=settings.metric_flush_s)
         engine = create_engine(
             self.url,
             pool_size=settings.pool_connections_max,
@@ -44,9 +54,12 @@ class Database:
         def _prepare(connection: Any, _record: Any) -> None:
             connection.isolation_level = None  # the driver must not open transactions behind our back
             cursor = connection.cursor()
-            # FULL: an acknowledged write survives a power cut, not only a killed process.
             try:
-                for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-65536"):
+                if cursor.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+                    self._wal = None  # a file system that cannot share memory; SQLite itself must flush
+                # NORMAL, because `begin` waits for the disk.
+                level = "FULL" if self._wal is None else "NORMAL"
+                for pragma in (f"synchronous={level}", "foreign_keys=ON", "cache_size=-65536"):
                     cursor.execute(f"PRAGMA {pragma}")
             except sqlite3.DatabaseError as error:
                 connection.close()
@@ -75,8 +88,27 @@ class Database:
             ) from None
 
     @contextmanager
-    def begin(self, *, read_only: bool = False) -> Iterator[Connection]:
-        """One transaction: committed at the end, rolled back on any exception."""
+    def begin(self, *, read_only: bool = False, power_safe: bool = True) -> Iterator[Connection]:
+        """One transaction: committed at the end, rolled back on any exception.
+
+        Args:
+            power_safe: return only when the commit survives a power cut as well. Without, it survives the death of
+                this process at once, and a power cut after `metric_flush_s`; PostgreSQL always waits.
+        """
+        if read_only or not self.is_sqlite:
+            with self._transaction(read_only=read_only) as connection:
+                yield connection
+            return
+        with self._turn, self._transaction(read_only=False) as connection:
+            yield connection
+        if self._wal is not None:
+            if power_safe:
+                self._wal.flush()
+            else:
+                self._wal.flush_soon()
+
+    @contextmanager
+    def _transaction(self, *, read_only: bool) -> Iterator[Connection]:
         mode = "DEFERRED" if read_only else "IMMEDIATE"
         try:
             connection = self.engine.connect().execution_options(everline_mode=mode)
@@ -88,6 +120,8 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
+        if self._wal is not None:
+            self._wal.close()
         self.engine.dispose()
 
 
@@ -112,6 +146,56 @@ def _name_what_cannot_be_kept(context: ExceptionContext) -> None:
             f"A value cannot be kept: {lines[0]}.",
             hint="Send text without zero bytes, names of at most 256 characters, and whole numbers within 64 bit.",
         ) from error
+
+
+def insert_rows(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    *,
+    keys: Sequence[str],
+    newer: Sequence[str] = (),
+) -> None:
+    """Insert many rows of plain numbers and texts past SQLAlchemy's per-row work; existing `keys` keep their row.
+
+    Args:
+        columns: their names, in the order of each tuple; no times, no JSON.
+        newer: with columns given, the old row is overwritten where these, compared in this order, are greater
+            than its own; then each key may come once only.
+    """
+    if rows:
+        statement = _insert_statement(table, tuple(columns), tuple(keys), tuple(newer), connection.dialect.name)
+        given: Any = (
+            rows if connection.dialect.name == "sqlite" else tuple(list(column) for column in zip(*rows, strict=True))
+        )
+        connection.exec_driver_sql(statement, given)
+
+
+@functools.lru_cache(maxsize=64)
+def _insert_statement(
+    table: Table, columns: tuple[str, ...], keys: tuple[str, ...], newer: tuple[str, ...], dialect: str
+) -> str:
+    named = ", ".join(f'"{name}"' for name in columns)
+    target = ", ".join(f'"{name}"' for name in keys)
+    if dialect == "sqlite":
+        source = f"VALUES ({', '.join('?' * len(columns))})"
+    else:  # one array a column: PostgreSQL reads a statement once, however many rows it has
+        kinds = (table.c[name].type.compile(postgresql.dialect()) for name in columns)  # type: ignore[no-untyped-call]
+        source = f"SELECT * FROM unnest({', '.join(f'%s::{_element(kind)}[]' for kind in kinds)})"  # noqa: S608
+    if newer:
+        changed = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in keys)
+        ours = ", ".join(f'excluded."{name}"' for name in newer)
+        theirs = ", ".join(f'"{table.name}"."{name}"' for name in newer)
+        action = f"DO UPDATE SET {changed} WHERE ({ours}) > ({theirs})"
+    else:
+        action = "DO NOTHING"
+    return f'INSERT INTO "{table.name}" ({named}) {source} ON CONFLICT ({target}) {action}'
+
+
+def _element(kind: str) -> str:
+    """The type of an array's elements; a text must reach its column whole, to be refused there if it is too long."""
+    return "TEXT" if kind.startswith("VARCHAR") else kind
 
 
 def upsert(
