@@ -171,14 +171,21 @@ def parse_filter(text: str | None, grammar: Grammar) -> list[Clause]:
         )
     if "\x00" in text:
         raise InvalidInputError("The filter contains a NUL character.", field="filter")
-    parser = _Parser(text, grammar)
-    clauses = [parser.clause()]
-    while not parser.done:
-        parser.keyword("AND")
-        clauses.append(parser.clause())
-        if len(clauses) > CLAUSES_MAX:
-            raise InvalidInputError(f"The filter has more than {CLAUSES_MAX} conditions.", field="filter")
-    return clauses
+    return _Parser(text, grammar).clauses()
+
+
+def fault_place(text: str, grammar: Grammar) -> int | None:
+    """Where a filter stops making sense, as an offset in its characters; None for one that `parse_filter` takes."""
+    _, end = _scan(text)
+    if end < len(text):
+        return end
+    parser = None
+    try:
+        parser = _Parser(text, grammar)
+        parser.clauses()
+    except InvalidInputError:
+        return 0 if parser is None else parser.place
+    return None
 
 
 def parse_order(items: Sequence[str] | None, grammar: Grammar) -> list[Order]:
@@ -228,6 +235,7 @@ def page_offset(token: str | None) -> int:
 class _Token(NamedTuple):
     kind: str
     text: str
+    at: int
 
 
 class _Parser:
@@ -238,10 +246,25 @@ class _Parser:
         self._text = text
         self._tokens = _tokenise(text)
         self._next = 0
+        self._ended = False
 
     @property
     def done(self) -> bool:
         return self._next >= len(self._tokens)
+
+    @property
+    def place(self) -> int:
+        """Where the token that was looked at last begins; the end of the text once there are no more."""
+        return len(self._text) if self._ended else self._tokens[max(0, self._next - 1)].at
+
+    def clauses(self) -> list[Clause]:
+        clauses = [self.clause()]
+        while not self.done:
+            self.keyword("AND")
+            clauses.append(self.clause())
+            if len(clauses) > CLAUSES_MAX:
+                raise InvalidInputError(f"The filter has more than {CLAUSES_MAX} conditions.", field="filter")
+        return clauses
 
     def clause(self) -> Clause:
         entity, key = self._identifier()
@@ -361,23 +384,32 @@ class _Parser:
 
     def _take(self) -> _Token:
         if self.done:
+            self._ended = True
             raise _refused(f"Invalid filter '{_short(self._text)}': it ends where a condition is not complete.")
         token = self._tokens[self._next]
         self._next += 1
         return token
 
 
-def _tokenise(text: str) -> list[_Token]:
+def _scan(text: str) -> tuple[list[_Token], int]:
+    """The tokens of a text, and how far they reach: up to what cannot be read, or to the end."""
     tokens: list[_Token] = []
     position = 0
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise _refused(f"Invalid clause(s) in filter string: '{_short(text[position:])}' could not be parsed.")
-        position = match.end()
+            break
         kind = str(match.lastgroup)
         if kind != "space":
-            tokens.append(_Token(kind, match.group()))
+            tokens.append(_Token(kind, match.group(), position))
+        position = match.end()
+    return tokens, position
+
+
+def _tokenise(text: str) -> list[_Token]:
+    tokens, end = _scan(text)
+    if end < len(text):
+        raise _refused(f"Invalid clause(s) in filter string: '{_short(text[end:])}' could not be parsed.")
     if not tokens:
         raise _refused(f"Invalid filter '{_short(text)}'. Could not be parsed.")
     return tokens

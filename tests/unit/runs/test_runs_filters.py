@@ -13,6 +13,7 @@ from everline.runs.filters import (
     Clause,
     Grammar,
     Order,
+    fault_place,
     page_offset,
     page_token,
     parse_filter,
@@ -170,3 +171,19 @@ def test_a_foreign_page_token_is_refused(token: str) -> None:
 def test_a_page_token_says_where_its_page_starts() -> None:
     assert page_offset(page_token(1000)) == 1000
     assert page_offset(None) == page_offset("") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("metrics.auc > 0.7", None),
+        ("metrics.auc > 0.7 OR params.a = 'b'", 18),
+        ("metrics.auc > 'high'", 14),
+        ("metrics.auc >", 13),
+        ("metrics.auc > 1 AND colour.x = 1", 20),
+        ("metrics.auc > 1 AND ;", 20),
+        ("   ", 0),
+    ],
+)
+def test_a_fault_has_a_place_in_the_text(text: str, place: int | None) -> None:
+    assert fault_place(text, RUNS) == place
