@@ -22,6 +22,7 @@ def addresses(story: console_story.Story) -> dict[str, str]:
         "overview": "/",
         "runs": "/runs",
         "run": f"/runs/{story.run}",
+        "run-metrics": f"/runs/{story.run}/metrics",
         "models": "/models",
         "model": "/models/flight-delay",
         "version": "/models/flight-delay/2",
@@ -81,15 +82,37 @@ def test_a_run_shows_its_steps_curves_and_record(site, visit: Open) -> None:
     page = visit("maya")
     page.goto("/runs")
     page.get_by_role("link", name="flight_delay 2013-03").click()
-    assert drawn(page) == 1
     expect(page.get_by_role("row", name="validate")).to_contain_text("cached")
     expect(page.get_by_role("row", name="train succeeded")).to_contain_text("computed")
+    expect(page.get_by_role("row", name="train_log_loss")).to_contain_text("0.7")  # the greatest of its values
     expect(page.get_by_text("installed distributions, by digest")).to_be_visible()
-    page.get_by_text("Data as a table").click()
-    expect(page.locator(".chart-data tbody tr")).to_have_count(40)
+    page.get_by_text("Describe this run").click()
+    page.get_by_role("textbox", name="Description").fill("Trained on **three** months.\n\n<script>alert(1)</script>")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("strong", has_text="three")).to_be_visible()
+    expect(page.get_by_text("<script>alert(1)</script>").first).to_be_visible()
     page.get_by_role("link", name="flights, version 1").click()
     expect(page.get_by_role("row", name="distance")).to_contain_text("float64")
     expect(page.get_by_text("flight_delay 2013-06")).to_be_visible()
+
+
+def test_curves_are_drawn_when_seen_and_as_the_reader_chose(site, visit: Open) -> None:
+    page = visit("maya")
+    page.goto(f"/runs/{site.story.run}/metrics?smooth=0.5")
+    expect(page.locator('[data-curves][data-drawn="yes"]')).to_have_count(1)
+    expect(page.get_by_text("Measured once")).to_be_visible()
+    expect(page.get_by_label("Smoothing")).to_have_value("0.5")
+    page.get_by_label("Horizontal").select_option("relative")
+    page.get_by_label("Log scale").check()
+    expect(page).to_have_url(re.compile(r"smooth=0.5.*x=relative.*log=1"))
+    page.get_by_text("Data as a table").click()
+    expect(page.locator(".chart-data th").first).to_have_text("seconds")
+    page.get_by_label("Horizontal").select_option("step")
+    expect(page.locator(".chart-data tbody tr")).to_have_count(40)
+    page.get_by_label("Metric").fill("log TRAIN")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_text("1 of 4 metrics match")).to_be_visible()
+    expect(page.get_by_label("Smoothing")).to_have_value("0.5")
 
 
 def test_a_version_leads_from_data_to_its_release(site, visit: Open) -> None:

@@ -301,6 +301,42 @@ class MetricHistory(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None = None
 
 
+class Curve(msgspec.Struct, frozen=True, kw_only=True):
+    """A metric's history as a picture needs it; lists of equal length, in order of time or of steps.
+
+    Attributes:
+        total: points of the history that have a finite value; all points if it is not thinned.
+        thinned: whether each place stands for a bucket of neighbouring points: where it begins, its mean in
+            `values`, its least and greatest value in `low` and `high`. The last place is the newest point.
+        values: None where a value is not finite.
+    """
+
+    run: str
+    key: str
+    total: int
+    thinned: bool = False
+    steps: list[int]
+    at_ms: list[int]
+    values: list[float | None]
+    low: list[float] | None = None
+    high: list[float] | None = None
+
+
+class Curves(msgspec.Struct, frozen=True, kw_only=True):
+    """Curves, and the status of each of their runs, by which a picture knows whether to ask again."""
+
+    curves: list[Curve]
+    status: dict[str, RunStatus]
+
+
+class MetricExtremes(msgspec.Struct, frozen=True, kw_only=True):
+    """How many values a metric has, and the least and greatest of them."""
+
+    count: int
+    low: float
+    high: float
+
+
 def to_ms(moment: datetime) -> int:
     """Milliseconds since 1970, rounded down."""
     return (moment - _EPOCH) // timedelta(milliseconds=1)

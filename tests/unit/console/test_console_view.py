@@ -50,6 +50,37 @@ def test_a_card_is_cut_into_blocks_without_its_front_matter() -> None:
     assert found[3].rows == [["one"], ["two"]]
 
 
+def test_markdown_of_strangers_is_text_with_emphasis_code_and_links_to_the_web() -> None:
+    text = """# Try 2
+
+**Bold** and *em*, `a < b`, [paper](https://example.org/a?b=1&c) and <img src=x onerror=alert(1)>
+[click](javascript:alert(1)) [data](data:text/html,x)
+
+- one
+  goes on
+- two & three
+
+| a | b |
+|---|:-:|
+| 1 | **2** |
+
+> quoted
+
+```html
+<script>alert(1)</script>
+"""
+    found = markdown.document(text)
+    assert [block.kind for block in found] == ["heading", "paragraph", "list", "table", "quote", "code"]
+    page = str(render._pages.get_template("parts.html").module.prose(found))  # type: ignore[attr-defined]
+    assert "<strong>Bold</strong> and <em>em</em>, <code>a &lt; b</code>" in page
+    assert '<a href="https://example.org/a?b=1&amp;c" rel="noopener noreferrer nofollow">paper</a>' in page
+    assert "<li>one goes on</li><li>two &amp; three</li>" in page
+    assert "<td><strong>2</strong></td>" in page
+    for hostile in ("<img", "<script", 'href="javascript', 'href="data'):
+        assert hostile not in page
+    assert [block.kind for block in markdown.document("*" * 50_000 + "[" * 50_000)] == ["paragraph"]
+
+
 def test_a_value_that_is_not_finite_leaves_a_gap_and_long_lines_keep_their_ends() -> None:
     assert charts.series("s", [(0, 1.0), (1, math.nan), (2, math.inf)])["points"] == [[0, 1.0], [1, None], [2, None]]
     thinned = charts.series("s", [(n, float(n)) for n in range(100_000)])["points"]

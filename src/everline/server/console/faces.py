@@ -16,9 +16,10 @@ from everline.server.console import (
     models,
     overview,
     releases,
-    run_page,
     runs,
 )
+from everline.server.console.run import metrics as run_metrics
+from everline.server.console.run import overview as run_overview
 from everline.server.console.view import render
 
 
@@ -35,7 +36,8 @@ class _Files(StaticFiles):
 all_routes = [
     overview.routes,
     runs.routes,
-    run_page.routes,
+    run_overview.routes,
+    run_metrics.routes,
     models.routes,
     releases.routes,
     endpoints.routes,

@@ -9,11 +9,12 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from everline.errors import InvalidInputError
-from everline.runs import artifacts, experiments, filters, search, service, tracking
+from everline.runs import artifacts, curves, experiments, filters, search, service, tracking
 from everline.runs.types import (
     Artifact,
     Comparison,
     CreateRun,
+    Curves,
     Experiment,
     FinishRun,
     Metric,
@@ -132,6 +133,16 @@ def compare_runs(request: Request) -> Comparison:
     uids = request.query("runs", str)
     with begin(request) as uow:
         return service.compare_runs(uow, request.project, [uid for uid in uids.split(",") if uid])
+
+
+@routes.get("/runs/curves", returns=Curves)
+def metric_curves(request: Request) -> Curves:
+    """Return curves to draw: `?runs=UID,UID&key=loss&key=auc&points=500`; long histories are thinned."""
+    uids = [uid for uid in request.query("runs", str).split(",") if uid]
+    keys = request.raw.query_params.getlist("key")
+    points = request.query("points", int, curves.POINTS_DEFAULT)
+    with begin(request) as uow:
+        return curves.metric_curves(uow, request.project, uids, keys, points=points)
 
 
 @routes.get("/runs/{run}", returns=Run)

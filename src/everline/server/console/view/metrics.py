@@ -17,3 +17,11 @@ def rank(key: str) -> int:
     """The place of a metric among those that people look at first; all others share the last place."""
     bare = plain(key)
     return _FIRST.index(bare) if bare in _FIRST else len(_FIRST)
+
+
+FILTER_CHARACTERS_MAX = 250
+
+
+def matches(key: str, wanted: str) -> bool:
+    """Whether a metric's name has every word of a filter in it, whatever their case and order."""
+    return all(word in key.casefold() for word in wanted.casefold().split())

@@ -12,14 +12,14 @@
 
 import { isDark } from "./console.js";
 
-const echarts = globalThis.echarts;
+export const echarts = globalThis.echarts;
 const PALETTE = ["--chart-1", "--chart-2", "--chart-3", "--chart-4", "--chart-5", "--chart-6"];
 
 const probe = document.createElement("span");
 probe.hidden = true;
 document.body.append(probe);
 
-function colour(token) {
+export function colour(token) {
   probe.style.color = `var(${token})`;
   return getComputedStyle(probe).color;
 }
@@ -27,7 +27,7 @@ function colour(token) {
 const clip = (number) =>
   Math.abs(number) >= 1000 ? Math.round(number).toLocaleString("en-GB").replaceAll(",", "\u202f") : Number(number.toPrecision(4));
 
-function format(kind, value) {
+export function format(kind, value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (typeof value !== "number") return String(value);
   if (kind === "percent") return `${Number((value * 100).toPrecision(3))} %`;
@@ -35,14 +35,16 @@ function format(kind, value) {
   return String(clip(value));
 }
 
-function when(value) {
+export function when(value) {
   const text = new Date(value).toISOString();
   return text.endsWith("T00:00:00.000Z") ? text.slice(0, 10) : `${text.slice(0, 10)} ${text.slice(11, 19)}`;
 }
 
+export const timeLabels = { year: "{yyyy}", month: "{d} {MMM}", day: "{d} {MMM}", hour: "{HH}:{mm}", minute: "{HH}:{mm}" };
+
 const place = (spec, x) => (spec.x === "time" ? when(x) : format(null, x));
 
-function tip(spec, rows, title) {
+export function tip(spec, rows, title) {
   const box = document.createElement("div");
   box.className = "chart-tip";
   const head = document.createElement("b");
@@ -153,7 +155,7 @@ function lines(spec) {
       scale: true,
       splitLine: { show: false },
       minInterval: spec.x_whole ? 1 : undefined,
-      axisLabel: { ...axis.axisLabel, ...(type === "time" ? { formatter: { year: "{yyyy}", month: "{d} {MMM}", day: "{d} {MMM}", hour: "{HH}:{mm}", minute: "{HH}:{mm}" } } : {}) },
+      axisLabel: { ...axis.axisLabel, ...(type === "time" ? { formatter: timeLabels } : {}) },
     },
     yAxis: {
       ...axis,
@@ -245,8 +247,8 @@ function table(spec) {
   return element;
 }
 
-function mount(element) {
-  let spec = JSON.parse(element.dataset.chart);
+// Puts "Data as a table" below a chart; `specOf` says what to show when it is opened, `update` shows it anew.
+export function attachTable(element, specOf) {
   const details = document.createElement("details");
   details.className = "chart-data";
   const summary = document.createElement("summary");
@@ -256,17 +258,24 @@ function mount(element) {
   wrap.tabIndex = 0;
   details.append(summary, wrap);
   element.after(details);
-  details.addEventListener("toggle", () => {
-    if (details.open) wrap.replaceChildren(table(spec));
-  });
-  element.setAttribute("role", "img");
-  element.setAttribute("aria-label", spec.description ?? spec.title ?? "Chart");
+  const update = () => {
+    if (details.open) wrap.replaceChildren(table(specOf()));
+  };
+  details.addEventListener("toggle", update);
   if (!echarts) {
     // The build left the library out: the table is then the chart.
     element.hidden = true;
     details.open = true;
-    return;
   }
+  return { update };
+}
+
+function mount(element) {
+  let spec = JSON.parse(element.dataset.chart);
+  const data = attachTable(element, () => spec);
+  element.setAttribute("role", "img");
+  element.setAttribute("aria-label", spec.description ?? spec.title ?? "Chart");
+  if (!echarts) return;
   const chart = echarts.init(element, null, { renderer: "canvas" });
   const draw = () => chart.setOption(spec.kind === "bars" ? bars(spec) : lines(spec), { notMerge: true });
   draw();
@@ -278,7 +287,7 @@ function mount(element) {
     follow(element, (fresh) => {
       spec = fresh;
       draw();
-      if (details.open) wrap.replaceChildren(table(spec));
+      data.update();
     });
   }
 }

@@ -1,26 +1,28 @@
-"""The page of one run: its curves, record, steps, inputs and outputs."""
+"""The first page of a run: what went in, what came out, and what is needed to do it again."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 from starlette.responses import Response
 
-from everline.access.unit_of_work import UnitOfWork
 from everline.pipelines import service as pipelines
 from everline.pipelines.types import StepRecord, StepStatus
-from everline.runs import service, tracking
-from everline.runs.types import Metric, Run, RunInput, RunOutput
+from everline.runs import curves, limits, listing, service, tracking
+from everline.runs.types import Run, RunInput, RunOutput, TrackedRun
 from everline.server.console import pages
-from everline.server.console.view import charts, graph, metrics, render
+from everline.server.console.run import frame
+from everline.server.console.view import graph, markdown, metrics, render
 from everline.server.http import Request, begin
 
 routes = pages.console_routes()
-CURVES_MAX = 24
-_HEADLINE_MAX = 4
+NOTE_TAG = "mlflow.note.content"
+METRICS_SHOWN = 30
+_HEADLINE_MAX = 5
+_NESTED_METRICS = 3
 
 
 @routes.get("/runs/{run}")
@@ -31,50 +33,67 @@ def show_run(request: Request) -> Response:
         run = service.get_run(uow, project, uid)
         record = service.get_record(uow, project, uid) if run.record else {}
         steps = pipelines.list_steps(uow, project, uid) if run.pipeline else []
-        histories = _histories(uow, run)
-    keys = sorted(run.metrics, key=lambda key: (metrics.rank(key), key))
-    return pages.page(
+        nested = listing.list_children(uow, project, [uid])
+        keys = sorted((key for key in run.metrics if not key.startswith(frame.SYSTEM)), key=_order)
+        ranges = curves.metric_extremes(uow, project, uid, keys[:METRICS_SHOWN])
+    newest = {point.key: point for point in run.latest}
+    return frame.page(
         request,
         "run.html",
-        title=run.name,
-        section="runs",
-        run=run,
-        took=render.seconds_between(run.started_at, run.ended_at),
+        run,
+        here="",
         headline=[(render.words(key), run.metrics[key]) for key in keys[:_HEADLINE_MAX]],
-        curves=_curves(histories),
+        note=run.tags.get(NOTE_TAG, ""),
+        note_blocks=markdown.document(run.tags.get(NOTE_TAG, "")),
+        note_max=limits.TAG_VALUE_CHARACTERS_MAX,
+        metric_rows=[
+            {"key": key, "value": run.metrics[key], "step": newest[key].step, "range": ranges.get(key)}
+            for key in keys[:METRICS_SHOWN]
+        ],
+        metrics_left=max(0, len(keys) - METRICS_SHOWN),
         record=_record(run, record),
         steps=_steps_graph(steps),
         steps_note=_steps_note(steps),
         step_rows=[_step_row(step) for step in steps],
         inputs=[_input(one, project) for one in run.inputs],
         outputs=[_output(one, project) for one in run.outputs],
+        tags={key: value for key, value in run.tags.items() if key != NOTE_TAG},
+        nested=_nested(nested, uid, depth=0),
+        nested_keys=_nested_keys(nested),
     )
 
 
-def _histories(uow: UnitOfWork, run: Run) -> dict[str, list[Metric]]:
-    found = {}
-    for key in sorted(run.metrics)[: CURVES_MAX * 2]:
-        points, _ = tracking.metric_history(uow, run.project, run.run, key, limit=charts.POINTS_MAX * 5)
-        if len(points) > 1:
-            found[key] = points
+@routes.post("/runs/{run}/note")
+def describe_run(request: Request) -> Response:
+    """Set the description of a run: Markdown in MLflow's note tag, so that every client sees it."""
+    given = pages.form(request)
+    uid = request.path["run"]
+    with begin(request) as uow:
+        # A browser sends CRLF; what is kept is what an editor would have written.
+        text = given.get("note", "").replace("\r\n", "\n")
+        tracking.log_batch(uow, request.project, uid, tags={NOTE_TAG: text})
+    return pages.redirect(render.path("runs", uid, project=request.project))
+
+
+def _order(key: str) -> tuple[int, str]:
+    return metrics.rank(key), key
+
+
+def _nested(children: Mapping[str, Sequence[TrackedRun]], parent: str, *, depth: int) -> list[dict[str, Any]]:
+    """The runs below one, each followed by its own, with their depth."""
+    found = []
+    for run in children.get(parent, ()):
+        took = render.seconds_between(run.started_at, run.ended_at)
+        found.append({"run": run, "depth": depth, "took": took})
+        if depth < listing.NESTING_MAX:
+            found += _nested(children, run.run, depth=depth + 1)
     return found
 
 
-def _curves(histories: Mapping[str, Sequence[Metric]]) -> list[dict[str, Any]]:
-    """One chart per metric; its training, validation and test forms share one."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for key in histories:
-        groups[metrics.plain(key)].append(key)
-    made = []
-    for title, keys in sorted(groups.items(), key=lambda item: (metrics.rank(item[0]), item[0]))[:CURVES_MAX]:
-        by_step = all(len({point.step for point in histories[key]}) > 1 for key in keys)
-        lines = [
-            charts.series(key, [(point.step if by_step else point.at_ms, point.value) for point in histories[key]])
-            for key in keys
-        ]
-        axis = {"x": "value", "x_name": "step", "x_whole": True} if by_step else {"x": "time"}
-        made.append(charts.lines(title, series=lines, **axis))
-    return made
+def _nested_keys(children: Mapping[str, Sequence[TrackedRun]]) -> list[str]:
+    counts = Counter(key for runs in children.values() for run in runs for key in run.metrics)
+    shown = (key for key in counts if not key.startswith(frame.SYSTEM))
+    return sorted(shown, key=lambda key: (metrics.rank(key), -counts[key], key))[:_NESTED_METRICS]
 
 
 def _record(run: Run, record: Mapping[str, Any]) -> list[tuple[str, Any]]:
