@@ -27,7 +27,7 @@ GROUPS_MAX = 200
 GROUP_METRICS_MAX = 6
 RUNS_LOOKED_AT_FOR_KEYS = 1_000
 KEYS_MAX = 500
-CHILDREN_MAX = 500
+CHILDREN_MAX = 200
 NESTING_MAX = 4
 _AVERAGED_MAX = 1e150
 PARENT_TAG = "mlflow.parentRunId"
@@ -132,7 +132,7 @@ def known_keys(uow: UnitOfWork, project: str, *, experiments_named: Sequence[str
 
 @read
 def list_children(uow: UnitOfWork, project: str, parents: Sequence[str]) -> dict[str, list[TrackedRun]]:
-    """The runs nested below some runs, the oldest first, down to four levels and 500 runs; by their parent's uid."""
+    """The runs nested below some runs, the oldest first, down to four levels and 200 runs; by their parent's uid."""
     uow.require(Permission.RUN_READ, project)
     below: dict[str, list[TrackedRun]] = {}
     left, level = CHILDREN_MAX, list(parents)

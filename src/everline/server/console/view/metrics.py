@@ -6,6 +6,11 @@ import re
 
 _FIRST = ("auc", "log_loss", "calibration_error", "error_rate", "accuracy", "f1", "rmse", "mae", "loss")
 _PART = re.compile(r"^(train(ing)?|val(id(ation)?)?|test|eval(uation)?)[_./ -]")
+_LOWER = re.compile(
+    r"(^|[_./ -])(loss|logloss|error|err|mae|mse|rmse|mape|smape|medae|rmsle|brier|perplexity|ppl|nll|cer|wer|fid"
+    r"|deviance|divergence|drift|latency|duration|seconds|time|ms|regret|cost)([_./ -]|$)",
+    re.IGNORECASE,
+)
 
 
 def plain(key: str) -> str:
@@ -25,3 +30,8 @@ FILTER_CHARACTERS_MAX = 250
 def matches(key: str, wanted: str) -> bool:
     """Whether a metric's name has every word of a filter in it, whatever their case and order."""
     return all(word in key.casefold() for word in wanted.casefold().split())
+
+
+def lower_is_better(key: str) -> bool:
+    """Whether people are glad of small values, judged by the metric's name: losses, errors, times, drift."""
+    return bool(_LOWER.search(key))

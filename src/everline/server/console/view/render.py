@@ -58,6 +58,18 @@ def when(moment: datetime | str | None) -> Markup:
     return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(exact, moment.strftime("%Y-%m-%d %H:%M:%S"))
 
 
+def ago(moment: datetime, now: datetime) -> Markup:
+    """A time element as people speak of it; the title carries the moment."""
+    seconds = (now - moment).total_seconds()
+    text = moment.astimezone(UTC).strftime("%Y-%m-%d")
+    for limit, unit, word in ((60, 1, "s"), (3600, 60, "min"), (86_400, 3600, "h"), (30 * 86_400, 86_400, "d")):
+        if 0 <= seconds < limit:
+            text = f"{int(seconds // unit)} {word} ago"
+            break
+    exact = moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(exact, text)
+
+
 def short_time(moment: datetime) -> str:
     """A moment to the minute, or the day alone at midnight."""
     moment = moment.astimezone(UTC)
@@ -175,7 +187,22 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (tone, words, when, number, percent, size, duration, short, clip, value, mark, as_json, pretty):
+    for function in (
+        tone,
+        words,
+        when,
+        ago,
+        number,
+        percent,
+        size,
+        duration,
+        short,
+        clip,
+        value,
+        mark,
+        as_json,
+        pretty,
+    ):
         made.filters[function.__name__] = function
     return made
 
