@@ -7,11 +7,11 @@ such as the day), and whole blocks are resampled instead of rows.
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
 from everline.errors import InvalidInputError
 from everline.models.types import Comparison
@@ -28,6 +28,7 @@ _NORMAL_ROWS = 100_000
 """From here on the bootstrap of a mean and its normal limit agree to more digits than are shown."""
 _DRAWS_AT_ONCE = 1 << 22
 _PROBABILITY_FLOOR = 1e-15
+_normal_quantile = NormalDist().inv_cdf  # scipy's would cost every start of the server a third of its time
 
 
 def compare(
@@ -206,7 +207,7 @@ def _mean_interval(
         means = _block_means(rng, sums, sizes, resamples)
         method = f"paired block bootstrap, percentile, {resamples} resamples, seed {seed}"
     elif n > _NORMAL_ROWS:
-        margin = ndtri((1 + level) / 2) * differences.std(ddof=1) / np.sqrt(n)
+        margin = _normal_quantile((1 + level) / 2) * differences.std(ddof=1) / np.sqrt(n)
         centre = differences.mean()
         return float(centre - margin), float(centre + margin), "paired normal interval (the bootstrap's limit)"
     else:
@@ -253,7 +254,7 @@ def _auc(
         totals = np.bincount(labels, weights=shares)
         variance = totals.var(ddof=1) * totals.size
         method = "Obuchowski's clustered paired variance, normal interval"
-    margin = float(ndtri((1 + level) / 2) * np.sqrt(variance))
+    margin = float(_normal_quantile((1 + level) / 2) * np.sqrt(variance))
     return before, after, after - before - margin, after - before + margin, method
 
 
