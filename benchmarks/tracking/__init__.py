@@ -1,0 +1,1 @@
+"""Tracking and registry, MLflow's server and Everline under the same official client."""
