@@ -103,6 +103,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a SQLite writer waits for another."""
     pool_connections_max: int = 16
     """Most database connections of one process."""
+    gathered_requests_max: int = 10_000
+    """Most small requests that wait to be answered together; further ones are told to come back."""
     request_threads_max: int = 16
     """Most requests of the control plane at work at once."""
 

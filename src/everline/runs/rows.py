@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Select, bindparam, select
 
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
-from everline.errors import InvalidInputError, NotFoundError
+from everline.errors import EverlineError, InvalidInputError, NotFoundError
 from everline.runs.limits import check_run_uid
 from everline.runs.tables import (
     experiment,
@@ -51,11 +51,16 @@ def find_run(uow: UnitOfWork, project: str, uid: str) -> Row:
     check_run_uid(uid)
     row = uow.conn.execute(by_uid(uid)).mappings().first()
     if row is None or row["project"] != project:
-        raise _no_run(uid)
+        raise no_run(uid)
     return dict(row)
 
 
-def _no_run(uid: str) -> NotFoundError:
+def no_run(uid: str) -> EverlineError:
+    """What to say of a run that is not there, or that could not be a run."""
+    try:
+        check_run_uid(uid)
+    except InvalidInputError as error:
+        return error
     return NotFoundError(
         f"Run with id={uid} not found", hint="`everline runs list` shows the runs of a project.", field="run_id"
     )
@@ -80,7 +85,7 @@ def writable_run(uow: UnitOfWork, project: str, uid: str) -> Row:
 def writable(row: Row | None, uid: str) -> Row:
     """A run's row, if there is one and the run takes what is logged to it."""
     if row is None:
-        raise _no_run(check_run_uid(uid))
+        raise no_run(uid)
     if row["deleted"]:
         raise InvalidInputError(
             f"The run {uid} must be in the 'active' state. Current state is deleted.",

@@ -12,7 +12,7 @@ from everline.access.declare import act, read
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.canonical import canonical_json
-from everline.errors import ConflictError, InvalidInputError, NotFoundError
+from everline.errors import ConflictError, EverlineError, InvalidInputError, NotFoundError
 from everline.ids import digest_bytes, new_run_uid
 from everline.runs import experiments, limits, rows, tracking
 from everline.runs.names import random_name
@@ -193,6 +193,15 @@ def get_run(uow: UnitOfWork, project: str, uid: str) -> TrackedRun:
     """Return a run, deleted or not."""
     uow.require(Permission.RUN_READ, project)
     return rows.load_runs(uow.conn, [rows.find_run(uow, project, uid)])[0]
+
+
+@read
+def get_runs(uow: UnitOfWork, project: str, uids: Sequence[str]) -> list[TrackedRun | EverlineError]:
+    """Return runs, deleted or not, in the order asked for; an error in the place of one that is not there."""
+    uow.require(Permission.RUN_READ, project)
+    known = rows.find_runs(uow, project, set(uids))
+    loaded = dict(zip(known, rows.load_runs(uow.conn, list(known.values())), strict=True))
+    return [loaded[uid] if uid in loaded else rows.no_run(uid) for uid in uids]
 
 
 @read

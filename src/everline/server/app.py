@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-import anyio
+import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
+from starlette.types import ASGIApp
 
 from everline.errors import EverlineError, NotFoundError
 from everline.loader import load
 from everline.server.application import Application
 from everline.server.console.pages import bare_error_page
-from everline.server.http import Route, Routes, endpoint, json_response, problem_response
+from everline.server.dispatch import Dispatcher
+from everline.server.http import Route, Routes, json_response, problem_response
 from everline.server.openapi import openapi_document
 from everline.server.worker import Worker
 
@@ -59,13 +61,12 @@ def _mounts() -> list[Mount]:
     return [mount for name in FACES for mount in getattr(load(name), "mounts", [])]
 
 
-def create_app(application: Application) -> Starlette:
+def create_app(application: Application) -> ASGIApp:
     """The ASGI application of one control-plane process."""
-    limiter = anyio.CapacityLimiter(application.settings.request_threads_max)
     declared = declared_routes()
     document = openapi_document(declared)
-    routes: list[BaseRoute] = [endpoint(application, route, limiter) for route in declared]
-    routes += _mounts()
+    dispatcher = Dispatcher(application, declared)
+    routes: list[BaseRoute] = [*dispatcher.routes, *_mounts()]
     worker = Worker(application)
 
     @contextlib.asynccontextmanager
@@ -74,6 +75,7 @@ def create_app(application: Application) -> Starlette:
             worker.start()
         yield
         await anyio.to_thread.run_sync(worker.stop)
+        await anyio.to_thread.run_sync(dispatcher.close)
 
     async def openapi(_request: StarletteRequest) -> Response:
         return json_response(document)
@@ -93,7 +95,7 @@ def create_app(application: Application) -> Starlette:
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: not_found, 405: wrong_method})
     app.add_route("/api/v1/openapi.json", openapi, methods=["GET"])
     app.router.redirect_slashes = False
-    return app
+    return dispatcher.before(app)
 
 
 class _WrongMethodError(EverlineError):

@@ -1,33 +1,29 @@
 """How a face is written: routes that parse, call and render; everything else happens here, once.
 
-A request walks: limits and body (event loop) -> who is speaking -> the handler -> JSON (one worker thread).
+A request walks: limits and body (event loop) -> who is speaking -> the handler -> JSON (one worker thread); see
+`dispatch`, and `gathering` for small requests that walk together.
 """
 
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
-import anyio.to_thread
 import msgspec
 from starlette.convertors import IntegerConvertor, register_url_convertor
-from starlette.requests import ClientDisconnect
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
-from starlette.routing import Route as StarletteRoute
 
 from everline.access.types import Actor
 from everline.access.unit_of_work import UnitOfWork
 from everline.clock import as_utc, rfc3339
-from everline.errors import EverlineError, InvalidInputError, TooLargeError, UnauthenticatedError
-from everline.ids import check_name, new_uid, whole_number
+from everline.errors import EverlineError, InvalidInputError, UnauthenticatedError
+from everline.ids import check_name, new_uid
 from everline.server.application import Application
-from everline.server.authentication import authenticate
 
 log = logging.getLogger("everline.server")
 T = TypeVar("T")
@@ -163,6 +159,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     public: bool
     upload: bool
+    gather: Any
+    """How requests of this route are answered together (`gathering.Gather`), or None."""
     on_error: OnError
 
     @property
@@ -190,6 +188,7 @@ class Routes:
         status: int = 200,
         public: bool = False,
         upload: bool = False,
+        gather: Any = None,
     ) -> Callable[[Handler], Handler]:
         """Declare a handler.
 
@@ -198,6 +197,7 @@ class Routes:
             returns: the type of the answer, for the document; None answers 204.
             public: needs nobody to be logged in.
             upload: the body may be as large as a blob and is spooled to disk.
+            gather: requests are answered together (`gathering.Gather`); the handler only reads one.
         """
 
         def add(handler: Handler) -> Handler:
@@ -212,6 +212,7 @@ class Routes:
                     status=status,
                     public=public,
                     upload=upload,
+                    gather=gather,
                     on_error=self.on_error,
                 )
             )
@@ -240,67 +241,8 @@ class Routes:
         return self.route("DELETE", path, **options)
 
 
-def endpoint(app: Application, route: Route, limiter: anyio.CapacityLimiter) -> StarletteRoute:
-    """Turn a declared route into one that Starlette calls."""
-
-    def work(request: Request) -> Response:
-        try:
-            if not route.public:
-                request.actor = authenticate(app, request.raw)
-            result = route.handler(request)
-            if isinstance(result, Response):
-                return result
-            return Response(status_code=204) if result is None else json_response(result, status=route.status)
-        except EverlineError as error:
-            return route.on_error(error, request)
-        except Exception:
-            return route.on_error(_unexpected(request), request)
-
-    async def answer(raw: StarletteRequest) -> Response:
-        with tempfile.TemporaryDirectory(prefix="everline-") as folder:
-            file = Path(folder) / "body" if route.upload else None
-            request = Request(app, raw, body=b"", file=file)
-            try:
-                request.body = await _read_body(app, raw, file)
-            except EverlineError as error:
-                return route.on_error(error, request)
-            return await anyio.to_thread.run_sync(work, request, limiter=limiter)
-
-    return StarletteRoute(route.path, answer, methods=[route.method])
-
-
-async def _read_body(app: Application, raw: StarletteRequest, file: Path | None) -> bytes:
-    if raw.method in ("GET", "HEAD"):
-        return b""
-    limit = app.settings.blob_bytes_max if file else app.settings.json_body_bytes_max
-    announced = raw.headers.get("content-length", "")
-    if (whole_number(announced) or 0) > limit:
-        raise _body_too_large(limit)
-    pieces, size = [], 0
-    try:
-        if file is None:
-            async for chunk in raw.stream():
-                size += len(chunk)
-                if size > limit:
-                    raise _body_too_large(limit)
-                pieces.append(chunk)
-            return b"".join(pieces)
-        async with await anyio.open_file(file, "wb") as target:
-            async for chunk in raw.stream():
-                size += len(chunk)
-                if size > limit:
-                    raise _body_too_large(limit)
-                await target.write(chunk)
-    except ClientDisconnect:
-        raise InvalidInputError("The connection ended before the body did; nothing was kept.") from None
-    return b""
-
-
-def _body_too_large(limit: int) -> TooLargeError:
-    return TooLargeError(f"The body is larger than {limit} bytes.", hint="Send it in smaller pieces.")
-
-
-def _unexpected(request: Request) -> EverlineError:
+def unexpected(request: Request) -> EverlineError:
+    """What to say of an exception that nobody foresaw; it is logged under a number of its own."""
     number = new_uid()
     log.exception("unexpected error %s at %s %s", number, request.method, request.raw.url.path)
     return EverlineError(

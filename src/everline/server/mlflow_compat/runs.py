@@ -7,8 +7,10 @@ from starlette.responses import Response
 from everline.errors import InvalidInputError
 from everline.runs import artifacts, filters, limits, search, service, tracking
 from everline.runs.search import experiment_number
-from everline.runs.types import View
+from everline.runs.types import Batch, TrackedRun, View
+from everline.server.gathering import Gather
 from everline.server.http import Request, begin
+from everline.server.mlflow_compat import batches
 from everline.server.mlflow_compat.values import (
     STATUS_NUMBERS,
     STATUSES,
@@ -17,7 +19,6 @@ from everline.server.mlflow_compat.values import (
     file_message,
     input_of,
     metric_message,
-    metric_of,
     run_info_message,
     run_message,
 )
@@ -26,6 +27,16 @@ from everline.server.mlflow_compat.wire import Fields, answer, new_routes, proje
 BULK_POINTS_MAX = 25_000
 
 routes = new_routes()
+
+_logging: Gather[Batch, None] = Gather(
+    work=tracking.log_many, render=lambda _: answer({}), project=project_of, power_safe=False
+)
+_getting: Gather[str, TrackedRun] = Gather(
+    work=service.get_runs,
+    render=lambda run: answer({"run": run_message(run)}),
+    project=project_of,
+    read_only=True,
+)
 
 
 @routes.post("/mlflow/runs/create")
@@ -38,20 +49,17 @@ def create(request: Request) -> Response:
             project_of(request),
             experiment_id=fields.text("experiment_id"),
             name=fields.text("run_name") or None,
-            tags=_shortened(fields.pairs("tags"), limit=limits.TAG_VALUE_CHARACTERS_MAX),
+            tags=batches.shortened(fields.pairs("tags"), limit=limits.TAG_VALUE_CHARACTERS_MAX),
             started_ms=fields.integer("start_time", 0),
             user=fields.text("user_id"),
         )
     return answer({"run": run_message(made)})
 
 
-@routes.get("/mlflow/runs/get")
-def get(request: Request) -> Response:
+@routes.get("/mlflow/runs/get", gather=_getting)
+def get(request: Request) -> str:
     """Return a run."""
-    fields = Fields.of(request)
-    with begin(request) as uow:
-        found = service.get_run(uow, project_of(request), _run_id(fields))
-    return answer({"run": run_message(found)})
+    return _run_id(Fields.of(request))
 
 
 @routes.post("/mlflow/runs/update")
@@ -107,63 +115,32 @@ def search_runs(request: Request) -> Response:
     return answer({"runs": [run_message(run) for run in found], "next_page_token": token})
 
 
-@routes.post("/mlflow/runs/log-metric")
-def log_metric(request: Request) -> Response:
+@routes.post("/mlflow/runs/log-metric", gather=_logging)
+def log_metric(request: Request) -> Batch:
     """Log one point of a metric."""
-    fields = Fields.of(request)
-    with begin(request) as uow:
-        tracking.log_batch(uow, project_of(request), _run_id(fields), metrics=[metric_of(fields)])
-    return answer({})
+    return batches.metric(request)
 
 
-@routes.post("/mlflow/runs/log-parameter")
-def log_param(request: Request) -> Response:
+@routes.post("/mlflow/runs/log-parameter", gather=_logging)
+def log_param(request: Request) -> Batch:
     """Log one parameter."""
     fields = Fields.of(request)
-    params = _shortened({fields.required("key"): fields.text("value")}, limit=limits.PARAM_VALUE_CHARACTERS_MAX)
-    with begin(request) as uow:
-        tracking.log_batch(uow, project_of(request), _run_id(fields), params=params)
-    return answer({})
+    params = batches.shortened({fields.required("key"): fields.text("value")}, limit=limits.PARAM_VALUE_CHARACTERS_MAX)
+    return Batch(run=_run_id(fields), params=params)
 
 
-@routes.post("/mlflow/runs/log-batch")
-def log_batch(request: Request) -> Response:
+@routes.post("/mlflow/runs/log-batch", gather=_logging)
+def log_batch(request: Request) -> Batch:
     """Log metrics, parameters and tags, all or nothing."""
-    fields = Fields.of(request)
-    uid = limits.check_run_uid(fields.required("run_id"))
-    metrics = [metric_of(item) for item in fields.messages("metrics")]
-    given = fields.messages("params")
-    params = {item.required("key"): item.text("value") for item in given}
-    if len(params) != len(given):
-        keys = [item.required("key") for item in given]
-        twice = sorted({key for key in keys if keys.count(key) > 1})[:20]
-        raise InvalidInputError(
-            f"Duplicate parameter keys have been submitted: {twice}. "
-            "Please ensure the request contains only one param value per param key.",
-            field="params",
-        )
-    tags = fields.messages("tags")
-    limits.check_batch(metrics=len(metrics), params=len(params), tags=len(tags))
-    with begin(request) as uow:
-        tracking.log_batch(
-            uow,
-            project_of(request),
-            uid,
-            metrics=metrics,
-            params=_shortened(params, limit=limits.PARAM_VALUE_CHARACTERS_MAX),
-            tags=_shortened(fields.pairs("tags"), limit=limits.TAG_VALUE_CHARACTERS_MAX),
-        )
-    return answer({})
+    return batches.batch(request)
 
 
-@routes.post("/mlflow/runs/set-tag")
-def set_tag(request: Request) -> Response:
+@routes.post("/mlflow/runs/set-tag", gather=_logging)
+def set_tag(request: Request) -> Batch:
     """Set one tag."""
     fields = Fields.of(request)
-    tags = _shortened({fields.required("key"): fields.text("value")}, limit=limits.TAG_VALUE_CHARACTERS_MAX)
-    with begin(request) as uow:
-        tracking.log_batch(uow, project_of(request), _run_id(fields), tags=tags)
-    return answer({})
+    tags = batches.shortened({fields.required("key"): fields.text("value")}, limit=limits.TAG_VALUE_CHARACTERS_MAX)
+    return Batch(run=_run_id(fields), tags=tags)
 
 
 @routes.post("/mlflow/runs/delete-tag")
@@ -234,8 +211,3 @@ def list_artifacts(request: Request) -> Response:
 
 def _run_id(fields: Fields) -> str:
     return fields.text("run_id") or fields.text("run_uuid") or fields.required("run_id")
-
-
-def _shortened(values: dict[str, str], *, limit: int) -> dict[str, str]:
-    """Values cut at MLflow's limit, as its server does by default; our own API refuses them instead."""
-    return {key: value[:limit] for key, value in values.items()}

@@ -1,0 +1,139 @@
+"""From the network to a handler and back: addresses, limits and body on the event loop, the work in threads.
+
+Routes without parameters, which are most of what programs call, are found in a dictionary; Starlette's router tries
+its patterns one after another and gets the rest.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio.to_thread
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from everline.errors import EverlineError, InvalidInputError, TooLargeError
+from everline.ids import whole_number
+from everline.server.application import Application
+from everline.server.authentication import authenticate
+from everline.server.gathering import Lanes
+from everline.server.http import Request, Route, json_response, unexpected
+
+Answer = Callable[[StarletteRequest], Awaitable[Response]]
+
+
+class Dispatcher:
+    """Answers the declared routes of one control plane."""
+
+    def __init__(self, app: Application, declared: list[Route]) -> None:
+        self._app = app
+        self._lanes = Lanes(app)
+        self._limiter = anyio.CapacityLimiter(app.settings.request_threads_max)
+        answers = [(route, self._answer_of(route)) for route in declared]
+        self.routes = [StarletteRoute(route.path, answer, methods=[route.method]) for route, answer in answers]
+        """The declared routes as Starlette takes them."""
+        self._exact: dict[tuple[str, str], Answer] = {}
+        for route, answer in answers:
+            if "{" not in route.path:
+                self._exact.setdefault((route.method, route.path), answer)
+
+    def before(self, app: ASGIApp) -> ASGIApp:
+        """An application that answers routes without parameters itself and leaves the rest to `app`."""
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            answer = self._exact.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+            if answer is None:
+                await app(scope, receive, send)
+                return
+            response = await answer(StarletteRequest(scope, receive))
+            await response(scope, receive, send)
+
+        return application
+
+    def close(self) -> None:
+        """End the threads of gathered requests."""
+        self._lanes.close()
+
+    def _answer_of(self, route: Route) -> Answer:
+        async def answer(raw: StarletteRequest) -> Response:
+            request = Request(self._app, raw, body=b"", file=None)
+            try:
+                request.body = await _read_body(raw, bytes_max=self._app.settings.json_body_bytes_max)
+            except EverlineError as error:
+                return route.on_error(error, request)
+            if route.gather is not None:
+                return await self._lanes.answer(request, route)
+            return await anyio.to_thread.run_sync(_work, self._app, route, request, limiter=self._limiter)
+
+        async def answer_upload(raw: StarletteRequest) -> Response:
+            with tempfile.TemporaryDirectory(prefix="everline-") as folder:
+                request = Request(self._app, raw, body=b"", file=Path(folder) / "body")
+                try:
+                    await _spool_body(raw, Path(folder) / "body", bytes_max=self._app.settings.blob_bytes_max)
+                except EverlineError as error:
+                    return route.on_error(error, request)
+                return await anyio.to_thread.run_sync(_work, self._app, route, request, limiter=self._limiter)
+
+        return answer_upload if route.upload else answer
+
+
+def _work(app: Application, route: Route, request: Request) -> Response:
+    try:
+        if not route.public:
+            request.actor = authenticate(app, request.raw)
+        result = route.handler(request)
+        if isinstance(result, Response):
+            return result
+        return Response(status_code=204) if result is None else json_response(result, status=route.status)
+    except EverlineError as error:
+        return route.on_error(error, request)
+    except Exception:
+        return route.on_error(unexpected(request), request)
+
+
+async def _read_body(raw: StarletteRequest, *, bytes_max: int) -> bytes:
+    if raw.method in ("GET", "HEAD"):
+        return b""
+    _check_announced(raw, bytes_max)
+    pieces, size = [], 0
+    try:
+        async for chunk in raw.stream():
+            size += len(chunk)
+            if size > bytes_max:
+                raise _body_too_large(bytes_max)
+            pieces.append(chunk)
+    except ClientDisconnect:
+        raise _cut_off() from None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _spool_body(raw: StarletteRequest, file: Path, *, bytes_max: int) -> None:
+    _check_announced(raw, bytes_max)
+    size = 0
+    try:
+        async with await anyio.open_file(file, "wb") as target:
+            async for chunk in raw.stream():
+                size += len(chunk)
+                if size > bytes_max:
+                    raise _body_too_large(bytes_max)
+                await target.write(chunk)
+    except ClientDisconnect:
+        raise _cut_off() from None
+
+
+def _check_announced(raw: StarletteRequest, bytes_max: int) -> None:
+    if (whole_number(raw.headers.get("content-length", "")) or 0) > bytes_max:
+        raise _body_too_large(bytes_max)
+
+
+def _cut_off() -> InvalidInputError:
+    return InvalidInputError("The connection ended before the body did; nothing was kept.")
+
+
+def _body_too_large(limit: int) -> TooLargeError:
+    return TooLargeError(f"The body is larger than {limit} bytes.", hint="Send it in smaller pieces.")

@@ -1,0 +1,97 @@
+"""What MLflow's clients log to a run, read fast where it has the shape that they send.
+
+Training loops call these more than everything else together. A body that is exactly as the protocol writes it is
+decoded in one step into our own values; everything else (numbers as text, NaN, other spellings, faults) is
+read by `Fields`, which is lenient and says what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from everline.errors import InvalidInputError
+from everline.runs import limits
+from everline.runs.types import Batch, Metric, Pair
+from everline.server.http import Request
+from everline.server.mlflow_compat.values import metric_of
+from everline.server.mlflow_compat.wire import Fields
+
+
+class _Metric(Metric, frozen=True, kw_only=True, rename={"at_ms": "timestamp"}):
+    """`mlflow.Metric`."""
+
+
+class _LogMetric(_Metric, frozen=True, kw_only=True):
+    """`mlflow.LogMetric`."""
+
+    run_id: str
+
+
+class _LogBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """`mlflow.LogBatch`."""
+
+    run_id: str
+    metrics: list[_Metric] = []
+    params: list[Pair] = []
+    tags: list[Pair] = []
+
+
+_metric = msgspec.json.Decoder(_LogMetric)
+_batch = msgspec.json.Decoder(_LogBatch)
+
+
+def metric(request: Request) -> Batch:
+    """Read `runs/log-metric`."""
+    try:
+        given = _metric.decode(request.body)
+        if given.key and given.run_id:
+            return Batch(run=given.run_id, metrics=[given])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    fields = Fields.of(request)
+    return Batch(
+        run=fields.text("run_id") or fields.text("run_uuid") or fields.required("run_id"), metrics=[metric_of(fields)]
+    )
+
+
+def batch(request: Request) -> Batch:
+    """Read `runs/log-batch`."""
+    try:
+        given = _batch.decode(request.body)
+        if given.run_id and all(item.key for items in (given.metrics, given.params, given.tags) for item in items):
+            return _checked(given.run_id, given.metrics, given.params, given.tags)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    fields = Fields.of(request)
+    return _checked(
+        limits.check_run_uid(fields.required("run_id")),
+        [metric_of(item) for item in fields.messages("metrics")],
+        [Pair(key=item.required("key"), value=item.text("value")) for item in fields.messages("params")],
+        [Pair(key=item.required("key"), value=item.text("value")) for item in fields.messages("tags")],
+    )
+
+
+def shortened(values: Mapping[str, str], *, limit: int) -> dict[str, str]:
+    """Values cut at MLflow's limit, as its server does by default; our own API refuses them instead."""
+    return {key: value[:limit] for key, value in values.items()}
+
+
+def _checked(run: str, metrics: Sequence[Metric], params: Sequence[Pair], tags: Sequence[Pair]) -> Batch:
+    named = {item.key: item.value for item in params}
+    if len(named) != len(params):
+        keys = [item.key for item in params]
+        twice = sorted({key for key in keys if keys.count(key) > 1})[:20]
+        raise InvalidInputError(
+            f"Duplicate parameter keys have been submitted: {twice}. "
+            "Please ensure the request contains only one param value per param key.",
+            field="params",
+        )
+    limits.check_batch(metrics=len(metrics), params=len(params), tags=len(tags))
+    return Batch(
+        run=run,
+        metrics=metrics,
+        params=shortened(named, limit=limits.PARAM_VALUE_CHARACTERS_MAX),
+        tags=shortened({item.key: item.value for item in tags}, limit=limits.TAG_VALUE_CHARACTERS_MAX),
+    )
