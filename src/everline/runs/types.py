@@ -193,6 +193,33 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     data: list[Difference]
 
 
+class FileDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """How a recorded source file differs between two runs.
+
+    Attributes:
+        change: `added`, `removed` or `changed`.
+        lines: a unified difference without its two heads; empty where `note` says why.
+    """
+
+    path: str
+    change: str
+    added: int = 0
+    removed: int = 0
+    lines: list[str] = []
+    note: str = ""
+
+
+class CodeDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """How the recorded code of two runs differs; `left_out` files differ too and are not listed."""
+
+    before: str
+    after: str
+    digests: list[str]
+    commits: list[str | None]
+    files: list[FileDifference]
+    left_out: int = 0
+
+
 class RunSelection(msgspec.Struct, frozen=True, kw_only=True):
     """Which runs a table shows.
 

@@ -9,12 +9,14 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from everline.errors import InvalidInputError
-from everline.runs import artifacts, curves, experiments, filters, search, service, tracking
+from everline.runs import artifacts, comparing, curves, experiments, filters, search, service, tracking
 from everline.runs.types import (
     Artifact,
+    CodeDifference,
     Comparison,
     CreateRun,
     Curves,
+    Difference,
     Experiment,
     FinishRun,
     Metric,
@@ -143,6 +145,24 @@ def metric_curves(request: Request) -> Curves:
     points = request.query("points", int, curves.POINTS_DEFAULT)
     with begin(request) as uow:
         return curves.metric_curves(uow, request.project, uids, keys, points=points)
+
+
+@routes.get("/runs/compare/code", returns=CodeDifference)
+def compare_code(request: Request) -> CodeDifference:
+    """Show the difference of the recorded source files of two runs: `?runs=BEFORE,AFTER`."""
+    uids = [uid for uid in request.query("runs", str).split(",") if uid]
+    if len(uids) != 2:
+        raise InvalidInputError(f"Code is compared between two runs, not {len(uids)}.", field="runs")
+    with begin(request) as uow:
+        return comparing.compare_code(uow, request.project, uids[0], uids[1])
+
+
+@routes.get("/runs/compare/packages", returns=list[Difference])
+def compare_packages(request: Request) -> list[Difference]:
+    """Put the installed distributions of runs side by side: `?runs=UID,UID`."""
+    uids = [uid for uid in request.query("runs", str).split(",") if uid]
+    with begin(request) as uow:
+        return comparing.compare_packages(uow, request.project, uids)
 
 
 @routes.get("/runs/{run}", returns=Run)
