@@ -41,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Most items of one page of a list."""
     metrics_per_batch_max: int = 1000
     """Most metrics of one MLflow batch."""
+    stream_rows_max: int = 200_000
+    """Most points of metrics in one request of a stream."""
     feedback_per_call_max: int = 10_000
     """Most outcomes of one feedback call."""
     segment_bytes_max: int = 64 << 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from everline.runs.types import DEFAULT_EXPERIMENT, Comparison, Difference, Run,
 
 RUNS_PER_COMPARISON_MAX = 20
 RECORD_BYTES_MAX = 16 << 20
+_CLIENT_UID = re.compile("[0-9a-f]{32}")
 PIPELINE_CHARACTERS_MAX = 512
 
 
@@ -37,10 +39,12 @@ def create_run(
     tags: Mapping[str, str] | None = None,
     started_ms: int | None = None,
     user: str | None = None,
+    uid: str | None = None,
 ) -> TrackedRun:
     """Start a run.
 
     Args:
+        uid: 32 hexadecimal digits that the client made up; asked twice, it is one run. None makes them up here.
         experiment: its name; made if it is new.
         experiment_id: its number instead, which must exist; `0` and the empty text are the default one.
         name: what people call it; None makes one up.
@@ -51,8 +55,14 @@ def create_run(
     Raises:
         NotFoundError: no experiment has this number.
         InvalidInputError: the experiment is deleted, or a name or value is out of its limits.
+        ConflictError: the uid is another run's.
     """
     uow.require(Permission.RUN_WRITE, project)
+    if uid is not None:
+        known = _started(uow, project, uid, experiment=experiment)
+        if known is not None:
+            uow.unchanged()
+            return known
     params, tags = params or {}, dict(tags or {})
     limits.check_pairs(params, limit=limits.PARAM_VALUE_CHARACTERS_MAX, field="params")
     limits.check_pairs(tags, limit=limits.TAG_VALUE_CHARACTERS_MAX, field="tags")
@@ -63,7 +73,7 @@ def create_run(
     else:
         parent = experiments.find_to_change(uow, project, experiment_id)
     experiments.check_active(parent)
-    uid = new_run_uid()
+    uid = uid or new_run_uid()
     row = {
         "uid": uid,
         "experiment": parent["id"],
@@ -254,6 +264,23 @@ def compare_runs(uow: UnitOfWork, project: str, uids: Sequence[str]) -> Comparis
         environment=_differences(found, lambda item: item.summary.get("environment") or {}),
         data=_differences(found, lambda item: {entry.name: entry.digest for entry in item.inputs}),
     )
+
+
+def _started(uow: UnitOfWork, project: str, uid: str, *, experiment: str) -> TrackedRun | None:
+    """The run that an earlier, lost answer was about."""
+    if not _CLIENT_UID.fullmatch(uid):
+        raise InvalidInputError(
+            f"The uid {uid[:80]!r} cannot be a run's.", hint="Use 32 hexadecimal digits in lower case.", field="run"
+        )
+    row = uow.conn.execute(rows.by_uid(uid)).mappings().first()
+    if row is None:
+        return None
+    found = rows.load_runs(uow.conn, [row])[0]
+    if (found.project, found.experiment, found.author) != (project, experiment, uow.actor.uid):
+        raise ConflictError(
+            f"There is another run with the uid {uid}.", hint="Leave the uid out, or make a new one.", field="run"
+        )
+    return found
 
 
 def _update(

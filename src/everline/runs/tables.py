@@ -109,6 +109,15 @@ latest_metric = Table(
     sqlite_with_rowid=False,
 )
 
+run_stream = Table(
+    "run_stream",
+    metadata,
+    Column("run", BigId, ForeignKey("run.id"), primary_key=True, autoincrement=False),
+    Column("stream", RunUid, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 run_param = Table(
     "run_param",
     metadata,

@@ -301,7 +301,9 @@ class SaveView(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a client sends to start a run."""
+    """What a client sends to start a run; `run` is a uid of its own making, so that it may ask twice."""
+
+    run: str | None = None
 
     experiment: str = DEFAULT_EXPERIMENT
     name: str | None = None

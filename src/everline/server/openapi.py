@@ -64,6 +64,8 @@ def _operation(route: Route, body: Any, answer: Any) -> dict[str, Any]:
     }
     if body is not None:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+    if route.body is bytes:
+        operation["requestBody"] = {"required": True, "content": {"application/vnd.msgpack": {}}}
     if route.upload:
         operation["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
     return operation

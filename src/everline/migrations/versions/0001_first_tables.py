@@ -712,6 +712,14 @@ def upgrade() -> None:
     with op.batch_alter_table('run_param', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_run_param_key'), ['key'], unique=False)
 
+    op.create_table('run_stream',
+    sa.Column('run', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
+    sa.Column('stream', sa.String(length=32), nullable=False),
+    sa.Column('sequence', sa.BigInteger(), nullable=False),
+    sa.ForeignKeyConstraint(['run'], ['run.id'], name=op.f('fk_run_stream_run')),
+    sa.PrimaryKeyConstraint('run', 'stream', name=op.f('pk_run_stream')),
+    sqlite_with_rowid=False
+    )
     op.create_table('run_tag',
     sa.Column('run', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
     sa.Column('key', sa.String(length=250), nullable=False),
@@ -751,6 +759,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_run_tag_key'))
 
     op.drop_table('run_tag')
+    op.drop_table('run_stream')
     with op.batch_alter_table('run_param', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_run_param_key'))
 

@@ -9,7 +9,8 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from everline.errors import InvalidInputError
-from everline.runs import artifacts, comparing, curves, experiments, filters, search, service, tracking
+from everline.runs import artifacts, comparing, curves, experiments, filters, search, service, streaming, tracking
+from everline.runs.columns import StreamAnswer, decode_body
 from everline.runs.types import (
     Artifact,
     CodeDifference,
@@ -91,6 +92,7 @@ def create_run(request: Request) -> Run:
             params=body.params,
             tags=body.tags,
             started_ms=None if body.started_at is None else to_ms(body.started_at),
+            uid=body.run,
         ).public()
 
 
@@ -188,6 +190,14 @@ def log_batch(request: Request) -> None:
             inputs=body.inputs,
             outputs=body.outputs,
         )
+
+
+@routes.post("/runs/{run}/stream", body=bytes, returns=StreamAnswer)
+def append_to_stream(request: Request) -> StreamAnswer:
+    """Take what `everline.run()` logs: columns of points in MessagePack, each batch once however often it comes."""
+    body = decode_body(request.body)
+    with begin(request) as uow:
+        return streaming.append(uow, request.project, request.path["run"], stream=body.stream, batches=body.batches)
 
 
 @routes.post("/runs/{run}/finish", body=FinishRun, returns=Run)
