@@ -43,6 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Most metrics of one MLflow batch."""
     stream_rows_max: int = 200_000
     """Most points of metrics in one request of a stream."""
+    journal_bytes_max: int = 4 << 30
+    """Most disk that one run's journal takes while the server does not answer."""
     feedback_per_call_max: int = 10_000
     """Most outcomes of one feedback call."""
     segment_bytes_max: int = 64 << 20

@@ -1,4 +1,4 @@
-"""`everline runs`: list, show and compare."""
+"""`everline runs`: list, show, compare, and send what was logged while the server was away."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from everline.cli.output import client_options, emit, facts, table
+from everline.loader import load
 from everline.runs.types import Difference, RunStatus
 
 
 @click.group("runs")
 def command() -> None:
-    """List, show and compare runs."""
+    """List, show and compare runs; send what waits in the journal."""
 
 
 @command.command("list")
@@ -83,6 +84,27 @@ def compare_runs(runs: tuple[str, ...], show_all: bool, *, client: Any, as_json:
                 table(rows, headers=(title, *(uid[:12] for uid in compared.runs)), empty="")
 
     emit(compared, as_json=as_json, human=human)
+
+
+@command.command("sync")
+@click.option("--moved", is_flag=True, help="Also what was logged for a server at another address.")
+@client_options
+def sync_runs(moved: bool, *, client: Any, as_json: bool) -> None:
+    """Send what processes that are gone have logged and could not send; 1 if something still waits."""
+    found = load("everline.sdk.logging.recovery").recover(client, moved=moved)
+    rows = [
+        (one.run, one.sent, one.waiting, len(one.refused), one.error or "; ".join(r.message for r in one.refused))
+        for one in found
+    ]
+    emit(
+        found,
+        as_json=as_json,
+        human=lambda: table(
+            rows, headers=("run", "sent", "waiting", "refused", "why"), empty="Nothing waits: the server has it all."
+        ),
+    )
+    if any(one.waiting or one.error for one in found):
+        click.get_current_context().exit(1)
 
 
 def _show(found: Any) -> None:

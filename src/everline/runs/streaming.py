@@ -30,9 +30,7 @@ Point = tuple[int, int, int, int, float, bool]
 
 
 @stream
-def append(
-    uow: UnitOfWork, project: str, uid: str, *, stream: str, batches: Sequence[StreamBatch]
-) -> StreamAnswer:
+def append(uow: UnitOfWork, project: str, uid: str, *, stream: str, batches: Sequence[StreamBatch]) -> StreamAnswer:
     """Take the next batches of a stream.
 
     Args:

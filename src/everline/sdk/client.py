@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
+from urllib.parse import quote, urlencode
 
-import httpx
 import msgspec
 
 from everline.config import Settings
-from everline.errors import IntegrityError, InvalidInputError, NotFoundError, UnavailableError, from_problem
+from everline.errors import IntegrityError, InvalidInputError, NotFoundError, from_problem
 from everline.ids import digest_bytes, digest_file
 from everline.loader import load
+from everline.sdk.transport import CONNECT_S, Answer, Content, HttpTransport, Transport
 
 T = TypeVar("T")
-_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 _FACES = {
     "access": "AccessApi",
     "audit": "AuditApi",
@@ -37,6 +37,15 @@ _FACES = {
     "runs": "RunsApi",
     "views": "ViewsApi",
 }
+
+
+DIGESTS_PER_CALL_MAX = 1_000
+_ASK_FIRST_BYTES = 64 << 10
+"""Less than this is sent sooner than asked for."""
+
+
+class _Missing(msgspec.Struct, frozen=True):
+    digests: list[str]
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -71,12 +80,12 @@ class Client:
         self.settings = Settings.load(url=url, home=home)
         self.project = project
         self.token = token or os.environ.get("EVERLINE_TOKEN")
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        self._headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        self.transport: Transport
         if self.settings.url:
-            self._http = httpx.Client(base_url=self.settings.url, timeout=_TIMEOUT)
+            self.transport = HttpTransport(self.settings.url)
         else:
-            self._http = load("everline.sdk.local").open_local(self.settings)
-        self._http.headers.update(headers)
+            self.transport = load("everline.sdk.local").open_local(self.settings)
 
     def __getattr__(self, word: str) -> Any:
         if word not in _FACES:
@@ -160,9 +169,10 @@ class Client:
         path: str,
         *,
         query: Mapping[str, Any] | None = None,
-        content: bytes | None = None,
+        content: Content | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> httpx.Response:
+        connect_s: float = CONNECT_S,
+    ) -> Answer:
         """One HTTP exchange; an error answer is raised."""
         if any(part in (".", "..") for part in path.split("/")) or any(mark in path for mark in "?#\\\0\r\n"):
             # Sent, it would be another address than the one meant.
@@ -171,20 +181,20 @@ class Client:
             )
         parameters = {"project": self.project} | dict(query or {})
         parameters = {name: _text(value) for name, value in parameters.items() if value is not None}
-        try:
-            response = self._http.request(method, path, params=parameters, content=content, headers=dict(headers or {}))
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise UnavailableError(
-                f"The control plane at {self._http.base_url} does not answer ({type(error).__name__}).",
-                hint="Start it with `everline server`, or unset EVERLINE_URL to work embedded.",
-            ) from error
-        if response.is_error:
-            raise from_problem(_problem(response), status=response.status_code)
-        return response
+        answer = self.transport.exchange(
+            method,
+            f"{quote(path)}?{urlencode(parameters)}",
+            headers=self._headers | dict(headers or {}),
+            content=content,
+            connect_s=connect_s,
+        )
+        if answer.is_error:
+            raise from_problem(_problem(answer), status=answer.status)
+        return answer
 
     def close(self) -> None:
         """Close the connection, or the embedded control plane."""
-        self._http.close()
+        self.transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -210,18 +220,27 @@ class Blobs:
             return False
         return True
 
+    def missing(self, digests: Sequence[str]) -> Sequence[str]:
+        """Those that the store has not, asked for all at once."""
+        found: list[str] = []
+        for start in range(0, len(digests), DIGESTS_PER_CALL_MAX):
+            body = {"digests": digests[start : start + DIGESTS_PER_CALL_MAX]}
+            found += self._client.call("POST", "/blobs/missing", body=body, returns=_Missing).digests
+        return found
+
     def put_bytes(self, data: bytes) -> str:
         """Keep bytes; return their digest."""
         digest = digest_bytes(data)
-        if not self.exists(digest):
+        if len(data) <= _ASK_FIRST_BYTES or not self.exists(digest):
             self._client.send("PUT", f"/api/v1/blobs/{digest}", content=data)
         return digest
 
-    def put_file(self, path: Path) -> str:
-        """Keep a file's content; return its digest."""
-        digest = digest_file(path)
-        if not self.exists(digest):
-            self._client.send("PUT", f"/api/v1/blobs/{digest}", content=path.read_bytes())
+    def put_file(self, path: Path, *, digest: str | None = None) -> str:
+        """Keep a file's content; return its digest, which the caller may know already."""
+        digest = digest or digest_file(path)
+        if path.stat().st_size <= _ASK_FIRST_BYTES or not self.exists(digest):
+            with path.open("rb") as file:
+                self._client.send("PUT", f"/api/v1/blobs/{digest}", content=file)
         return digest
 
     def get_bytes(self, digest: str) -> bytes:
@@ -262,11 +281,11 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _problem(response: httpx.Response) -> dict[str, Any]:
+def _problem(answer: Answer) -> dict[str, Any]:
     try:
-        body = msgspec.json.decode(response.content)
+        body = answer.json()
     except msgspec.DecodeError:
         body = None
     if isinstance(body, dict):
         return body
-    return {"detail": f"The server answered {response.status_code} {response.reason_phrase}."}
+    return {"detail": f"The server answered {answer.status} {answer.reason}."}

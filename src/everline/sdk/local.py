@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import Coroutine, MutableMapping
-from typing import Any, TypeVar
-
-import httpx
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+from urllib.parse import unquote
 
 from everline.config import Settings
+from everline.sdk.transport import CONNECT_S, Answer, Content
 from everline.server.app import create_app
 from everline.server.application import Application
 
-T = TypeVar("T")
-_ORIGIN = "http://127.0.0.1"
+_NO_HEADERS: Mapping[str, str] = {}
 
 
-class InProcessTransport(httpx.BaseTransport):
-    """Sends httpx requests to an ASGI application that runs in a thread of this process."""
+class InProcess:
+    """Sends requests to an ASGI application that runs in a thread of this process; a `Transport`."""
+
+    origin = "http://127.0.0.1"
 
     def __init__(self, application: Application) -> None:
         self.application = application
@@ -28,9 +29,34 @@ class InProcessTransport(httpx.BaseTransport):
         self._thread = threading.Thread(target=self._loop.run_forever, name="everline-local", daemon=True)
         self._thread.start()
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    def exchange(
+        self,
+        method: str,
+        target: str,
+        *,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        content: Content | None = None,
+        connect_s: float = CONNECT_S,
+    ) -> Answer:
         """Run one request to its end."""
-        return self._run(self._answer(request, request.read()))
+        body = content if isinstance(content, bytes) else b"" if content is None else content.read()
+        sent = {"host": "127.0.0.1", "content-length": str(len(body))} | {k.lower(): v for k, v in headers.items()}
+        path, _, query = target.partition("?")
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": unquote(path),
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in sent.items()],
+            "client": ("127.0.0.1", 0),
+            "server": ("127.0.0.1", 80),
+        }
+        return asyncio.run_coroutine_threadsafe(self._answer(scope, body), self._loop).result()
 
     def close(self) -> None:
         """Stop the thread and let the database go."""
@@ -40,26 +66,9 @@ class InProcessTransport(httpx.BaseTransport):
             self._loop.close()
             self.application.close()
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    async def _answer(self, request: httpx.Request, body: bytes) -> httpx.Response:
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "http_version": "1.1",
-            "method": request.method,
-            "scheme": request.url.scheme,
-            "path": request.url.path,
-            "raw_path": request.url.raw_path.partition(b"?")[0],
-            "query_string": request.url.query,
-            "root_path": "",
-            "headers": [(name.lower(), value) for name, value in request.headers.raw],
-            "client": ("127.0.0.1", 0),
-            "server": ("127.0.0.1", 80),
-        }
+    async def _answer(self, scope: dict[str, Any], body: bytes) -> Answer:
         inbox = [{"type": "http.request", "body": body, "more_body": False}]
-        status, headers, pieces = 500, [], []
+        status, headers, pieces = 500, {}, []
         forever = asyncio.Event()  # this caller never hangs up before the answer is whole
 
         async def receive() -> MutableMapping[str, Any]:
@@ -70,16 +79,17 @@ class InProcessTransport(httpx.BaseTransport):
         async def send(message: MutableMapping[str, Any]) -> None:
             nonlocal status, headers
             if message["type"] == "http.response.start":
-                status, headers = message["status"], message.get("headers", [])
+                status = message["status"]
+                headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]}
             elif message["type"] == "http.response.body":
                 pieces.append(message.get("body", b""))
 
         await self._app(scope, receive, send)
-        return httpx.Response(status, headers=headers, content=b"".join(pieces))
+        return Answer(status, reason="", headers=headers, content=b"".join(pieces))
 
 
-def open_local(settings: Settings) -> httpx.Client:
-    """A client of an embedded control plane over `settings.home`."""
-    transport = InProcessTransport(Application(settings))
+def open_local(settings: Settings) -> InProcess:
+    """An embedded control plane over `settings.home`."""
+    transport = InProcess(Application(settings))
     atexit.register(transport.close)
-    return httpx.Client(transport=transport, base_url=_ORIGIN, timeout=None)  # noqa: S113  (no network)
+    return transport

@@ -1,28 +1,15 @@
-"""Runs through the client, and `everline.run()`: logging that does not hold up the training loop.
-
-with everline.run(experiment="flights", params={"depth": 6}) as run:
-    for step in range(100):
-        run.log_metric("loss", loss, step=step)
-    run.log_artifact("confusion.png")
-"""
+"""Experiments and runs through the client; `everline.run()` itself is in `sdk.logging`."""
 
 from __future__ import annotations
 
-import atexit
-import io
 import math
-import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
-from everline.errors import EverlineError, TooBusyError, UnavailableError
-from everline.loader import load
 from everline.runs.types import (
     DEFAULT_EXPERIMENT,
     Artifact,
@@ -38,13 +25,6 @@ from everline.runs.types import (
     RunStatus,
 )
 from everline.sdk.client import Client, Page
-
-METRICS_PER_BATCH_MAX = 1_000
-PAIRS_PER_BATCH_MAX = 100
-BUFFERED_ITEMS_MAX = 100_000
-FLUSH_S = 0.5
-RETRIES_MAX = 5
-JOIN_S = 30.0
 
 
 class _Digest(msgspec.Struct, frozen=True):
@@ -192,229 +172,6 @@ class RunsApi:
         body = {"path": path, "digest": digest}
         named: Artifact = self._client.call("PUT", f"/runs/{run}/artifacts", body=body, returns=Artifact)
         return named
-
-
-class ActiveRun:
-    """A run that is going on: what is logged is buffered and sent by a thread, and all of it at the end.
-
-    A value that the server refuses raises at the next call, or at the end. While the server does not
-    answer the thread tries again; with 100,000 values waiting, the caller waits too.
-    """
-
-    def __init__(self, client: Client, run: Run, *, owns_client: bool = False) -> None:
-        self.run = run.run
-        self.name = run.name
-        self.client = client
-        self._owns_client = owns_client
-        self._metrics: list[Metric] = []
-        self._params: dict[str, str] = {}
-        self._tags: dict[str, str] = {}
-        self._lock = threading.Lock()
-        self._sending = threading.Lock()
-        self._wake = threading.Event()
-        self._steps: dict[str, int] = {}
-        self._failure: EverlineError | None = None
-        self._ended = False
-        self._thread = threading.Thread(target=self._work, name="everline-log", daemon=True)
-        self._thread.start()
-        atexit.register(self._at_exit)
-
-    def log_metric(self, key: str, value: float, *, step: int | None = None) -> None:
-        """Log a value; without a step, each metric counts from 0."""
-        self.log_metrics({key: value}, step=step)
-
-    def log_metrics(self, values: Mapping[str, float], *, step: int | None = None) -> None:
-        """Log values of one step."""
-        now = _now_ms()
-        with self._lock:
-            for key, value in values.items():
-                at = self._steps.get(key, -1) + 1 if step is None else step
-                self._steps[key] = at
-                self._metrics.append(Metric(key=key, value=float(value), at_ms=now, step=at))
-            waiting = len(self._metrics)
-        self._after_log(waiting)
-
-    def log_param(self, key: str, value: Any) -> None:
-        """Log a parameter; it never changes afterwards."""
-        self.log_params({key: value})
-
-    def log_params(self, values: Mapping[str, Any]) -> None:
-        """Log parameters."""
-        with self._lock:
-            self._params |= _texts(values)
-        self._after_log(len(self._params))
-
-    def set_tag(self, key: str, value: Any) -> None:
-        """Set a tag."""
-        with self._lock:
-            self._tags[key] = str(value)
-        self._after_log(len(self._tags))
-
-    def log_input(self, name: str, digest: str, *, version: int | None = None, context: str = "") -> None:
-        """Say which dataset version the run reads."""
-        given = RunInput(name=name, digest=digest, version=version, context=context)
-        self.client.runs.log_batch(self.run, inputs=[given])
-
-    def log_artifact(self, file: Path | str, *, path: str | None = None) -> Artifact:
-        """Upload a file, now."""
-        uploaded: Artifact = self.client.runs.log_artifact(self.run, file, path=path)
-        return uploaded
-
-    def log_text(self, text: str, *, path: str) -> Artifact:
-        """Upload a text as a file, now."""
-        uploaded: Artifact = self.client.runs.log_bytes(self.run, text.encode(), path=path)
-        return uploaded
-
-    def log_table(self, table: Any, *, path: str) -> Artifact:
-        """Upload a pyarrow, pandas or polars table as a Parquet file, now."""
-        pyarrow, parquet = load("pyarrow"), load("pyarrow.parquet")
-        if hasattr(table, "to_arrow"):
-            table = table.to_arrow()
-        elif not isinstance(table, pyarrow.Table):
-            table = pyarrow.Table.from_pandas(table)
-        target = io.BytesIO()
-        parquet.write_table(table, target, compression="zstd")
-        uploaded: Artifact = self.client.runs.log_bytes(self.run, target.getvalue(), path=path)
-        return uploaded
-
-    def flush(self) -> None:
-        """Send what waits; returns when it is durable.
-
-        Raises:
-            EverlineError: the server refused something, or did not answer after several tries.
-        """
-        with self._sending:
-            for attempt in range(RETRIES_MAX + 1):
-                try:
-                    self._send_all()
-                    break
-                except (UnavailableError, TooBusyError):
-                    if attempt == RETRIES_MAX:
-                        raise
-                    time.sleep(min(0.1 * 2**attempt, 2.0))
-        self._raise_failure()
-
-    def finish(self, status: RunStatus | str = RunStatus.FINISHED) -> Run:
-        """Send the rest and end the run."""
-        self._ended = True
-        self._wake.set()
-        atexit.unregister(self._at_exit)
-        self._thread.join(JOIN_S)
-        try:
-            self.flush()
-        finally:
-            run: Run = self.client.runs.finish(self.run, status=status)
-            if self._owns_client:
-                self.client.close()
-        return run
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.finish()
-            return
-        try:
-            self.finish(RunStatus.KILLED if issubclass(kind, KeyboardInterrupt) else RunStatus.FAILED)
-        except EverlineError as second:  # the first error is what the user must see
-            if error is not None:
-                error.add_note(f"everline could not finish the run {self.run}: {second}")
-
-    def _after_log(self, waiting: int) -> None:
-        self._raise_failure()
-        if waiting >= BUFFERED_ITEMS_MAX:
-            self.flush()
-        elif waiting >= METRICS_PER_BATCH_MAX:
-            self._wake.set()
-
-    def _raise_failure(self) -> None:
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
-
-    def _work(self) -> None:
-        while not self._ended:
-            self._wake.wait(FLUSH_S)
-            self._wake.clear()
-            try:
-                with self._sending:
-                    self._send_all()
-            except (UnavailableError, TooBusyError):
-                continue  # it is all still in the buffer
-            except EverlineError as error:
-                self._failure = error
-
-    def _send_all(self) -> None:
-        while True:
-            with self._lock:
-                metrics = self._metrics[: METRICS_PER_BATCH_MAX - 2 * PAIRS_PER_BATCH_MAX]
-                params = dict(list(self._params.items())[:PAIRS_PER_BATCH_MAX])
-                tags = dict(list(self._tags.items())[:PAIRS_PER_BATCH_MAX])
-            if not metrics and not params and not tags:
-                return
-            try:
-                self.client.runs.log_batch(self.run, metrics=metrics, params=params, tags=tags)
-            except (UnavailableError, TooBusyError):
-                raise
-            except EverlineError:
-                self._forget(len(metrics), params, tags)
-                raise
-            self._forget(len(metrics), params, tags)
-
-    def _forget(self, metrics: int, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
-        """Take what was sent, or refused for good, out of the buffer; a tag set anew meanwhile stays."""
-        with self._lock:
-            del self._metrics[:metrics]
-            for key, value in params.items():
-                if self._params.get(key) == value:
-                    del self._params[key]
-            for key, value in tags.items():
-                if self._tags.get(key) == value:
-                    del self._tags[key]
-
-    def _at_exit(self) -> None:
-        if self._ended:
-            return
-        self._ended = True
-        try:
-            self.flush()
-        except EverlineError as error:
-            sys.stderr.write(f"everline: the last values of run {self.run} were not logged: {error}\n")
-
-
-def run(
-    *,
-    experiment: str = DEFAULT_EXPERIMENT,
-    name: str | None = None,
-    params: Mapping[str, Any] | None = None,
-    tags: Mapping[str, Any] | None = None,
-    client: Client | None = None,
-    record: bool = True,
-) -> ActiveRun:
-    """Start a run; use it as a context manager, or call `finish()`.
-
-    Args:
-        experiment: made if it is new.
-        client: None opens one for `EVERLINE_URL`, or embedded over `./.everline`.
-        record: keep code and environment with the run, so that it can be done again.
-    """
-    owned = client is None
-    client = client or Client()
-    started: Run = client.runs.create(experiment=experiment, name=name, params=params, tags=tags)
-    if record:
-        _record(client, started.run, params)
-    return ActiveRun(client, started, owns_client=owned)
-
-
-def _record(client: Client, run: str, params: Mapping[str, Any] | None) -> None:
-    entry = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "interactive"
-    captured = load("everline.runs.capture").capture(Path.cwd(), entry, sys.argv[1:], params=_texts(params))
-    for content in captured.blobs.values():
-        client.blobs.put_bytes(content)
-    client.runs.set_record(run, msgspec.to_builtins(captured.record))
 
 
 def _point(point: Metric) -> dict[str, Any]:

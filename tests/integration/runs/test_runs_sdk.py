@@ -15,8 +15,8 @@ import pytest
 from everline.cli import app as cli
 from everline.errors import InvalidInputError, NotFoundError
 from everline.runs.types import Metric, RunInput, RunOutput, RunStatus
-from everline.sdk import runs as sdk
 from everline.sdk.client import Client
+from everline.sdk.logging import active_run as sdk
 
 
 @pytest.fixture

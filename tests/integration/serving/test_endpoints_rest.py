@@ -30,7 +30,7 @@ def ship(client, data, **query):
 def test_the_client_walks_from_endpoint_to_outcome(client):
     client.endpoints.create("flight-delay")
     data, ids = segment(flights(3), at=NOON)
-    assert ship(client, data, rows=3).status_code == 201
+    assert ship(client, data, rows=3).status == 201
     assert ship(client, data, rows=3).json()["stored"] is False
     receipt = client.predictions.log_feedback("flight-delay", {ids[0]: True, new_uid(): False}, event_time=NOON)
     assert (receipt.stored, receipt.unmatched_yet) == (2, 1)
@@ -114,8 +114,8 @@ def test_a_question_for_newer_state_is_held_until_something_changes(client):
     ],
 )
 def test_bad_requests_answer_what_is_wrong_and_never_500(client, method, path, content, status):
-    response = client._http.request(method, "/api/v1" + path, content=content)
-    assert response.status_code == status
+    response = client.transport.exchange(method, "/api/v1" + path, content=content)
+    assert response.status == status
     assert response.json()["detail"]
 
 

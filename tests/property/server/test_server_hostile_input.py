@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from everline.config import Settings
-from everline.sdk.local import InProcessTransport
+from everline.sdk.local import InProcess
 from everline.server.app import declared_routes
 from everline.server.application import Application
 from everline.server.http import Route
+from everline.testing.in_process import InProcessTransport
 from tests_support import console_story, hostile, postgres
 
 ROUTES = {
@@ -40,7 +41,7 @@ class World:
     def __init__(self, settings: Settings, folder: Path) -> None:
         application = Application(settings)
         story = console_story.tell(application, folder)
-        transport = InProcessTransport(application)
+        transport = InProcessTransport(InProcess(application))
         self.client = httpx.Client(transport=transport, base_url="http://127.0.0.1", follow_redirects=False)
         self.known: dict[str, Any] = {
             "project": "default", "run": story.run, "run_id": story.run, "run_uuid": story.run, "experiment_id": "0",

@@ -10,11 +10,12 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from everline.access.types import Permission
-from everline.errors import NotFoundError
+from everline.errors import NotFoundError, TooLargeError
 from everline.ids import check_digest
-from everline.server.http import Request, Routes, begin
+from everline.server.http import Request, Routes, begin, decode
 
 routes = Routes(tag="blobs")
+DIGESTS_MAX = 1_000
 
 
 class Blob(msgspec.Struct, frozen=True):
@@ -22,6 +23,22 @@ class Blob(msgspec.Struct, frozen=True):
 
     digest: str
     bytes: int
+
+
+class Digests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names of blobs."""
+
+    digests: list[str]
+
+
+@routes.post("/blobs/missing", body=Digests, returns=Digests)
+def missing_blobs(request: Request) -> Digests:
+    """Say which of up to 1,000 blobs are not kept, so that only those are sent."""
+    _require(request, Permission.RUN_WRITE, Permission.DATA_WRITE, Permission.DATAPLANE)
+    asked = decode(Digests, request).digests
+    if len(asked) > DIGESTS_MAX:
+        raise TooLargeError(f"{len(asked)} digests are asked for; at most {DIGESTS_MAX} are answered at once.")
+    return Digests([digest for digest in asked if request.app.blobs.size(check_digest(digest)) is None])
 
 
 @routes.put("/blobs/{digest}", returns=Blob, status=201, upload=True)
