@@ -1,4 +1,4 @@
-"""What `everline.run()` logs outlives the training process, the server, the network and a full disk, each point once."""
+"""What `everline.run()` logs outlives its process, the server, the network and a full disk, each point once."""
 
 from __future__ import annotations
 
