@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 from everline.errors import MissingExtraError
 
@@ -24,6 +25,28 @@ def load(name: str) -> ModuleType:
         if missing in _EXTRA_OF:
             raise MissingExtraError(_EXTRA_OF[missing], module=missing) from error
         raise
+
+
+def late(name: str) -> Any:
+    """The module `name`, imported when something of it is first used; that first use may come from any thread.
+
+    Write it under `if TYPE_CHECKING:` as a plain import too, so that its types are known:
+
+        if TYPE_CHECKING:
+            import pyarrow as pa
+        else:
+            pa = late("pyarrow")
+    """
+    return _Late(name)
+
+
+class _Late(ModuleType):
+    """Stands for a module until it is needed."""
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(load(self.__name__), name)
+        setattr(self, name, value)  # the next look-up is an ordinary one
+        return value
 
 
 def require(module: str, *, extra: str) -> ModuleType:

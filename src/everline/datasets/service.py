@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import pyarrow as pa
 from sqlalchemy import ColumnElement, RowMapping, func, select
 
 from everline.access.declare import act, read
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.datasets import tables
-from everline.datasets.arrow import canonical_table
-from everline.datasets.diff import compare_columns, compare_files, compare_rows
-from everline.datasets.inspection import Inspection, local_files
 from everline.datasets.manifest import check_files
-from everline.datasets.reading import open_columns, read_table, table_format
 from everline.datasets.types import (
     BadFile,
     ColumnDifference,
@@ -33,7 +28,16 @@ from everline.datasets.types import (
 )
 from everline.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
 from everline.ids import check_name, new_uid
+from everline.loader import late
 from everline.storage.db import upsert
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from everline.datasets import arrow, diff, inspection, reading
+else:  # they stand on Arrow, which most requests never need
+    arrow, diff = late("everline.datasets.arrow"), late("everline.datasets.diff")
+    inspection, reading = late("everline.datasets.inspection"), late("everline.datasets.reading")
 
 KEY_COLUMNS_MAX = 16
 _Row = Mapping[str, Any] | RowMapping
@@ -72,7 +76,7 @@ def check_addition(
 
 @act
 def add_version(
-    uow: UnitOfWork, project: str, name: str, *, found: Inspection, label: str | None = None
+    uow: UnitOfWork, project: str, name: str, *, found: inspection.Inspection, label: str | None = None
 ) -> DatasetVersion:
     """Add a version, or return the one that has this content already; a new label then joins it.
 
@@ -205,7 +209,7 @@ def compare_versions(
     series = _require_dataset(uow, project, name)
     old = _detail(uow, series, _require_version(uow, series, before))
     new = _detail(uow, series, _require_version(uow, series, after))
-    added, removed, changed = compare_files(old.files, new.files)
+    added, removed, changed = diff.compare_files(old.files, new.files)
     columns: tuple[ColumnDifference, ...] = ()
     rows: RowDifference | None = None
     if old.table is not None and new.table is not None:
@@ -243,9 +247,12 @@ def _compare_tables(
 ) -> tuple[tuple[ColumnDifference, ...], RowDifference | None]:
     assert old.table is not None
     assert new.table is not None
-    old_kind, new_kind = (table_format([file.path for file in detail.files]) or "" for detail in (old, new))
-    with local_files(uow.blobs, old.files) as old_paths, local_files(uow.blobs, new.files) as new_paths:
-        first, second = open_columns(old_paths, old_kind), open_columns(new_paths, new_kind)
+    old_kind, new_kind = (reading.table_format([file.path for file in detail.files]) or "" for detail in (old, new))
+    with (
+        inspection.local_files(uow.blobs, old.files) as old_paths,
+        inspection.local_files(uow.blobs, new.files) as new_paths,
+    ):
+        first, second = reading.open_columns(old_paths, old_kind), reading.open_columns(new_paths, new_kind)
 
         def read_before(column: str) -> pa.ChunkedArray:
             return first.column(first.names.index(column))
@@ -253,12 +260,12 @@ def _compare_tables(
         def read_after(column: str) -> pa.ChunkedArray:
             return second.column(second.names.index(column))
 
-        columns = compare_columns(old.table, new.table, read_before=read_before, read_after=read_after)
+        columns = diff.compare_columns(old.table, new.table, read_before=read_before, read_after=read_after)
         if not key:
             return columns, None
-        before = canonical_table(read_table(old_paths, old_kind))
-        after = canonical_table(read_table(new_paths, new_kind))
-    rows, by_column = compare_rows(before, after, key)
+        before = arrow.canonical_table(reading.read_table(old_paths, old_kind))
+        after = arrow.canonical_table(reading.read_table(new_paths, new_kind))
+    rows, by_column = diff.compare_rows(before, after, key)
     counted = [
         msgspec.structs.replace(column, rows_changed=by_column.get(column.name, 0))
         if column.change == "changed"
@@ -276,7 +283,7 @@ def _ensure_dataset(uow: UnitOfWork, project: str, name: str) -> _Row:
     return uow.conn.execute(query.with_for_update()).mappings().one()
 
 
-def _insert_version(uow: UnitOfWork, series: _Row, found: Inspection, *, number: int) -> _Row:
+def _insert_version(uow: UnitOfWork, series: _Row, found: inspection.Inspection, *, number: int) -> _Row:
     row = {
         "uid": new_uid(),
         "dataset": series["uid"],

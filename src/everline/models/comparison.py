@@ -8,15 +8,20 @@ such as the day), and whole blocks are resampled instead of rows.
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from everline.errors import InvalidInputError
+from everline.loader import late
 from everline.models.types import Comparison
 
-FloatArray = npt.NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    FloatArray = npt.NDArray[np.float64]
+else:
+    np = late("numpy")
+    FloatArray = Any
 
 METRICS = {"log_loss": -1, "error_rate": -1, "auc": 1}
 """The metrics that can be compared, and in which direction each is better."""

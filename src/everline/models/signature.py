@@ -16,15 +16,22 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from everline.errors import InvalidInputError
+from everline.loader import late
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+else:
+    np = late("numpy")
+    Array = Any
+
 _FINDINGS_SHOWN_MAX = 5
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NULLS = frozenset({type(None)})

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from sqlalchemy import Row
 
 from everline.access.declare import read
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import ConflictError
+from everline.loader import late
 from everline.models.comparison import FloatArray, errors, log_losses
 from everline.releases.rows import require_row, to_champion, transitions
 from everline.releases.states import State
 from everline.releases.types import Side, Watch
 from everline.serving import health, predictions, service
 from everline.serving.types import Revision, RevisionHealth
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+else:
+    np = late("numpy")
+    pa = late("pyarrow")
+    pc = late("pyarrow.compute")
 
 _OUTCOMES_MIN = 30
 _Z_95 = 1.959963984540054

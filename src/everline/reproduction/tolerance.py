@@ -5,12 +5,20 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+
+from everline.loader import late
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+else:
+    np = late("numpy")
+    pa = late("pyarrow")
+    pc = late("pyarrow.compute")
 
 RELATIVE_MAX = 1e-9
 """Results whose numbers differ by no more than this part of the larger one are equal at level L4."""

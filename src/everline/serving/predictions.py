@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from sqlalchemy import Row, Select, func, insert, select
 
 from everline.access.declare import act, read
@@ -17,23 +14,33 @@ from everline.access.unit_of_work import UnitOfWork
 from everline.errors import IntegrityError, InvalidInputError, NotFoundError, TooLargeError
 from everline.governance import audit
 from everline.ids import check_name, check_uid, digest_bytes, new_uid
+from everline.loader import late
 from everline.serving import tables
 from everline.serving.service import get_endpoint
 from everline.serving.types import Prediction, Segment
 
-_TIME = pa.timestamp("us", tz="UTC")
-_COLUMNS: dict[str, pa.DataType] = {
-    "prediction": pa.string(),
-    "at": _TIME,
-    "event_time": _TIME,
-    "endpoint": pa.string(),
-    "revision": pa.string(),
-    "package": pa.string(),
-    "release": pa.string(),
-    "request": pa.string(),
-    "row": pa.int32(),
-    "latency_us": pa.int64(),
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+else:
+    pa = late("pyarrow")
+    pc = late("pyarrow.compute")
+    pq = late("pyarrow.parquet")
+
+_COLUMNS = {
+    "prediction": "string",
+    "at": "timestamp",
+    "event_time": "timestamp",
+    "endpoint": "string",
+    "revision": "string",
+    "package": "string",
+    "release": "string",
+    "request": "string",
+    "row": "int32",
+    "latency_us": "int64",
 }
+"""The columns of a segment and their Arrow types; a timestamp is UTC in microseconds."""
 _STRUCTS = ("inputs", "outputs")
 _NULLABLE = frozenset({"event_time", "request"})
 _UID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
@@ -121,8 +128,16 @@ def _inspect(uow: UnitOfWork, data: bytes, *, endpoint: str, rows: int | None) -
     }
 
 
+def _kinds() -> dict[str, pa.DataType]:
+    return {name: _time() if kind == "timestamp" else pa.type_for_alias(kind) for name, kind in _COLUMNS.items()}
+
+
+def _time() -> pa.DataType:
+    return pa.timestamp("us", tz="UTC")
+
+
 def _check_schema(schema: pa.Schema) -> None:
-    for name, kind in _COLUMNS.items():
+    for name, kind in _kinds().items():
         if schema.get_field_index(name) < 0:
             raise _bad_segment(f"the column {name!r} is missing", field=name)
         found = schema.field(name).type
@@ -357,7 +372,8 @@ def _cut(
         table = pq.read_table(pa.BufferReader(uow.blobs.get_bytes(row.digest)))
         event = pc.coalesce(table["event_time"], table["at"])
         moment = event if by == "event_time" else table["at"]
-        inside = pc.and_(pc.greater_equal(moment, pa.scalar(start, _TIME)), pc.less(moment, pa.scalar(end, _TIME)))
+        time = _time()
+        inside = pc.and_(pc.greater_equal(moment, pa.scalar(start, time)), pc.less(moment, pa.scalar(end, time)))
         if revision is not None:
             inside = pc.and_(inside, pc.equal(table["revision"], revision))
         table = table.set_column(table.schema.get_field_index("event_time"), "event_time", event).filter(inside)
@@ -367,7 +383,7 @@ def _cut(
 
 def _flat(table: pa.Table) -> pa.Table:
     names = [name for name in _COLUMNS if name != "endpoint"]
-    columns = [table[name].cast(_COLUMNS[name]) for name in names]
+    columns = [table[name].cast(kind) for name, kind in _kinds().items() if name in names]
     for struct, prefix in (("inputs", "in."), ("outputs", "out.")):
         combined = table[struct].combine_chunks()
         for index, field in enumerate(combined.type):
@@ -399,5 +415,5 @@ def _outcomes(uow: UnitOfWork, project: str, endpoint: str, ids: pa.ChunkedArray
 
 
 def _empty_window() -> pa.Table:
-    kinds = {name: kind for name, kind in _COLUMNS.items() if name != "endpoint"} | {"outcome": pa.float64()}
+    kinds = {name: kind for name, kind in _kinds().items() if name != "endpoint"} | {"outcome": pa.float64()}
     return pa.schema(kinds).empty_table()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from everline.datasets import service
-from everline.datasets.inspection import inspect
 from everline.datasets.types import (
     AddVersion,
     Dataset,
@@ -12,6 +11,7 @@ from everline.datasets.types import (
     DatasetVersionDetail,
     Verification,
 )
+from everline.loader import load
 from everline.server.http import Page, Request, Routes, begin, decode
 
 routes = Routes(tag="datasets")
@@ -49,7 +49,7 @@ def add_version(request: Request) -> DatasetVersion:
     body, name = decode(AddVersion, request), request.path["name"]
     with request.app.begin(request.actor, read_only=True) as uow:
         service.check_addition(uow, request.project, name, files=body.files, label=body.label)
-    found = inspect(request.app.blobs, body.files)
+    found = load("everline.datasets.inspection").inspect(request.app.blobs, body.files)
     with begin(request) as uow:
         return service.add_version(uow, request.project, name, found=found, label=body.label)
 
