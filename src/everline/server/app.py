@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 
 import anyio.to_thread
@@ -64,7 +65,7 @@ def _mounts() -> list[Mount]:
 def create_app(application: Application) -> ASGIApp:
     """The ASGI application of one control-plane process."""
     declared = declared_routes()
-    document = openapi_document(declared)
+    document = functools.cache(lambda: openapi_document(declared))  # most processes are never asked
     dispatcher = Dispatcher(application, declared)
     routes: list[BaseRoute] = [*dispatcher.routes, *_mounts()]
     worker = Worker(application)
@@ -78,7 +79,7 @@ def create_app(application: Application) -> ASGIApp:
         await anyio.to_thread.run_sync(dispatcher.close)
 
     async def openapi(_request: StarletteRequest) -> Response:
-        return json_response(document)
+        return json_response(await anyio.to_thread.run_sync(document))
 
     async def not_found(request: StarletteRequest, _error: Exception) -> Response:
         path = request.url.path
