@@ -91,6 +91,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How many windows a diagnosis looks back for the moment of the change."""
     diagnosis_candidates_max: int = 8
     """Most features whose effect on the predictions a diagnosis measures."""
+    webhook_private: bool = False
+    """Whether webhooks may go to private and loopback addresses, and over http."""
+    webhook_s: float = 10.0
+    """How long a webhook's receiver may take to answer."""
+    webhook_payload_bytes_max: int = 256 << 10
+    """Largest body of a webhook delivery; tags and description are left out of a larger one."""
+    webhook_senders: int = 2
+    """How many webhook deliveries a control-plane process makes at once."""
     session_s: int = 12 * 3600
     """How long a login lasts."""
     job_lease_s: int = 60

@@ -7,6 +7,7 @@ EverlineError
 ├─ NotFoundError            404  no such thing, or none that the actor may see
 ├─ ConflictError            409  the thing is in another state than the request assumes
 │  ├─ GateClosedError       409  a policy lacks evidence or approval
+│  ├─ InUseError            409  something else relies on it
 │  └─ StaleError            409  the world changed since the caller looked
 ├─ TooLargeError            413  a limit of `Settings` was passed
 ├─ IntegrityError           422  a digest or signature does not match its content
@@ -85,6 +86,12 @@ class GateClosedError(ConflictError):
     """A release policy fails or lacks evidence."""
 
     code = "gate_closed"
+
+
+class InUseError(ConflictError):
+    """Something else relies on the thing as it is: an endpoint, a release, an alias."""
+
+    code = "in_use"
 
 
 class StaleError(ConflictError):

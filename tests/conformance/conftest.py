@@ -15,6 +15,7 @@ import pytest
 
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["EVERLINE_WEBHOOK_PRIVATE"] = "true"  # the receiver of webhooks listens on loopback
 
 import mlflow
 from mlflow import MlflowClient

@@ -188,7 +188,8 @@ def test_a_package_of_ours_is_fetched_and_copied_but_never_changed(
     assert (fetched / "data" / "weights.txt").read_bytes() == b"weights"
     assert digest_bytes((fetched / "everline.json").read_bytes()) == package
     copy = mlflow_client.copy_model_version(f"models:/{unique}/1", f"{unique}-copy")
-    assert copy.source == version.source
+    assert copy.source == f"models:/{unique}/1"
+    assert mlflow_client.get_model_version_download_uri(f"{unique}-copy", "1") == version.source
     for method in ("PUT", "DELETE"):
         path = f"/api/2.0/mlflow-artifacts/artifacts/packages/{package.removeprefix('sha256:')}/MLmodel"
         assert httpx.request(method, mlflow_server.url + path, content=b"x").status_code == 400

@@ -17,6 +17,8 @@ class Permission(StrEnum):
     RUN_WRITE = "run.write"
     MODEL_READ = "model.read"
     MODEL_WRITE = "model.write"
+    MODEL_DELETE = "model.delete"
+    """Take models and versions off the shelf that others made; what is one's own, `model.write` is enough for."""
     PIPELINE_READ = "pipeline.read"
     PIPELINE_WRITE = "pipeline.write"
     RELEASE_READ = "release.read"
@@ -40,11 +42,18 @@ class Permission(StrEnum):
     JOB_WRITE = "job.write"
     ACCESS_READ = "access.read"
     ACCESS_WRITE = "access.write"
+    WEBHOOK_READ = "webhook.read"
+    """See where events are sent to: addresses may hold tokens, so that viewers do not."""
+    WEBHOOK_WRITE = "webhook.write"
     DATAPLANE = "dataplane"
     """For machines: fetch desired state and packages, ship prediction segments and health."""
 
 
-_READS = frozenset(p for p in Permission if p.value.endswith(".read")) - {Permission.AUDIT_READ, Permission.ACCESS_READ}
+_READS = frozenset(p for p in Permission if p.value.endswith(".read")) - {
+    Permission.AUDIT_READ,
+    Permission.ACCESS_READ,
+    Permission.WEBHOOK_READ,
+}
 _CONTRIBUTES = frozenset({
     Permission.DATA_WRITE, Permission.RUN_WRITE, Permission.MODEL_WRITE, Permission.PIPELINE_WRITE,
     Permission.RELEASE_CREATE, Permission.RELEASE_OPERATE, Permission.EVIDENCE_WRITE, Permission.ENDPOINT_WRITE,
@@ -70,11 +79,12 @@ PERMISSIONS_OF: dict[Role, frozenset[Permission]] = {
     | {
         Permission.RELEASE_APPROVE,
         Permission.RELEASE_OPERATE,
+        Permission.MODEL_DELETE,
         Permission.INCIDENT_WRITE,
         Permission.EVIDENCE_WRITE,
         Permission.AUDIT_READ,
     },
-    Role.AUDITOR: _READS | {Permission.AUDIT_READ, Permission.ACCESS_READ},
+    Role.AUDITOR: _READS | {Permission.AUDIT_READ, Permission.ACCESS_READ, Permission.WEBHOOK_READ},
     Role.DATAPLANE: frozenset({Permission.DATAPLANE}),
     Role.ADMIN: frozenset(Permission),
 }

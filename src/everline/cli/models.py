@@ -1,4 +1,4 @@
-"""`everline models`: list, show, verify, export and card."""
+"""`everline models`: list, show, verify, export and card; aliases and their history; deletion."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from everline.cli.output import client_options, emit, facts, table
+from everline.clock import parse_rfc3339
 from everline.errors import InvalidInputError
 
 
 @click.group("models")
 def command() -> None:
-    """List, show, verify and export model versions."""
+    """List, show, verify and export model versions; move aliases; delete."""
 
 
 @command.command("list")
@@ -101,6 +102,84 @@ def export(model: str, version: str, directory: Path, *, client: Any, as_json: b
     )
 
 
+@command.command("alias")
+@click.argument("model")
+@click.argument("alias")
+@click.option("--at", help="A moment, such as 2026-03-03T05:00:00Z; a date alone means its first moment in UTC.")
+@client_options
+def show_alias(model: str, alias: str, at: str | None, *, client: Any, as_json: bool) -> None:
+    """Show where ALIAS points, or pointed at a moment, and every move that it made."""
+    moment = None if at is None else parse_rfc3339(at, field="at")
+    held = client.models.alias(model, alias, at=moment)
+    moves = client.models.alias_moves(model, alias)
+    shown = [(item.version, item.at, item.until, item.actor_name, item.release) for item in moves]
+
+    def human() -> None:
+        click.echo(f"{model} {held.version} since {held.at:%Y-%m-%d %H:%M:%S}, by {held.actor_name}\n")
+        table(shown, headers=("version", "from", "until", "by", "release"), empty="")
+
+    emit({"held": held, "moves": moves}, as_json=as_json, human=human)
+
+
+@command.command("set-alias")
+@click.argument("model")
+@click.argument("alias")
+@click.argument("version", type=int)
+@client_options
+def set_alias(model: str, alias: str, version: int, *, client: Any, as_json: bool) -> None:
+    """Point ALIAS at VERSION; a name for people, which releases nothing."""
+    client.models.set_alias(model, alias.removeprefix("@"), version)
+    _show_where(client, model, alias, as_json=as_json)
+
+
+@command.command("delete-alias")
+@click.argument("model")
+@click.argument("alias")
+@client_options
+def delete_alias(model: str, alias: str, *, client: Any, as_json: bool) -> None:
+    """Remove ALIAS; its moves are kept."""
+    client.models.delete_alias(model, alias)
+    emit({"model": model, "alias": alias}, as_json=as_json, human=lambda: click.echo(f"{alias} is gone"))
+
+
+@command.command("follow")
+@click.argument("model")
+@click.argument("alias")
+@click.argument("endpoint")
+@client_options
+def follow(model: str, alias: str, endpoint: str, *, client: Any, as_json: bool) -> None:
+    """Let ALIAS name what answers ENDPOINT, from now on; its releases move it, people do not."""
+    found = client.models.follow(model, alias, endpoint=endpoint)
+    number = found.aliases.get(alias.removeprefix("@"))
+    where = "nothing yet" if number is None else f"{model} {number}"
+    emit(found, as_json=as_json, human=lambda: click.echo(f"{alias} follows {endpoint}: {where}"))
+
+
+@command.command("unfollow")
+@click.argument("model")
+@click.argument("alias")
+@client_options
+def unfollow(model: str, alias: str, *, client: Any, as_json: bool) -> None:
+    """Free ALIAS: it stays where it points, and people move it again."""
+    client.models.unfollow(model, alias)
+    emit({"model": model, "alias": alias}, as_json=as_json, human=lambda: click.echo(f"{alias} is free"))
+
+
+@command.command("delete")
+@click.argument("model")
+@click.argument("version", type=int, required=False)
+@client_options
+def delete(model: str, version: int | None, *, client: Any, as_json: bool) -> None:
+    """Take MODEL, or one VERSION of it, off the shelf; refused while an endpoint needs it."""
+    client.models.delete(model, version)
+    what = model if version is None else f"{model} {version}"
+    emit(
+        {"model": model, "version": version},
+        as_json=as_json,
+        human=lambda: click.echo(f"{what} is off the shelf; its record and its files are kept"),
+    )
+
+
 @command.command("card")
 @click.argument("model")
 @click.argument("version", default="latest")
@@ -110,6 +189,11 @@ def card(model: str, version: str, attach: bool, *, client: Any, as_json: bool) 
     """Print the model card: Markdown with the Hugging Face hub's front matter, from recorded facts."""
     made = client.models.make_card(model, version) if attach else client.models.card(model, version)
     emit(made, as_json=as_json, human=lambda: click.echo(made.text))
+
+
+def _show_where(client: Any, model: str, alias: str, *, as_json: bool) -> None:
+    held = client.models.alias(model, alias)
+    emit(held, as_json=as_json, human=lambda: click.echo(f"{alias} points at {model} {held.version}"))
 
 
 def _show(one: Any, graph: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, or_, select, update
 
 from everline.access.declare import read, stream
 from everline.access.types import Permission
@@ -62,11 +62,7 @@ def claim(uow: UnitOfWork, *, queue: str, worker: str, project: str) -> Job | No
 def take(uow: UnitOfWork, *, queue: str, worker: str, project: str | None = None) -> Job | None:
     """`claim` without a permission, for the control plane's own worker; `project` None means any."""
     now, job = uow.clock.now(), tables.job.c
-    free = or_(
-        and_(job.status == "queued", job.due_at <= now),
-        and_(job.status == "running", job.lease_until < now),
-    )
-    query = select(*_COLUMNS).where(job.queue == queue, free).order_by(job.due_at, job.uid).limit(1)
+    query = select(*_COLUMNS).where(job.queue == queue, _free(now)).order_by(job.due_at, job.uid).limit(1)
     if project is not None:
         query = query.where(job.project == project)
     row = uow.conn.execute(query.with_for_update(skip_locked=True)).first()
@@ -130,6 +126,41 @@ def list_jobs(uow: UnitOfWork, *, project: str, queue: str | None = None, limit:
     if queue is not None:
         query = query.where(tables.job.c.queue == queue)
     return [_job(row) for row in uow.conn.execute(query.limit(min(limit, uow.settings.page_items_max)))]
+
+
+def keyed(uow: UnitOfWork, prefix: str, *, limit: int) -> list[Job]:
+    """The newest jobs whose key begins with `prefix`, which ends in a colon; asks for no permission."""
+    key = tables.job.c.key
+    query = select(*_COLUMNS).where(key >= prefix, key < prefix[:-1] + ";").order_by(tables.job.c.uid.desc())
+    return [_job(row) for row in uow.conn.execute(query.limit(max(1, min(limit, uow.settings.page_items_max))))]
+
+
+def is_due(uow: UnitOfWork, *, queue: str) -> bool:
+    """Whether `take` would find a job: a look that takes no lock."""
+    free = _free(uow.clock.now())
+    return (
+        uow.conn.execute(select(tables.job.c.uid).where(tables.job.c.queue == queue, free).limit(1)).first() is not None
+    )
+
+
+def abandon(uow: UnitOfWork, job: Job, *, error: str, result: dict[str, Any] | None = None) -> Job:
+    """End a job badly at once: another try would end the same way."""
+    changes = {
+        "status": "failed", "error": error[:4000], "result": result, "ended_at": uow.clock.now(),
+        "lease_until": None, "lease": None,
+    }  # fmt: skip
+    uow.conn.execute(update(tables.job).where(tables.job.c.uid == job.uid).values(**changes))
+    uow.record("job.failed", subject=f"job:{job.uid}", project=job.project, kind=job.kind, error=error[:500])
+    return _changed(job, changes)
+
+
+def _free(now: datetime) -> ColumnElement[bool]:
+    """What may be taken: due, or left by a worker that fell silent."""
+    job = tables.job.c
+    return or_(
+        and_(job.status == "queued", job.due_at <= now),
+        and_(job.status == "running", job.lease_until < now),
+    )
 
 
 def _require_leased(uow: UnitOfWork, uid: str, worker: str) -> Row[Any]:

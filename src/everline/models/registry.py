@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy import ColumnElement, false, func, insert, select, update
 
 from everline.access.declare import act, read
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import ConflictError, InvalidInputError
 from everline.ids import new_uid
-from everline.models import rows
-from everline.models.tables import model, model_alias, model_tag, model_version, model_version_tag
+from everline.models import aliases, rows
+from everline.models.tables import model, model_tag, model_version, model_version_tag
+from everline.models.tags import put as put_tags
 from everline.models.types import Model, TrackedVersion, VersionStatus
-from everline.models.words import check_alias, check_model_name, check_tags
+from everline.models.words import check_model_name, check_tags
 from everline.runs.filters import MODEL_VERSIONS, MODELS, Clause, parse_filter, parse_order
 from everline.runs.limits import check_length
 from everline.runs.search import bytewise, compare, keyed
@@ -59,7 +60,7 @@ def create_model(
     row, is_new = get_or_create_model(uow, project, name, description=description)
     if not is_new:
         raise ConflictError(f"Registered Model (name={name}) already exists.", field="name")
-    _put_tags(uow, model_tag, "model", row["uid"], tags or {})
+    put_tags(uow, model_tag, row["uid"], tags or {})
     return rows.load_models(uow.conn, [row])[0]
 
 
@@ -87,21 +88,24 @@ def update_model(
         changes["name"] = new_name
     changes["updated_at"] = uow.clock.now()
     uow.conn.execute(update(model).where(model.c.uid == row["uid"]).values(**changes))
+    if new_name is not None:  # MLflow's clients see the new name on every version as a change of the version
+        mine = (model_version.c.model == row["uid"], model_version.c.deleted == false())
+        uow.conn.execute(update(model_version).where(*mine).values(updated_at=changes["updated_at"]))
     uow.record(
         "model.update", subject=f"model:{row['uid']}", project=project, name=changes.get("name", name), previous=name
     )
     return rows.load_models(uow.conn, [row | changes])[0]
 
 
-@act
-def delete_model(uow: UnitOfWork, project: str, name: str) -> None:
-    """Take a model and its versions off the shelf; its name may be used again."""
-    uow.require(Permission.MODEL_WRITE, project)
-    row = rows.find_model(uow, project, name)
+def retire_model(uow: UnitOfWork, row: rows.Row) -> None:
+    """Take a model and its versions off the shelf; its name may be used again.
+
+    Asks for no permission and looks at no endpoint: `releases.deletion` does.
+    """
+    aliases.unpoint_version(uow, row)
     now = uow.clock.now()
     uow.conn.execute(update(model).where(model.c.uid == row["uid"]).values(retired=row["uid"], updated_at=now))
-    uow.conn.execute(model_alias.delete().where(model_alias.c.model == row["uid"]))
-    uow.record("model.delete", subject=f"model:{row['uid']}", project=project, name=name)
+    uow.record("model.delete", subject=f"model:{row['uid']}", project=row["project"], name=row["name"])
 
 
 @read
@@ -141,6 +145,7 @@ def create_version_from_source(
     name: str,
     *,
     source: str,
+    storage: str | None = None,
     run: str | None = None,
     run_link: str = "",
     description: str = "",
@@ -149,13 +154,17 @@ def create_version_from_source(
     """Add a version that an MLflow client describes by where its files are.
 
     It has no package of ours, so nothing vouches for its content and no release may take it.
+
+    Args:
+        storage: where the files are, if `source` says it only by way of another version.
     """
     uow.require(Permission.MODEL_WRITE, project)
     check_tags(tags or {})
     check_length(source, limit=2_000, field="source")
     check_length(run_link, limit=500, field="run_link")
     owner = rows.find_model(uow, project, name)
-    values = {"source": source, "run": run or None, "run_link": run_link, "description": description}
+    values = {"source": source, "storage": storage, "run": run or None, "run_link": run_link}
+    values["description"] = check_length(description, limit=DESCRIPTION_CHARACTERS_MAX, field="description")
     version = insert_version(uow, owner, number=next_number(uow, owner), values=values, tags=tags or {})
     uow.record(
         "model.register", subject=version.subject, project=project, model=name, version=version.version, source=source
@@ -200,24 +209,22 @@ def set_stage(
         others = (model_version.c.model == row["model"], model_version.c.stage == stage)
         uow.conn.execute(update(model_version).where(*others).values(**changes | {"stage": "Archived"}))
     uow.conn.execute(update(model_version).where(model_version.c.uid == row["uid"]).values(**changes))
+    uow.conn.execute(update(model).where(model.c.uid == row["model"]).values(updated_at=changes["updated_at"]))
     uow.record(
         "model.stage", subject=f"model-version:{row['uid']}", project=project, stage=stage, previous=row["stage"]
     )
     return rows.load_versions(uow.conn, [row | changes])[0]
 
 
-@act
-def delete_version(uow: UnitOfWork, project: str, name: str, version: int | str) -> None:
-    """Take a version off the shelf; its number is never given out again."""
-    uow.require(Permission.MODEL_WRITE, project)
-    row = rows.find_version(uow, project, name, version)
-    now = uow.clock.now()
-    uow.conn.execute(
-        update(model_version).where(model_version.c.uid == row["uid"]).values(deleted=True, updated_at=now)
-    )
-    uow.conn.execute(
-        model_alias.delete().where(model_alias.c.model == row["model"], model_alias.c.version == row["version"])
-    )
+def retire_version(uow: UnitOfWork, row: rows.Row) -> None:
+    """Take a version off the shelf; its number is never given out again.
+
+    Asks for no permission and looks at no endpoint: `releases.deletion` does.
+    """
+    project, name, now = row["project"], row["model_name"], uow.clock.now()
+    aliases.unpoint_version(uow, rows.find_model(uow, project, name), row["version"])
+    mine = model_version.c.uid == row["uid"]
+    uow.conn.execute(update(model_version).where(mine).values(deleted=True, updated_at=now))
     uow.conn.execute(update(model).where(model.c.uid == row["model"]).values(updated_at=now))
     uow.record(
         "model.delete-version",
@@ -247,7 +254,7 @@ def search_versions(
         if clause.entity == "tag":
             conditions.append(_tagged(model_version_tag, model_version.c.uid, "model_version", clause, sqlite=sqlite))
         else:
-            conditions.append(compare(_VERSION_COLUMNS[clause.key], clause, sqlite=sqlite))
+            conditions.append(_version_condition(clause, sqlite=sqlite))
     statement = rows.VERSIONS.where(*conditions)
     orders = parse_order(order_by or ["last_updated_timestamp DESC"], MODEL_VERSIONS)
     for order in orders:
@@ -256,75 +263,6 @@ def search_versions(
     statement = statement.order_by(bytewise(model.c.name, sqlite=sqlite), model_version.c.version.desc())
     found = uow.conn.execute(statement.offset(offset).limit(limit + 1)).mappings().all()
     return rows.load_versions(uow.conn, found[:limit]), offset + limit if len(found) > limit else None
-
-
-@act
-def set_model_tag(uow: UnitOfWork, project: str, name: str, *, key: str, value: str) -> None:
-    """Set a tag of a model."""
-    uow.require(Permission.MODEL_WRITE, project)
-    check_tags({key: value})
-    row = rows.find_model(uow, project, name)
-    _put_tags(uow, model_tag, "model", row["uid"], {key: value})
-    uow.record("model.tag", subject=f"model:{row['uid']}", project=project, key=key)
-
-
-@act
-def delete_model_tag(uow: UnitOfWork, project: str, name: str, *, key: str) -> None:
-    """Remove a tag of a model; one that is not there is no error."""
-    uow.require(Permission.MODEL_WRITE, project)
-    row = rows.find_model(uow, project, name)
-    uow.conn.execute(model_tag.delete().where(model_tag.c.model == row["uid"], model_tag.c.key == key))
-    uow.record("model.untag", subject=f"model:{row['uid']}", project=project, key=key)
-
-
-@act
-def set_version_tag(uow: UnitOfWork, project: str, name: str, version: int | str, *, key: str, value: str) -> None:
-    """Set a tag of a version."""
-    uow.require(Permission.MODEL_WRITE, project)
-    check_tags({key: value})
-    row = rows.find_version(uow, project, name, version)
-    _put_tags(uow, model_version_tag, "model_version", row["uid"], {key: value})
-    uow.record("model.tag", subject=f"model-version:{row['uid']}", project=project, key=key)
-
-
-@act
-def delete_version_tag(uow: UnitOfWork, project: str, name: str, version: int | str, *, key: str) -> None:
-    """Remove a tag of a version; one that is not there is no error."""
-    uow.require(Permission.MODEL_WRITE, project)
-    row = rows.find_version(uow, project, name, version)
-    where = (model_version_tag.c.model_version == row["uid"], model_version_tag.c.key == key)
-    uow.conn.execute(model_version_tag.delete().where(*where))
-    uow.record("model.untag", subject=f"model-version:{row['uid']}", project=project, key=key)
-
-
-@act
-def set_alias(uow: UnitOfWork, project: str, name: str, *, alias: str, version: int | str) -> None:
-    """Point an alias at a version, from wherever it pointed; a name for people, which releases nothing."""
-    uow.require(Permission.MODEL_WRITE, project)
-    check_alias(alias)
-    row = rows.find_version(uow, project, name, version)
-    where = (model_alias.c.model == row["model"], model_alias.c.alias == alias)
-    previous = uow.conn.execute(select(model_alias.c.version).where(*where)).scalar()
-    values = {"model": row["model"], "alias": alias, "version": row["version"]}
-    upsert(uow.conn, model_alias, [values], keys=["model", "alias"], update=["version"])
-    uow.record(
-        "model.alias",
-        subject=f"model-version:{row['uid']}",
-        project=project,
-        alias=alias,
-        version=row["version"],
-        previous=previous,
-    )
-
-
-@act
-def delete_alias(uow: UnitOfWork, project: str, name: str, *, alias: str) -> None:
-    """Remove an alias; one that is not there is no error."""
-    uow.require(Permission.MODEL_WRITE, project)
-    check_alias(alias, reserved=True)
-    row = rows.find_model(uow, project, name)
-    uow.conn.execute(model_alias.delete().where(model_alias.c.model == row["uid"], model_alias.c.alias == alias))
-    uow.record("model.unalias", subject=f"model:{row['uid']}", project=project, alias=alias)
 
 
 @read
@@ -380,6 +318,7 @@ def insert_version(
         "run": None,
         "run_link": "",
         "source": None,
+        "storage": None,
         "author": uow.actor.uid,
         "author_name": uow.actor.name,
         "status": VersionStatus.READY.value,
@@ -391,8 +330,8 @@ def insert_version(
         **values,
     }
     uow.conn.execute(insert(model_version).values(row))
-    _put_tags(uow, model_version_tag, "model_version", row["uid"], tags)
-    return rows.load_versions(uow.conn, [{**row, "model_name": owner["name"]}])[0]
+    put_tags(uow, model_version_tag, row["uid"], tags)
+    return rows.to_version({**row, "model_name": owner["name"]}, tags=dict(tags), aliases=[])
 
 
 def next_number(uow: UnitOfWork, owner: rows.Row) -> int:
@@ -406,11 +345,6 @@ def next_number(uow: UnitOfWork, owner: rows.Row) -> int:
     return int(uow.conn.execute(statement).scalar_one())
 
 
-def _put_tags(uow: UnitOfWork, table: Any, owner: str, uid: str, tags: Mapping[str, str]) -> None:
-    values = [{owner: uid, "key": key, "value": value} for key, value in tags.items()]
-    upsert(uow.conn, table, values, keys=[owner, "key"], update=["value"])
-
-
 def _tagged(
     table: Any, owner: ColumnElement[Any], owner_column: str, clause: Clause, *, sqlite: bool
 ) -> ColumnElement[bool]:
@@ -420,6 +354,15 @@ def _tagged(
         yes = keyed(table, owner, owner_column, Clause("tag", clause.key, "=", "true"), sqlite=sqlite)
         return yes if wanted else ~yes
     return keyed(table, owner, owner_column, clause, sqlite=sqlite)
+
+
+def _version_condition(clause: Clause, *, sqlite: bool) -> ColumnElement[bool]:
+    """A condition on an attribute; a version without a run has the empty run, as in MLflow."""
+    column = _VERSION_COLUMNS[clause.key]
+    values = clause.value if isinstance(clause.value, tuple) else (clause.value,)
+    if clause.key == "run_id" and (clause.comparator not in ("=", "IN") or "" in values):
+        return compare(func.coalesce(column, ""), clause, sqlite=sqlite)
+    return compare(column, clause, sqlite=sqlite)
 
 
 def _check_limit(limit: int, limit_max: int) -> None:

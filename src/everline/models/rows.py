@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,12 +11,13 @@ from sqlalchemy import Connection, and_, false, func, select, tuple_
 
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import InvalidInputError, NotFoundError
-from everline.ids import whole_number
-from everline.models.tables import model, model_alias, model_tag, model_version, model_version_tag
+from everline.models.tables import alias_follow, model, model_alias, model_tag, model_version, model_version_tag
 from everline.models.types import Model, TrackedVersion, VersionStatus
+from everline.models.words import check_model_name
 
 LATEST = "latest"
 _KEYS_PER_QUERY = 500
+_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,30}\s*")
 
 Row = Mapping[Any, Any]
 
@@ -29,6 +31,7 @@ VERSIONS = (
 
 def find_model(uow: UnitOfWork, project: str, name: str) -> Row:
     """The row of a model, or NotFoundError."""
+    check_model_name(name)
     row = model_row(uow, project, name)
     if row is None:
         raise NotFoundError(
@@ -44,19 +47,50 @@ def model_row(uow: UnitOfWork, project: str, name: str) -> Row | None:
     return None if row is None else dict(row)
 
 
-def find_version(uow: UnitOfWork, project: str, name: str, version: int | str) -> Row:
-    """The row of a version: by number, `latest`, or `@alias`."""
-    owner = find_model(uow, project, name)
+def find_version(uow: UnitOfWork, project: str, name: str, version: int | str, *, lock: bool = False) -> Row:
+    """The row of a version: by number, `latest`, or `@alias`.
+
+    Args:
+        lock: hold off everybody else who wants to delete or release it until this transaction ends.
+    """
+    owner = _owner_of_version(uow, project, name, version)
     number = _number(uow, owner, version)
     statement = VERSIONS.where(model_version.c.model == owner["uid"], model_version.c.version == number)
-    row = uow.conn.execute(statement).mappings().first()
+    if lock:
+        statement = statement.with_for_update(of=model_version)
+    row = uow.conn.execute(statement).mappings().first() if number < 2**31 else None
     if row is None:
-        raise NotFoundError(
-            f"Model Version (name={name}, version={number}) not found",
-            hint=f"`everline models show {name}` lists its versions.",
-            field="version",
-        )
+        raise _no_version(name, number)
     return dict(row)
+
+
+def _owner_of_version(uow: UnitOfWork, project: str, name: str, version: int | str) -> Row:
+    check_model_name(name)
+    owner = model_row(uow, project, name)
+    if owner is None and _NUMBER.fullmatch(str(version)):
+        raise _no_version(name, int(version))
+    return owner or find_model(uow, project, name)
+
+
+def _no_version(name: str, number: int) -> NotFoundError:
+    return NotFoundError(
+        f"Model Version (name={name}, version={number}) not found",
+        hint=f"`everline models show {name}` lists its versions.",
+        field="version",
+    )
+
+
+def find_model_by_uid(uow: UnitOfWork, uid: str) -> Row:
+    """The row of a model by its uid."""
+    return dict(uow.conn.execute(select(model).where(model.c.uid == uid)).mappings().one())
+
+
+def kept_versions(uow: UnitOfWork, owner: str) -> Sequence[Any]:
+    """The uid and author of each version of a model that is not deleted, held against releases until the end."""
+    query = select(model_version.c.uid, model_version.c.author).where(
+        model_version.c.model == owner, model_version.c.deleted == false()
+    )
+    return uow.conn.execute(query.with_for_update()).all()
 
 
 def find_version_by_uid(uow: UnitOfWork, uid: str) -> Row:
@@ -77,6 +111,7 @@ def load_models(conn: Connection, found: Sequence[Row]) -> list[Model]:
     uids = [row["uid"] for row in found]
     tags = _pairs(conn, model_tag, "model", uids)
     aliases = _aliases(conn, uids)
+    following = _following(conn, uids)
     return [
         Model(
             uid=row["uid"],
@@ -88,6 +123,7 @@ def load_models(conn: Connection, found: Sequence[Row]) -> list[Model]:
             latest_version=row["latest_version"],
             tags=tags[row["uid"]],
             aliases=aliases[row["uid"]],
+            following=following[row["uid"]],
         )
         for row in found
     ]
@@ -98,29 +134,39 @@ def load_versions(conn: Connection, found: Sequence[Row]) -> list[TrackedVersion
     tags = _pairs(conn, model_version_tag, "model_version", [row["uid"] for row in found])
     aliases = _aliases(conn, sorted({row["model"] for row in found}))
     return [
-        TrackedVersion(
-            uid=row["uid"],
-            model=row["model_name"],
-            version=row["version"],
-            project=row["project"],
-            package=row["package"],
-            signature=row["signature"],
-            run=row["run"],
-            author=row["author"],
-            author_name=row["author_name"],
-            created_at=row["created_at"],
-            updated_at=row["updated_at"],
-            status=VersionStatus(row["status"]),
-            description=row["description"],
+        to_version(
+            row,
             tags=tags[row["uid"]],
             aliases=sorted(name for name, number in aliases[row["model"]].items() if number == row["version"]),
-            source=row["source"],
-            model_signature=row["model_signature"],
-            stage=row["stage"],
-            run_link=row["run_link"],
         )
         for row in found
     ]
+
+
+def to_version(row: Row, *, tags: dict[str, str], aliases: list[str]) -> TrackedVersion:
+    """A row of `VERSIONS` as a value."""
+    return TrackedVersion(
+        uid=row["uid"],
+        model=row["model_name"],
+        version=row["version"],
+        project=row["project"],
+        package=row["package"],
+        signature=row["signature"],
+        run=row["run"],
+        author=row["author"],
+        author_name=row["author_name"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        status=VersionStatus(row["status"]),
+        description=row["description"],
+        tags=tags,
+        aliases=aliases,
+        source=row["source"],
+        model_signature=row["model_signature"],
+        stage=row["stage"],
+        run_link=row["run_link"],
+        storage=row["storage"],
+    )
 
 
 def latest_versions(
@@ -166,10 +212,9 @@ def _number(uow: UnitOfWork, owner: Row, version: int | str) -> int:
         if number is None:
             raise NotFoundError(f"Registered model alias {text[1:]} not found.", field="alias")
         return int(number)
-    found = whole_number(text)
-    if found is None or found >= 2**31:
+    if not _NUMBER.fullmatch(text):
         raise InvalidInputError(f"Parameter 'version' must be an integer, got '{text[:80]}'.", field="version")
-    return found
+    return int(text)
 
 
 def _pairs(conn: Connection, table: Any, owner: str, uids: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -190,3 +235,12 @@ def _aliases(conn: Connection, uids: Sequence[str]) -> dict[str, dict[str, int]]
         for row in conn.execute(statement).mappings():
             aliases[row["model"]][row["alias"]] = row["version"]
     return aliases
+
+
+def _following(conn: Connection, uids: Sequence[str]) -> dict[str, dict[str, str]]:
+    following: dict[str, dict[str, str]] = defaultdict(dict)
+    for start in range(0, len(uids), _KEYS_PER_QUERY):
+        part = uids[start : start + _KEYS_PER_QUERY]
+        for row in conn.execute(select(alias_follow).where(alias_follow.c.model.in_(part))).mappings():
+            following[row["model"]][row["alias"]] = row["endpoint"]
+    return following

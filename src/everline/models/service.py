@@ -45,6 +45,7 @@ def register(
     project: str,
     model: str,
     package: str,
+    source: str | None = None,
     run: str | None = None,
     description: str = "",
     tags: Mapping[str, str] | None = None,
@@ -54,6 +55,7 @@ def register(
     Args:
         model: its name; made if it is new.
         package: digest of the package manifest; the manifest and every file must be in the blob store.
+        source: where an MLflow client says that it comes from: another version, as `models:/name/1`.
         run: uid of the run that made it; None takes the run that the manifest names, if it is known here.
 
     Raises:
@@ -77,6 +79,7 @@ def register(
         "signature": signature,
         "model_signature": msgspec.to_builtins(opened.manifest.signature),
         "run": run,
+        "source": source,
         "description": description,
     }
     version = registry.insert_version(uow, owner, number=number, values=values, tags=tags or {})

@@ -7,6 +7,7 @@ from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Tabl
 from everline.storage.schema import Digest, JsonValue, Name, Uid, UtcTime, metadata, uid_pk
 
 Key = String(250)
+Alias = String(255)
 
 model = Table(
     "model",
@@ -44,6 +45,8 @@ model_version = Table(
     Column("run", String(256), nullable=True),
     Column("run_link", String(500), nullable=False, default=""),
     Column("source", Text, nullable=True),
+    # Where the files of `source` were when the version was made, if that says it only by way of another version.
+    Column("storage", Text, nullable=True),
     Column("author", Uid, nullable=False),
     Column("author_name", Name, nullable=False),
     Column("status", String(16), nullable=False),
@@ -70,6 +73,32 @@ model_alias = Table(
     "model_alias",
     metadata,
     Column("model", Uid, ForeignKey("model.uid"), primary_key=True),
-    Column("alias", String(255), primary_key=True),
+    Column("alias", Alias, primary_key=True),
     Column("version", Integer, nullable=False),
+)
+
+# The history of the above: one row whenever an alias came to point elsewhere, with no version when to nothing.
+alias_move = Table(
+    "alias_move",
+    metadata,
+    uid_pk(),
+    Column("model", Uid, ForeignKey("model.uid"), nullable=False),
+    Column("alias", Alias, nullable=False),
+    Column("version", Integer, nullable=True),
+    Column("at", UtcTime, nullable=False),
+    Column("actor", Name, nullable=False),
+    Column("actor_name", Name, nullable=False),
+    Column("release", Uid, nullable=True),
+    Index(None, "model", "alias", "at"),
+)
+
+# Aliases that releases move instead of people.
+alias_follow = Table(
+    "alias_follow",
+    metadata,
+    Column("model", Uid, ForeignKey("model.uid"), primary_key=True),
+    Column("alias", Alias, primary_key=True),
+    Column("project", Name, nullable=False),
+    Column("endpoint", Name, nullable=False),
+    Index(None, "project", "endpoint"),
 )

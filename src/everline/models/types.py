@@ -28,6 +28,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         name: what people call it; unique inside its project.
         latest_version: highest version number that was ever given out, 0 while there is none.
         aliases: alias name to version number.
+        following: alias name to the endpoint whose champion it names; people do not move such an alias.
     """
 
     uid: str
@@ -39,6 +40,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     latest_version: int = 0
     tags: dict[str, str] = {}
     aliases: dict[str, int] = {}
+    following: dict[str, str] = {}
 
 
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,10 +88,32 @@ class TrackedVersion(ModelVersion, frozen=True, kw_only=True):
     Attributes:
         stage: MLflow's old stage; means nothing to a release.
         run_link: address of a run on another server.
+        storage: where the files are, if `source` says it only by way of another version.
     """
 
     stage: str = "None"
     run_link: str = ""
+    storage: str | None = None
+
+
+class AliasMove(msgspec.Struct, frozen=True, kw_only=True):
+    """One time that an alias came to point elsewhere.
+
+    Attributes:
+        version: what it pointed at from then on; None means at nothing.
+        at, until: when that began and ended, by the control plane's clock; `until` is None while it lasts.
+        actor_name: who moved it.
+        release: the release that moved it, or None if a person did.
+    """
+
+    model: str
+    alias: str
+    version: int | None
+    at: datetime
+    until: datetime | None
+    actor: str
+    actor_name: str
+    release: str | None
 
 
 class LineageNode(msgspec.Struct, frozen=True, kw_only=True):

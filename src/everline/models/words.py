@@ -23,9 +23,12 @@ def check_model_name(name: str, *, field: str = "name") -> str:
         raise InvalidInputError(f"Missing value for required parameter '{field}'.", field=field)
     if "/" in name or ":" in name:
         raise InvalidInputError(f"Invalid model name '{name[:200]}'. Names cannot contain '/' or ':'.", field=field)
-    if posixpath.normpath(name) != name or name.startswith("..") or name == "." or not name.isprintable():
+    normal = posixpath.normpath(name)
+    if normal != name or name.startswith("..") or name == "." or not name.isprintable():
         raise InvalidInputError(
-            f"Invalid model name '{name[:200]!r}'. Names must not resolve to other names when treated as files.",
+            f"Invalid value \"{name[:200]}\" for parameter 'name' supplied: Names may be treated as files in certain "
+            f"cases, and must not resolve to other names when treated as such. This name would resolve to "
+            f"{normal[:200]!r}",
             field=field,
         )
     return check_length(name, limit=MODEL_NAME_CHARACTERS_MAX, field=field)

@@ -13,7 +13,7 @@ from everline.canonical import canonical_json
 from everline.clock import rfc3339
 from everline.errors import ConflictError, InvalidInputError, StaleError
 from everline.governance.signing import dsse_sign, server_key
-from everline.releases import tables
+from everline.releases import following, tables
 from everline.releases.gate import current_champion, require_intact, require_open
 from everline.releases.rows import move, recording_refusals, require_row, to_champion, to_release
 from everline.releases.states import Move, State, after
@@ -92,6 +92,9 @@ def promote(uow: UnitOfWork, uid: str) -> Release:
         uow, {revision: (RevisionRole.PRIMARY, 1.0)},
         project=row.project, endpoint=row.endpoint, reason=f"promotion of release {uid}",
     )  # fmt: skip
+    following.champion_changed(
+        uow, project=row.project, endpoint=row.endpoint, version=row.model_version, release=row.uid
+    )
     previous = None if champion is None else champion.revision
     uow.conn.execute(update(tables.release).where(tables.release.c.uid == row.uid).values(previous=previous))
     if champion is not None:
@@ -134,6 +137,9 @@ def rollback(uow: UnitOfWork, uid: str, *, reason: str) -> Release:
         before = uow.conn.execute(select(tables.release).where(tables.release.c.revision == target)).one()
         require_intact(uow, before)
         move(uow, before, Move.RESTORE, reason=f"rollback of release {uid}: {reason}", revision=target)
+        following.champion_changed(
+            uow, project=row.project, endpoint=row.endpoint, version=before.model_version, release=before.uid
+        )
     serving.set_traffic(
         uow, {target: (RevisionRole.PRIMARY, 1.0)},
         project=row.project, endpoint=row.endpoint, reason=f"rollback of release {uid}: {reason}",

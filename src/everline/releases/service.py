@@ -27,6 +27,7 @@ from everline.governance.types import GateState
 from everline.ids import check_name, check_uid, new_uid
 from everline.models import service as models
 from everline.releases import tables
+from everline.releases.deletion import require_kept
 from everline.releases.gate import explain, judge, require_intact
 from everline.releases.rows import digest_of, move, recording_refusals, require_row, to_release
 from everline.releases.states import PENDING, Move, State, after
@@ -75,6 +76,7 @@ def create(
             hint="Register it from an Everline package: `el.candidate(…)` in a pipeline.",
             field="version",
         )
+    require_kept(uow, found.uid)
     _refuse_second(uow, project, endpoint, found.package)
     now = uow.clock.now()
     row = {

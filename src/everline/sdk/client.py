@@ -28,6 +28,7 @@ _FACES = {
     "incidents": "IncidentsApi",
     "jobs": "JobsApi",
     "models": "ModelsApi",
+    "webhooks": "WebhooksApi",
     "monitors": "MonitorsApi",
     "pipelines": "PipelinesApi",
     "policies": "PoliciesApi",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from everline.clock import rfc3339
 from everline.errors import IntegrityError, NotFoundError
-from everline.models.types import Lineage, Model, ModelCard, ModelVersion, PackageCheck
+from everline.models.types import AliasMove, Lineage, Model, ModelCard, ModelVersion, PackageCheck
 from everline.sdk.client import Client
 
 MANIFEST_FILE = "everline.json"
@@ -94,6 +96,43 @@ class ModelsApi:
         """Point an alias at a version."""
         self._client.call("PUT", f"/models/{model}/aliases", body={"alias": alias, "version": version})
 
+    def alias(self, model: str, alias: str, *, at: datetime | None = None) -> AliasMove:
+        """Where an alias points, or pointed at a moment, since when, and who put it there.
+
+        Raises:
+            NotFoundError: it pointed at nothing.
+        """
+        query = {"at": None if at is None else rfc3339(at)}
+        found: AliasMove = self._client.call("GET", _alias(model, alias), query=query, returns=AliasMove)
+        return found
+
+    def alias_moves(self, model: str, alias: str, *, limit: int = 1_000) -> tuple[AliasMove, ...]:
+        """The moves of an alias, the newest first."""
+        return tuple(self._client.list_all(f"{_alias(model, alias)}/moves", kind=AliasMove, limit=limit))
+
+    def delete_alias(self, model: str, alias: str) -> None:
+        """Remove an alias."""
+        self._client.call("DELETE", _alias(model, alias))
+
+    def follow(self, model: str, alias: str, *, endpoint: str) -> Model:
+        """Let an alias follow an endpoint: from now on it names what answers there, and people do not move it."""
+        body = {"endpoint": endpoint}
+        found: Model = self._client.call("PUT", f"{_alias(model, alias)}/endpoint", body=body, returns=Model)
+        return found
+
+    def unfollow(self, model: str, alias: str) -> None:
+        """Free an alias: it stays where it points, and people move it again."""
+        self._client.call("DELETE", f"{_alias(model, alias)}/endpoint")
+
+    def delete(self, model: str, version: int | None = None) -> None:
+        """Take a version off the shelf, or a model with all its versions.
+
+        Raises:
+            InUseError: an endpoint needs it; nothing is changed.
+        """
+        path = f"/models/{model}" if version is None else f"/models/{model}/versions/{version}"
+        self._client.call("DELETE", path)
+
     def export(self, model: str, version: int | str = "latest", *, directory: Path) -> Path:
         """Write a version's package to a directory, every file verified, with its signature beside it.
 
@@ -112,6 +151,10 @@ class ModelsApi:
         blobs.fetch(found.package, directory / MANIFEST_FILE)
         blobs.fetch(found.signature, directory.with_name(directory.name + ".sig.json"))
         return directory
+
+
+def _alias(model: str, alias: str) -> str:
+    return f"/models/{model}/aliases/{alias.removeprefix('@')}"
 
 
 def _inside(path: str) -> str:

@@ -17,6 +17,7 @@ from everline.errors import EverlineError, NotFoundError
 from everline.loader import load
 from everline.server.application import Application
 from everline.server.console.pages import bare_error_page
+from everline.server.deliveries import Deliveries
 from everline.server.dispatch import Dispatcher
 from everline.server.http import Route, Routes, json_response, problem_response
 from everline.server.openapi import openapi_document
@@ -34,6 +35,7 @@ FACES = (
     "everline.server.rest.runs",
     "everline.server.rest.views",
     "everline.server.rest.models",
+    "everline.server.rest.webhooks",
     "everline.server.rest.pipelines",
     "everline.server.rest.reproduction",
     "everline.server.rest.endpoints",
@@ -68,14 +70,16 @@ def create_app(application: Application) -> ASGIApp:
     document = functools.cache(lambda: openapi_document(declared))  # most processes are never asked
     dispatcher = Dispatcher(application, declared)
     routes: list[BaseRoute] = [*dispatcher.routes, *_mounts()]
-    worker = Worker(application)
+    workers = (Worker(application), Deliveries(application))
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         if application.settings.worker:
-            worker.start()
+            for worker in workers:
+                worker.start()
         yield
-        await anyio.to_thread.run_sync(worker.stop)
+        for worker in workers:
+            await anyio.to_thread.run_sync(worker.stop)
         await anyio.to_thread.run_sync(dispatcher.close)
 
     async def openapi(_request: StarletteRequest) -> Response:

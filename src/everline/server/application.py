@@ -15,6 +15,13 @@ from everline.governance import audit
 from everline.migrations import upgrade
 from everline.storage.blobs import BlobStore
 from everline.storage.db import Database
+from everline.webhooks import outbox
+
+
+def _record(uow: UnitOfWork) -> None:
+    """What happened reaches those who asked to be told, and the audit log last: its lock makes others wait."""
+    outbox.announce(uow)
+    audit.append(uow)
 
 
 class Application:
@@ -39,7 +46,7 @@ class Application:
             blobs=self.blobs,
             clock=self.clock,
             settings=self.settings,
-            sink=audit.append,
+            sink=_record,
             memory=self.memory,
             read_only=read_only,
             power_safe=power_safe,

@@ -37,6 +37,7 @@ SLICES = (
     "serving",
     "monitoring",
     "releases",
+    "webhooks",
 )
 SHOWS_OWN_ONLY = {"everline.access.service.list_projects": "filters by the actor's own roles"}
 

@@ -17,10 +17,11 @@ from everline.errors import ConflictError, ForbiddenError, IntegrityError, Inval
 from everline.governance import evidence
 from everline.governance.signing import server_key
 from everline.ids import digest_bytes
-from everline.models import card, registry, service
+from everline.models import aliases, card, registry, service
 from everline.models.package import FileEntry, Manifest
 from everline.models.signature import ColumnType, Field, OutputField, Signature
 from everline.models.signing import verify_package_signature
+from everline.releases import deletion
 from everline.runs import service as runs
 from everline.runs import tracking
 from everline.runs.types import RunInput, RunOutput
@@ -172,7 +173,7 @@ def test_a_number_is_never_given_out_twice(begin: Begin) -> None:
     with begin() as uow:
         register(uow)
         register(uow, b"2")
-        registry.delete_version(uow, PROJECT, "flight-delay", 2)
+        deletion.delete_version(uow, PROJECT, "flight-delay", 2)
         assert register(uow, b"3").version == 3
         with pytest.raises(NotFoundError):
             service.get_version(uow, PROJECT, "flight-delay", 2)
@@ -181,7 +182,7 @@ def test_a_number_is_never_given_out_twice(begin: Begin) -> None:
 def test_a_deleted_model_leaves_its_name_and_keeps_its_versions_for_those_who_know_them(begin: Begin) -> None:
     with begin() as uow:
         old = register(uow)
-        registry.delete_model(uow, PROJECT, "flight-delay")
+        deletion.delete_model(uow, PROJECT, "flight-delay")
         new = register(uow, b"again")
         assert new.version == 1 and new.uid != old.uid
         assert service.get_version_by_uid(uow, old.uid).package == old.package
@@ -191,10 +192,10 @@ def test_an_alias_is_moved_and_falls_with_its_version(begin: Begin) -> None:
     with begin() as uow:
         register(uow)
         register(uow, b"2")
-        registry.set_alias(uow, PROJECT, "flight-delay", alias="champion", version=1)
-        registry.set_alias(uow, PROJECT, "flight-delay", alias="champion", version=2)
+        aliases.set_alias(uow, PROJECT, "flight-delay", alias="champion", version=1)
+        aliases.set_alias(uow, PROJECT, "flight-delay", alias="champion", version=2)
         assert service.get_version(uow, PROJECT, "flight-delay", "@champion").version == 2
-        registry.delete_version(uow, PROJECT, "flight-delay", 2)
+        deletion.delete_version(uow, PROJECT, "flight-delay", 2)
         with pytest.raises(NotFoundError, match="alias"):
             service.get_version(uow, PROJECT, "flight-delay", "@champion")
 
@@ -204,7 +205,7 @@ def test_a_wrong_alias_is_refused(begin: Begin, alias: str) -> None:
     with begin() as uow:
         register(uow)
     with pytest.raises(InvalidInputError) as caught, begin() as uow:
-        registry.set_alias(uow, PROJECT, "flight-delay", alias=alias, version=1)
+        aliases.set_alias(uow, PROJECT, "flight-delay", alias=alias, version=1)
     assert caught.value.field == "alias"
 
 

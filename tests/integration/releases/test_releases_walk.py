@@ -1,7 +1,6 @@
 """Releases on both databases: from evidence to traffic and back, and what no path gets around."""
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 
 import msgspec
@@ -10,7 +9,6 @@ import pytest
 from sqlalchemy import update
 
 from everline.access.types import Actor, Permission, Role
-from everline.clock import FixedClock, SystemClock
 from everline.errors import (
     ConflictError,
     ForbiddenError,
@@ -20,7 +18,6 @@ from everline.errors import (
     NotFoundError,
     StaleError,
 )
-from everline.governance import audit
 from everline.governance.signing import dsse_verify, server_key
 from everline.governance.types import GateState
 from everline.ids import new_uid
@@ -32,81 +29,8 @@ from everline.serving import feedback, predictions
 from everline.serving import service as serving
 from everline.serving.types import Outcome, RevisionRole
 from tests_support.registry import attest, compared, register
+from tests_support.released import INES, MAYA, MAYA_APPROVING, RAVI, someone
 from tests_support.segments import flights, segment
-
-
-def someone(name, role):
-    return Actor(uid=f"uid-{name}", name=name, roles={"default": frozenset({role})})
-
-
-MAYA, RAVI, INES = someone("maya", Role.CONTRIBUTOR), someone("ravi", Role.APPROVER), someone("ines", Role.AUDITOR)
-MAYA_APPROVING = Actor(uid=MAYA.uid, name="maya", roles={"default": frozenset({Role.CONTRIBUTOR, Role.APPROVER})})
-
-
-@pytest.fixture
-def clock(app):
-    app.clock = FixedClock(SystemClock().now())
-    return app.clock
-
-
-@pytest.fixture
-def world(begin, clock):
-    return World(begin, clock)
-
-
-class World:
-    """The steps of the walk, each in its own transaction and a minute after the last."""
-
-    def __init__(self, begin, clock):
-        self.begin, self.clock = begin, clock
-
-    @contextmanager
-    def work(self, actor):
-        self.clock.advance(60)
-        with self.begin(actor) as uow:
-            yield uow
-
-    def version(self, content=b"weights", **evidence):
-        with self.work(MAYA) as uow:
-            made = register(uow, content)
-            attest(uow, made, **evidence)
-            return made
-
-    def open(self, version, *, share=0.1):
-        with self.work(MAYA) as uow:
-            return service.create(
-                uow, project="default", endpoint="flight-delay", model="flight-delay", version=version.version,
-                plan=Plan(canary_share=share),
-            )  # fmt: skip
-
-    def do(self, function, uid, *, by=RAVI, **options):
-        with self.work(by) as uow:
-            return function(uow, uid, **options)
-
-    def promoted(self, content=b"weights"):
-        """A first champion."""
-        version = self.version(content)
-        release = self.open(version)
-        self.do(service.approve, release.uid)
-        return self.do(rollout.promote, release.uid)
-
-    def challenger(self, content=b"better", *, share=0.1, approve=True):
-        """A second release that the gate lets through, with a comparison against what answers now."""
-        with self.work(MAYA) as uow:
-            (champion,) = serving.get_endpoint(uow, "flight-delay", project="default").revisions
-            made = register(uow, content)
-            attest(uow, made, comparison=compared(champion.package, made.package))
-        release = self.open(made, share=share)
-        return self.do(service.approve, release.uid) if approve else release
-
-    def traffic(self):
-        with self.begin() as uow:
-            found = serving.get_endpoint(uow, "flight-delay", project="default")
-        return [(one.version, one.role.value, one.share) for one in found.revisions]
-
-    def events(self, action):
-        with self.begin() as uow:
-            return audit.list_events(uow, project="default", action=action)
 
 
 def test_the_whole_walk_from_missing_evidence_to_rollback(world):

@@ -362,6 +362,25 @@ def upgrade() -> None:
     sa.Column('seconds', sa.Float(), nullable=False),
     sa.PrimaryKeyConstraint('project', 'key', name=op.f('pk_step_cache'))
     )
+    op.create_table('webhook',
+    sa.Column('uid', sa.String(length=36), nullable=False),
+    sa.Column('project', sa.String(length=256), nullable=False),
+    sa.Column('name', sa.String(length=63), nullable=False),
+    sa.Column('description', sa.Text(), nullable=False),
+    sa.Column('url', sa.Text(), nullable=False),
+    sa.Column('events', everline.storage.schema.JsonValue(), nullable=False),
+    sa.Column('secret', sa.Text(), nullable=True),
+    sa.Column('status', sa.String(length=16), nullable=False),
+    sa.Column('created_at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('updated_at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('created_by', sa.String(length=256), nullable=False),
+    sa.Column('created_by_name', sa.String(length=256), nullable=False),
+    sa.Column('deleted', sa.Boolean(), nullable=False),
+    sa.PrimaryKeyConstraint('uid', name=op.f('pk_webhook'))
+    )
+    with op.batch_alter_table('webhook', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_webhook_project_webhook_status'), ['project', 'status'], unique=False)
+
     op.create_table('access_role_grant',
     sa.Column('uid', sa.String(length=36), nullable=False),
     sa.Column('user', sa.String(length=36), nullable=False),
@@ -398,6 +417,32 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('access_token', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_access_token_user'), ['user'], unique=False)
+
+    op.create_table('alias_follow',
+    sa.Column('model', sa.String(length=36), nullable=False),
+    sa.Column('alias', sa.String(length=255), nullable=False),
+    sa.Column('project', sa.String(length=256), nullable=False),
+    sa.Column('endpoint', sa.String(length=256), nullable=False),
+    sa.ForeignKeyConstraint(['model'], ['model.uid'], name=op.f('fk_alias_follow_model')),
+    sa.PrimaryKeyConstraint('model', 'alias', name=op.f('pk_alias_follow'))
+    )
+    with op.batch_alter_table('alias_follow', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_alias_follow_project_alias_follow_endpoint'), ['project', 'endpoint'], unique=False)
+
+    op.create_table('alias_move',
+    sa.Column('uid', sa.String(length=36), nullable=False),
+    sa.Column('model', sa.String(length=36), nullable=False),
+    sa.Column('alias', sa.String(length=255), nullable=False),
+    sa.Column('version', sa.Integer(), nullable=True),
+    sa.Column('at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('actor', sa.String(length=256), nullable=False),
+    sa.Column('actor_name', sa.String(length=256), nullable=False),
+    sa.Column('release', sa.String(length=36), nullable=True),
+    sa.ForeignKeyConstraint(['model'], ['model.uid'], name=op.f('fk_alias_move_model')),
+    sa.PrimaryKeyConstraint('uid', name=op.f('pk_alias_move'))
+    )
+    with op.batch_alter_table('alias_move', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_alias_move_model_alias_move_alias_alias_move_at'), ['model', 'alias', 'at'], unique=False)
 
     op.create_table('dataset_version',
     sa.Column('uid', sa.String(length=36), nullable=False),
@@ -480,6 +525,7 @@ def upgrade() -> None:
     sa.Column('run', sa.String(length=256), nullable=True),
     sa.Column('run_link', sa.String(length=500), nullable=False),
     sa.Column('source', sa.Text(), nullable=True),
+    sa.Column('storage', sa.Text(), nullable=True),
     sa.Column('author', sa.String(length=36), nullable=False),
     sa.Column('author_name', sa.String(length=256), nullable=False),
     sa.Column('status', sa.String(length=16), nullable=False),
@@ -821,12 +867,24 @@ def downgrade() -> None:
     op.drop_table('incident')
     op.drop_table('experiment_tag')
     op.drop_table('dataset_version')
+    with op.batch_alter_table('alias_move', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_alias_move_model_alias_move_alias_alias_move_at'))
+
+    op.drop_table('alias_move')
+    with op.batch_alter_table('alias_follow', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_alias_follow_project_alias_follow_endpoint'))
+
+    op.drop_table('alias_follow')
     with op.batch_alter_table('access_token', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_access_token_user'))
 
     op.drop_table('access_token')
     op.drop_table('access_session')
     op.drop_table('access_role_grant')
+    with op.batch_alter_table('webhook', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_webhook_project_webhook_status'))
+
+    op.drop_table('webhook')
     op.drop_table('step_cache')
     op.drop_table('saved_view')
     op.drop_table('run_artifact')

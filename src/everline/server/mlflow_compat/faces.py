@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import PlainTextResponse, Response
 
 from everline.server.http import Request
-from everline.server.mlflow_compat import artifacts, experiments, models, runs
+from everline.server.mlflow_compat import artifacts, experiments, models, runs, webhooks
 from everline.server.mlflow_compat.wire import ProtocolError, new_routes
 
 PROTOCOL_VERSION = "3.17.0"
@@ -36,4 +36,4 @@ for _prefix in ("/api/2.0/mlflow", "/api/2.0/mlflow-artifacts", "/api/3.0/mlflow
     for _method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
         _rest.route(_method, _prefix + "/{rest:path}")(not_supported)
 
-all_routes = [_system, experiments.routes, runs.routes, artifacts.routes, models.routes, _rest]
+all_routes = [_system, experiments.routes, runs.routes, artifacts.routes, models.routes, webhooks.routes, _rest]

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
-from urllib.parse import unquote_plus, urlsplit
 
 from starlette.responses import Response
 
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import InvalidInputError, NotFoundError
-from everline.models import registry, service
+from everline.models import aliases, registry, service
+from everline.models import tags as model_tags
 from everline.models.types import TrackedVersion
 from everline.models.words import check_alias
-from everline.runs import service as runs
+from everline.releases import deletion
 from everline.runs.filters import page_offset, page_token
 from everline.server.http import Request, begin
-from everline.server.mlflow_compat.values import download_uri, model_message, version_message
+from everline.server.mlflow_compat.sources import resolve
+from everline.server.mlflow_compat.values import download_uri, listed_version_message, model_message, version_message
 from everline.server.mlflow_compat.wire import Fields, ProtocolError, answer, new_routes, project_of
-
-_MODEL_URI = re.compile(r"models:/+([^/@]+)(?:/([^/@]+)|@([\w-]+))")
 
 routes = new_routes()
 
@@ -68,7 +66,7 @@ def delete_model(request: Request) -> Response:
     """Take a model off the shelf."""
     fields = Fields.of(request)
     with begin(request) as uow:
-        registry.delete_model(uow, project_of(request), fields.required("name"))
+        deletion.delete_model(uow, project_of(request), fields.required("name"))
     return answer({})
 
 
@@ -107,7 +105,7 @@ def set_model_tag(request: Request) -> Response:
     fields = Fields.of(request)
     name, key, value = fields.required("name"), fields.required("key"), fields.text("value")
     with begin(request) as uow:
-        registry.set_model_tag(uow, project_of(request), name, key=key, value=value)
+        model_tags.set_model_tag(uow, project_of(request), name, key=key, value=value)
     return answer({})
 
 
@@ -117,7 +115,7 @@ def delete_model_tag(request: Request) -> Response:
     fields = Fields.of(request)
     name, key = fields.required("name"), fields.required("key")
     with begin(request) as uow:
-        registry.delete_model_tag(uow, project_of(request), name, key=key)
+        model_tags.delete_model_tag(uow, project_of(request), name, key=key)
     return answer({})
 
 
@@ -127,7 +125,7 @@ def set_alias(request: Request) -> Response:
     fields = Fields.of(request)
     name, alias, version = fields.required("name"), fields.required("alias"), fields.required("version")
     with begin(request) as uow:
-        registry.set_alias(uow, project_of(request), name, alias=alias, version=version)
+        aliases.set_alias(uow, project_of(request), name, alias=alias, version=version)
     return answer({})
 
 
@@ -137,7 +135,7 @@ def delete_alias(request: Request) -> Response:
     fields = Fields.of(request)
     name, alias = fields.required("name"), fields.required("alias")
     with begin(request) as uow:
-        registry.delete_alias(uow, project_of(request), name, alias=alias)
+        aliases.delete_alias(uow, project_of(request), name, alias=alias)
     return answer({})
 
 
@@ -160,22 +158,22 @@ def get_version_by_alias(request: Request) -> Response:
 def create_version(request: Request) -> Response:
     """Add a version from a folder of artifacts, or as a copy of another version."""
     fields, project = Fields.of(request), project_of(request)
-    name, source, run = fields.required("name"), fields.required("source"), fields.text("run_id")
+    name, source = fields.required("name"), fields.required("source")
     tags, description = fields.pairs("tags"), fields.text("description")
     _refuse_prompts(tags)
     if fields.text("model_id"):
         raise _no_logged_models()
     with begin(request) as uow:
-        _check_source(uow, project, source, run=run)
-        copied = _copied(uow, project, source)
-        if copied is not None and copied.package is not None:
+        found = resolve(uow, project, source, run=fields.text("run_id") if fields.has("run_id") else None)
+        if found.package is not None:
             registry.get_model(uow, project, name)
             made = service.register(
                 uow,
                 project=project,
                 model=name,
-                package=copied.package,
-                run=copied.run,
+                package=found.package,
+                source=found.source,
+                run=found.run,
                 description=description,
                 tags=tags,
             )
@@ -184,8 +182,9 @@ def create_version(request: Request) -> Response:
                 uow,
                 project,
                 name,
-                source=source if copied is None else download_uri(copied),
-                run=run or (copied.run if copied else None),
+                source=found.source,
+                storage=found.storage,
+                run=found.run,
                 run_link=fields.text("run_link"),
                 description=description,
                 tags=tags,
@@ -230,7 +229,7 @@ def delete_version(request: Request) -> Response:
     fields = Fields.of(request)
     name, version = fields.required("name"), _number(fields)
     with begin(request) as uow:
-        registry.delete_version(uow, project_of(request), name, version)
+        deletion.delete_version(uow, project_of(request), name, version)
     return answer({})
 
 
@@ -255,7 +254,7 @@ def search_versions(request: Request) -> Response:
             limit=fields.integer("max_results", registry.VERSIONS_PER_SEARCH_MAX),
             offset=page_offset(fields.text("page_token")),
         )
-    messages = [version_message(version) for version in found]
+    messages = [listed_version_message(version) for version in found]
     return answer({"model_versions": messages, "next_page_token": None if after is None else page_token(after)})
 
 
@@ -265,7 +264,7 @@ def set_version_tag(request: Request) -> Response:
     fields = Fields.of(request)
     name, version, key = fields.required("name"), _number(fields), fields.required("key")
     with begin(request) as uow:
-        registry.set_version_tag(uow, project_of(request), name, version, key=key, value=fields.text("value"))
+        model_tags.set_version_tag(uow, project_of(request), name, version, key=key, value=fields.text("value"))
     return answer({})
 
 
@@ -275,7 +274,7 @@ def delete_version_tag(request: Request) -> Response:
     fields = Fields.of(request)
     name, version, key = fields.required("name"), _number(fields), fields.required("key")
     with begin(request) as uow:
-        registry.delete_version_tag(uow, project_of(request), name, version, key=key)
+        model_tags.delete_version_tag(uow, project_of(request), name, version, key=key)
     return answer({})
 
 
@@ -297,47 +296,9 @@ def _version(uow: UnitOfWork, request: Request, fields: Fields) -> TrackedVersio
 def _number(fields: Fields) -> str:
     """A version's number as text; `latest` and aliases are no numbers here."""
     version = fields.required("version")
-    if not version.isascii() or not version.isdigit():
+    if not version.isascii() or not version.strip().lstrip("+-").isdigit():
         raise InvalidInputError(f"Parameter 'version' must be an integer, got '{version[:80]}'.", field="version")
     return version
-
-
-def _copied(uow: UnitOfWork, project: str, source: str) -> TrackedVersion | None:
-    """The version that a `models:/name/version` source names."""
-    if not source.startswith("models:"):
-        return None
-    match = _MODEL_URI.fullmatch(source)
-    if match is None:
-        raise _no_logged_models()
-    return service.get_version(uow, project, match[1], match[2] or f"@{match[3]}")
-
-
-def _check_source(uow: UnitOfWork, project: str, source: str, *, run: str) -> None:
-    """Refuse sources that point at this server's own disk, climb, or lie outside of the run that is named."""
-    decoded = source
-    while (further := unquote_plus(decoded)) != decoded:
-        decoded = further
-    if "\x00" in decoded or ".." in re.split(r"[/\\]", decoded):
-        raise InvalidInputError(
-            f"Invalid model version source: '{source[:200]}'. Please provide an absolute path without relative parts.",
-            field="source",
-        )
-    scheme = urlsplit(decoded).scheme
-    root = runs.get_run(uow, project, run).artifact_uri if run and scheme in ("", "file", "mlflow-artifacts") else ""
-    inside = bool(root) and (decoded == root or decoded.startswith(root.rstrip("/") + "/"))
-    if scheme in ("", "file") and not inside:
-        raise InvalidInputError(
-            f"Invalid model version source: '{source[:200]}'. To use a local path as a model version source, the "
-            "run_id request parameter has to be specified and the local path has to be contained within the artifact "
-            "directory of the run specified by the run_id.",
-            field="source",
-        )
-    if (scheme == "mlflow-artifacts" and not inside) or (scheme == "runs" and not decoded.startswith(f"runs:/{run}/")):
-        raise InvalidInputError(
-            f"Invalid model version source: '{source[:200]}'. It has to be contained within the artifacts of the run "
-            "that the run_id request parameter names.",
-            field="source",
-        )
 
 
 def _refuse_prompts(tags: dict[str, str]) -> None:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from everline.models.types import Model, TrackedVersion, VersionStatus
 from everline.runs.types import Artifact, Experiment, Metric, RunInput, RunStatus, TrackedRun, View, to_ms
 from everline.server.mlflow_compat.wire import Fields, number, without_nothing
@@ -87,7 +89,7 @@ def model_message(value: Model, latest: Sequence[TrackedVersion]) -> dict[str, A
         "creation_timestamp": to_ms(value.created_at),
         "last_updated_timestamp": to_ms(value.updated_at),
         "description": value.description or None,
-        "latest_versions": [version_message(version) for version in latest],
+        "latest_versions": [listed_version_message(version) for version in latest],
         "tags": _pairs(value.tags),
         "aliases": [{"alias": alias, "version": str(version)} for alias, version in sorted(value.aliases.items())],
     })  # fmt: skip
@@ -102,19 +104,24 @@ def version_message(value: TrackedVersion) -> dict[str, Any]:
         "last_updated_timestamp": to_ms(value.updated_at),
         "user_id": value.author_name,
         "current_stage": value.stage,
-        "description": value.description or None,
+        "description": value.description,
         "source": value.source or package_uri(value.package),
-        "run_id": value.run,
-        "run_link": value.run_link or None,
+        "run_id": value.run or "",
+        "run_link": value.run_link,
         "status": _VERSION_STATUSES[value.status],
         "tags": _pairs(value.tags),
         "aliases": value.aliases,
     })  # fmt: skip
 
 
+def listed_version_message(value: TrackedVersion) -> dict[str, Any]:
+    """`mlflow.ModelVersion` inside of a list, where MLflow's server leaves out the aliases."""
+    return version_message(msgspec.structs.replace(value, aliases=[]))
+
+
 def download_uri(value: TrackedVersion) -> str:
     """Where a client finds the files of a version."""
-    return package_uri(value.package) or value.source or ""
+    return package_uri(value.package) or value.storage or value.source or ""
 
 
 def package_uri(package: str | None) -> str | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from everline.access.unit_of_work import UnitOfWork
-from everline.models import card, registry, service
-from everline.models.types import Lineage, Model, ModelCard, ModelVersion, PackageCheck
+from everline.models import aliases, card, registry, service
+from everline.models.types import AliasMove, Lineage, Model, ModelCard, ModelVersion, PackageCheck
+from everline.releases import deletion, following
 from everline.runs.filters import page_offset, page_token
 from everline.server.http import Page, Request, Routes, begin, decode
 
@@ -29,6 +31,12 @@ class SetAlias(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     alias: str
     version: int
+
+
+class FollowEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The endpoint whose champion an alias shall name."""
+
+    endpoint: str
 
 
 @routes.get("/models", returns=Page[Model])
@@ -128,12 +136,65 @@ def make_card(request: Request) -> ModelCard:
         return card.make_card(uow, _uid(uow, request))
 
 
+@routes.delete("/models/{model}")
+def delete_model(request: Request) -> None:
+    """Take a model and its versions off the shelf; refused while an endpoint needs one of them."""
+    with begin(request) as uow:
+        deletion.delete_model(uow, request.project, request.path["model"])
+
+
+@routes.delete("/models/{model}/versions/{version}")
+def delete_version(request: Request) -> None:
+    """Take a version off the shelf; refused while an endpoint needs it."""
+    with begin(request) as uow:
+        deletion.delete_version(uow, request.project, request.path["model"], request.path["version"])
+
+
 @routes.put("/models/{model}/aliases", body=SetAlias)
 def set_alias(request: Request) -> None:
     """Point an alias at a version."""
     body = decode(SetAlias, request)
     with begin(request) as uow:
-        registry.set_alias(uow, request.project, request.path["model"], alias=body.alias, version=body.version)
+        aliases.set_alias(uow, request.project, request.path["model"], alias=body.alias, version=body.version)
+
+
+@routes.get("/models/{model}/aliases/{alias}", returns=AliasMove)
+def alias_at(request: Request) -> AliasMove:
+    """Where an alias points, or pointed `?at=` a moment, since when, and who put it there."""
+    at = request.query("at", datetime, None)
+    with begin(request) as uow:
+        return aliases.alias_at(uow, request.project, request.path["model"], alias=request.path["alias"], at=at)
+
+
+@routes.get("/models/{model}/aliases/{alias}/moves", returns=Page[AliasMove])
+def list_moves(request: Request) -> Page[AliasMove]:
+    """List the moves of an alias, the newest first."""
+    name, alias = request.path["model"], request.path["alias"]
+    with begin(request) as uow:
+        return Page(items=aliases.list_moves(uow, request.project, name, alias=alias, limit=request.limit))
+
+
+@routes.delete("/models/{model}/aliases/{alias}")
+def delete_alias(request: Request) -> None:
+    """Remove an alias."""
+    with begin(request) as uow:
+        aliases.delete_alias(uow, request.project, request.path["model"], alias=request.path["alias"])
+
+
+@routes.put("/models/{model}/aliases/{alias}/endpoint", body=FollowEndpoint, returns=Model)
+def follow(request: Request) -> Model:
+    """Let an alias follow an endpoint: from now on it names what answers there."""
+    body = decode(FollowEndpoint, request)
+    name, alias = request.path["model"], request.path["alias"]
+    with begin(request) as uow:
+        return following.follow(uow, request.project, name, alias=alias, endpoint=body.endpoint)
+
+
+@routes.delete("/models/{model}/aliases/{alias}/endpoint")
+def unfollow(request: Request) -> None:
+    """Free an alias: it stays where it points, and people move it again."""
+    with begin(request) as uow:
+        aliases.stop_following(uow, request.project, request.path["model"], alias=request.path["alias"])
 
 
 def _uid(uow: UnitOfWork, request: Request) -> str:

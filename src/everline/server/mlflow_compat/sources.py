@@ -1,0 +1,163 @@
+"""What an MLflow client may name as the source of a model version: MLflow's rules.
+
+A source never points at this server's own disk, never climbs, and lies inside of the run that the request names if
+it is a place that runs own. `models:/…` names another version, of which the new one is a copy.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import NamedTuple
+from urllib.parse import unquote, unquote_plus, urlsplit
+
+from everline.access.unit_of_work import UnitOfWork
+from everline.errors import InvalidInputError, NotFoundError
+from everline.models import registry, service
+from everline.models.types import TrackedVersion
+from everline.runs import service as runs
+from everline.server.mlflow_compat.values import download_uri
+
+_MODEL_URI = re.compile(r"models:/+([^/]+?)(?:/([^/]+)|@([^/@]+))?")
+_PROXY = ("api", "2.0", "mlflow-artifacts", "artifacts")
+
+
+class Source(NamedTuple):
+    """Where the files of a new version are.
+
+    Attributes:
+        source: what the version says about it.
+        storage: where the files are, if `source` only names another version.
+        run: the run that made them.
+        package: the package of the version that is copied, if it has one.
+    """
+
+    source: str
+    storage: str | None
+    run: str | None
+    package: str | None
+
+
+def resolve(uow: UnitOfWork, project: str, source: str, *, run: str | None) -> Source:
+    """Check a source and say what it means.
+
+    Args:
+        run: the run that the request names; None if it names none.
+
+    Raises:
+        InvalidInputError: the source may not be named, or not by this run.
+        NotFoundError: it names a version that is not there.
+    """
+    if urlsplit(source).scheme == "models":
+        copied = _copied(uow, project, source)
+        if run is not None and run != (copied.run or ""):
+            raise InvalidInputError(
+                f"Invalid model version source: '{source[:200]}'. The run_id and model_id request parameters must "
+                "match the referenced model version.",
+                field="source",
+            )
+        named = f"models:/{copied.model}/{copied.version}"
+        return Source(named, download_uri(copied), copied.run, copied.package)
+    _check(uow, project, source, run=run or "")
+    return Source(source, None, run or None, None)
+
+
+def _copied(uow: UnitOfWork, project: str, source: str) -> TrackedVersion:
+    """The version that `models:/name/version`, `/stage`, `/latest` or `@alias` names."""
+    if urlsplit(source).netloc:
+        raise InvalidInputError(
+            f"Invalid model version source: '{source[:200]}'. Registered model sources must use the active model "
+            "registry.",
+            field="source",
+        )
+    match = _MODEL_URI.fullmatch(source)
+    if match is None or (match[2] is None and match[3] is None):
+        raise _not_of(source, "model_id")
+    name, suffix, alias = match[1], match[2], match[3]
+    if alias is not None:
+        try:
+            return service.get_version(uow, project, name, f"@{alias}")
+        except NotFoundError as error:
+            if error.field == "alias":  # MLflow's code for this one
+                raise InvalidInputError(error.message, field="alias") from error
+            raise
+    if (suffix.isascii() and suffix.isdigit()) or suffix.lower() == "latest":
+        return service.get_version(uow, project, name, suffix)
+    found = registry.latest_versions(uow, project, [name], stages=[suffix])[name]
+    if not found:
+        raise NotFoundError(f"No versions of model with name '{name}' and stage '{suffix}' found", field="source")
+    return found[0]
+
+
+def _check(uow: UnitOfWork, project: str, source: str, *, run: str) -> None:
+    scheme = urlsplit(source).scheme
+    if scheme in ("", "file"):
+        root = runs.get_run(uow, project, run).artifact_uri if run else ""
+        if not root or _climbs(source) or not _inside(source, root):
+            raise InvalidInputError(
+                f"Invalid model version source: '{source[:200]}'. To use a local path as a model version source, the "
+                "run_id request parameter has to be specified and the local path has to be contained within the "
+                "artifact directory of the run specified by the run_id.",
+                field="source",
+            )
+        return
+    if _climbs(source):
+        raise InvalidInputError(
+            f"Invalid model version source: '{source[:200]}'. If supplying a source as an http, https, local file "
+            "path, ftp, objectstore, or mlflow-artifacts uri, an absolute path must be provided without relative "
+            "path references present. Please provide an absolute path.",
+            field="source",
+        )
+    if scheme == "runs":
+        path = urlsplit(source).path.lstrip("/")
+        if urlsplit(source).netloc or not run or path.split("/")[0] != run:
+            raise _not_of(source, "run_id")
+    elif _is_proxied(source):
+        try:
+            root = runs.get_run(uow, project, run).artifact_uri if run else ""
+        except NotFoundError:
+            raise _not_of(source, "run_id") from None
+        if not root or not _inside(source, root):
+            raise _not_of(source, "run_id")
+
+
+def _climbs(source: str) -> bool:
+    """Whether a path has parts that mean other places, however often they are quoted."""
+    decoded = source
+    while (further := unquote_plus(decoded)) != decoded:
+        decoded = further
+    path = re.sub(r"/+", "/", urlsplit(decoded).path.rstrip("/"))
+    if "\x00" in decoded or ".." in re.split(r"[/\\]", decoded):
+        return True
+    return not path.startswith("/") or posixpath.normpath(path) != path
+
+
+def _inside(source: str, root: str) -> bool:
+    (scheme, host, parts), (root_scheme, root_host, root_parts) = _parts(source), _parts(root)
+    return (scheme, host) == (root_scheme, root_host) and bool(root_parts) and parts[: len(root_parts)] == root_parts
+
+
+def _is_proxied(source: str) -> bool:
+    scheme, _, parts = _parts(source)
+    size = len(_PROXY)
+    in_path = any(parts[start : start + size] == _PROXY for start in range(len(parts) - size + 1))
+    return scheme == "mlflow-artifacts" or (scheme in ("http", "https") and in_path)
+
+
+def _parts(uri: str) -> tuple[str, str, tuple[str, ...]]:
+    split = urlsplit(uri)
+    return split.scheme.lower(), split.netloc.lower(), tuple(_unquoted(part) for part in split.path.split("/") if part)
+
+
+def _unquoted(text: str) -> str:
+    while (further := unquote(text)) != text:
+        text = further
+    return text
+
+
+def _not_of(source: str, field: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"Invalid model version source: '{source[:200]}'. The {field} request parameter must identify the resource "
+        "that contains the source.",
+        field="source",
+    )

@@ -1,0 +1,104 @@
+"""From what happened to deliveries: read off the audit events of a transaction, enqueued inside of it.
+
+The registry knows nothing of webhooks. It records what it did; here, at the end of the same transaction, whoever asked
+to be told gets a job. Both are committed or neither, so that nothing is announced that did not happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from everline.access.unit_of_work import Event as Recorded
+from everline.access.unit_of_work import UnitOfWork
+from everline.ids import new_uid
+from everline.jobs import queue
+from everline.models import rows as model_rows
+from everline.models.types import TrackedVersion
+from everline.webhooks.bodies import body_of
+from everline.webhooks.tables import webhook
+from everline.webhooks.types import Event, Status
+
+QUEUE = "webhooks"
+KIND = "webhook.deliver"
+
+_EVENTS = {
+    "model.create": Event.MODEL_CREATED,
+    "model.register": Event.VERSION_CREATED,
+    "model.tag": Event.TAG_SET,
+    "model.untag": Event.TAG_DELETED,
+    "model.alias": Event.ALIAS_CREATED,
+    "model.unalias": Event.ALIAS_DELETED,
+}
+
+
+def announce(uow: UnitOfWork) -> None:
+    """Enqueue a delivery of each event of this transaction to each webhook that asked for it."""
+    known = [(recorded, event) for recorded in uow.events if (event := _event_of(recorded)) is not None]
+    if not known:
+        return
+    told = _subscribed(uow, {recorded.project for recorded, _ in known})
+    for recorded, event in known:
+        receivers = [row.uid for row in told if row.project == recorded.project and event.value in row.events]
+        if receivers:
+            data = _data(uow, recorded, event)
+            limit = uow.settings.webhook_payload_bytes_max
+            body = body_of(event, data, at=uow.clock.now(), bytes_max=limit)
+            for uid in receivers:
+                enqueue(uow, uid, event=event, body=body, project=recorded.project)
+
+
+def enqueue(uow: UnitOfWork, webhook_uid: str, *, event: Event, body: str, project: str) -> None:
+    """Leave one delivery to be made after this transaction."""
+    payload = {"webhook": webhook_uid, "event": event.value, "body": body}
+    queue.enqueue(uow, KIND, payload, project=project, queue=QUEUE, key=f"{key_prefix(webhook_uid)}{new_uid()}")
+
+
+def key_prefix(webhook_uid: str) -> str:
+    """How the keys of the jobs of one webhook begin."""
+    return f"webhook:{webhook_uid}:"
+
+
+def _event_of(recorded: Recorded) -> Event | None:
+    event = _EVENTS.get(recorded.action)
+    if event in (Event.TAG_SET, Event.TAG_DELETED) and not recorded.subject.startswith("model-version:"):
+        return None  # MLflow tells of tags of versions only
+    return event
+
+
+def _subscribed(uow: UnitOfWork, projects: Iterable[str]) -> list[Row[Any]]:
+    column = webhook.c
+    query = select(column.uid, column.project, column.events).where(
+        column.project.in_(sorted(projects)), column.status == Status.ACTIVE.value, column.deleted.is_(False)
+    )
+    return list(uow.conn.execute(query.order_by(column.uid)))
+
+
+def _data(uow: UnitOfWork, recorded: Recorded, event: Event) -> dict[str, Any]:
+    """MLflow's payload of an event."""
+    uid, told = recorded.subject.partition(":")[2], recorded.data
+    if event is Event.MODEL_CREATED:
+        (model,) = model_rows.load_models(uow.conn, [model_rows.find_model_by_uid(uow, uid)])
+        return {"name": model.name, "tags": model.tags, "description": model.description}
+    if event is Event.ALIAS_CREATED:
+        return {"name": told["model"], "alias": told["alias"], "version": str(told["version"])}
+    if event is Event.ALIAS_DELETED:
+        return {"name": told["model"], "alias": told["alias"]}
+    (version,) = model_rows.load_versions(uow.conn, [model_rows.find_version_by_uid(uow, uid)])
+    if event is Event.VERSION_CREATED:
+        return _created(version)
+    about = {"name": version.model, "version": str(version.version), "key": told["key"]}
+    return about | {"value": version.tags.get(told["key"], "")} if event is Event.TAG_SET else about
+
+
+def _created(version: TrackedVersion) -> dict[str, Any]:
+    return {
+        "name": version.model,
+        "version": str(version.version),
+        "source": version.source or version.package,
+        "run_id": version.run,
+        "tags": version.tags,
+        "description": version.description or None,
+    }
