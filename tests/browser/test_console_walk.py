@@ -23,6 +23,9 @@ def addresses(story: console_story.Story) -> dict[str, str]:
         "runs": "/runs",
         "run": f"/runs/{story.run}",
         "run-metrics": f"/runs/{story.run}/metrics",
+        "run-artifacts": f"/runs/{story.run}/artifacts?path=predictions.parquet",
+        "run-code": f"/runs/{story.run}/code?file=flight_delay.py",
+        "run-environment": f"/runs/{story.run}/environment",
         "models": "/models",
         "model": "/models/flight-delay",
         "version": "/models/flight-delay/2",
@@ -113,6 +116,32 @@ def test_curves_are_drawn_when_seen_and_as_the_reader_chose(site, visit: Open) -
     page.get_by_role("button", name="Filter").click()
     expect(page.get_by_text("1 of 4 metrics match")).to_be_visible()
     expect(page.get_by_label("Smoothing")).to_have_value("0.5")
+
+
+def test_files_are_previewed_and_a_page_among_them_runs_nothing(site, visit: Open) -> None:
+    page = visit("maya")
+    page.goto(f"/runs/{site.story.run}/artifacts")
+    page.get_by_role("link", name="plots").click()
+    page.get_by_role("link", name="confusion.png").click()
+    picture = page.get_by_role("img", name="confusion.png")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 48
+    page.get_by_role("link", name="All files").click()
+    page.get_by_role("link", name="predictions.parquet").click()
+    expect(page.get_by_text("The first 100 of 300 rows")).to_be_visible()
+    page.get_by_role("link", name="report.html").click()
+    expect(page.get_by_text("document.title = 'taken over'")).to_be_visible()
+    assert "taken over" not in page.title()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename == "report.html"
+    page.get_by_role("link", name="Code").click()
+    page.get_by_role("link", name="flight_delay.py").click()
+    expect(page.get_by_role("region", name="Text")).to_contain_text("def flight_delay()")
+    page.get_by_role("link", name="Environment").click()
+    page.get_by_role("searchbox", name="Package").fill("numpy")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("row", name="numpy").first).to_be_visible()
 
 
 def test_a_version_leads_from_data_to_its_release(site, visit: Open) -> None:

@@ -18,8 +18,10 @@ from everline.server.console import (
     releases,
     runs,
 )
+from everline.server.console.run import artifacts as run_artifacts
 from everline.server.console.run import metrics as run_metrics
 from everline.server.console.run import overview as run_overview
+from everline.server.console.run import record as run_record
 from everline.server.console.view import render
 
 
@@ -38,6 +40,8 @@ all_routes = [
     runs.routes,
     run_overview.routes,
     run_metrics.routes,
+    run_artifacts.routes,
+    run_record.routes,
     models.routes,
     releases.routes,
     endpoints.routes,

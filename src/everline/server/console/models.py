@@ -10,6 +10,7 @@ import msgspec
 from starlette.responses import Response
 
 from everline.access.unit_of_work import UnitOfWork
+from everline.errors import EverlineError
 from everline.governance import evidence
 from everline.governance.types import Evidence
 from everline.models import card as cards
@@ -17,14 +18,17 @@ from everline.models import registry, service
 from everline.models.types import LineageNode, ModelVersion
 from everline.releases import service as releases
 from everline.releases.types import Release
+from everline.runs import service as runs
 from everline.server.console import pages
-from everline.server.console.view import charts, graph, markdown, render
+from everline.server.console.view import charts, graph, markdown, metrics, render
 from everline.server.http import Request, begin
 from everline.serving import service as serving
-from everline.serving.types import Prediction
+from everline.serving.types import Endpoint, Prediction
 
 routes = pages.console_routes()
 LIST_MAX = 200
+VERSIONS_PER_PAGE = 25
+_COLUMNS_MAX = 4
 _SLICES_MAX = 40
 _SLICE_ROWS_MIN = 30
 _DATASET_NODES_MAX = 3
@@ -50,24 +54,85 @@ def list_models(request: Request) -> Response:
 
 @routes.get("/models/{model}")
 def show_model(request: Request) -> Response:
-    """One model and its versions, the newest first."""
+    """One model: its versions, the newest first, its aliases now and at any moment, and where it is live."""
     project, name = request.project, request.path["model"]
+    number = max(0, min(request.query("page", int, 0), 10_000))
     with begin(request) as uow:
         model = registry.get_model(uow, project, name)
-        versions, _ = registry.search_versions(
-            uow, project, filter=f"name = '{model.name}'", order_by=["version_number DESC"], limit=LIST_MAX
+        versions, after = registry.search_versions(
+            uow,
+            project,
+            filter=f"name = '{model.name}'",
+            order_by=["version_number DESC"],
+            limit=VERSIONS_PER_PAGE,
+            offset=number * VERSIONS_PER_PAGE,
         )
         released = releases.list_releases(uow, project=project, limit=LIST_MAX)
-    rows = [
-        msgspec.structs.asdict(one)
-        | {
-            "releases": [
-                {"release": item.uid, "state": item.state} for item in released if item.model_version == one.uid
-            ]
-        }
-        for one in versions
+        endpoints = serving.list_endpoints(uow, project=project)
+        measured = {one.uid: _measured(uow, one) for one in versions}
+    counts = Counter(key for found in measured.values() for key in found)
+    live = _live_at(endpoints, model.name)
+    return pages.page(
+        request,
+        "model.html",
+        title=name,
+        section="models",
+        model=model,
+        description=markdown.document(model.description),
+        live=live,
+        metric_keys=sorted(counts, key=lambda key: (metrics.rank(key), -counts[key], key))[:_COLUMNS_MAX],
+        versions=[
+            {
+                "version": one,
+                "metrics": measured[one.uid],
+                "live": [place for place in live if place["version"] == one.version],
+                "releases": [item for item in released if item.model_version == one.uid],
+            }
+            for one in versions
+        ],
+        before=render.path("models", name, project=project, page=number - 1 or None) if number else None,
+        after=render.path("models", name, project=project, page=number + 1) if after else None,
+    )
+
+
+@routes.post("/models/{model}/description")
+def describe_model(request: Request) -> Response:
+    """Describe a model, in Markdown."""
+    given = pages.form(request)
+    name = request.path["model"]
+    with begin(request) as uow:
+        text = given.get("description", "").replace("\r\n", "\n")
+        registry.update_model(uow, request.project, name, description=text)
+    return pages.redirect(render.path("models", name, project=request.project))
+
+
+def _live_at(endpoints: Iterable[Endpoint], model: str) -> list[dict[str, Any]]:
+    """The endpoints that a model answers at, with the share of each of its versions."""
+    return [
+        {"endpoint": endpoint.name, "version": one.version, "share": one.share, "role": one.role}
+        for endpoint in endpoints
+        for one in endpoint.revisions
+        if one.model == model
     ]
-    return pages.page(request, "model.html", title=name, section="models", model=model, versions=rows)
+
+
+def _measured(uow: UnitOfWork, version: ModelVersion) -> Mapping[str, float]:
+    """The metrics of a version's newest evaluation; without one, the newest of the run that made it."""
+    attached = evidence.list_evidence(uow, subject=version.subject, project=version.project)
+    body = next(
+        (one.body for one in sorted(attached, key=lambda one: one.uid, reverse=True) if one.kind == "evaluation"), None
+    )
+    if body is not None:
+        return {key: value for key, value in (body.get("metrics") or {}).items() if isinstance(value, int | float)}
+    if version.run is None:
+        return {}
+    try:
+        run = runs.get_run(uow, version.project, version.run)
+    except EverlineError:
+        return {}  # a client may name a run of another server
+    return {
+        key: value for key, value in run.metrics.items() if value is not None and not key.startswith(metrics.SYSTEM)
+    }
 
 
 @routes.get("/models/{model}/{version}")
@@ -80,6 +145,7 @@ def show_version(request: Request) -> Response:
         released = _releases_of(uow, version)
         lineage = _lineage(uow, version, released)
         card = cards.show_card(uow, version.uid) if version.package else None
+        package_files = service.package_files(uow, project, version.package) if version.package else []
         others, _ = registry.search_versions(uow, project, filter=f"name = '{version.model}'", limit=LIST_MAX)
     labels = {one.package: f"version {one.version}" for one in others if one.package}
     newest = _newest(attached)
@@ -89,6 +155,8 @@ def show_version(request: Request) -> Response:
         title=f"{version.model}, version {version.version}",
         section="models",
         version=version,
+        description=markdown.document(version.description),
+        package_files=package_files,
         lineage=lineage,
         evaluation=_evaluation(newest.get("evaluation")),
         comparisons=[_comparison(one.body, labels) for one in attached if one.kind == "comparison"][:3],
@@ -209,13 +277,13 @@ def _evaluation(found: Evidence | None) -> dict[str, Any] | None:
     if found is None:
         return None
     body = found.body
-    metrics = {key: value for key, value in (body.get("metrics") or {}).items() if isinstance(value, int | float)}
+    values = {key: value for key, value in (body.get("metrics") or {}).items() if isinstance(value, int | float)}
     return {
-        "headline": [(render.words(key), metrics[key]) for key in _HEADLINE if key in metrics],
-        "metrics": {key: value for key, value in metrics.items() if key not in _HEADLINE},
+        "headline": [(render.words(key), values[key]) for key in _HEADLINE if key in values],
+        "metrics": {key: value for key, value in values.items() if key not in _HEADLINE},
         "n": body.get("n"),
         "dataset": body.get("dataset") or "an unnamed dataset",
-        "charts": _slice_charts(body.get("slices") or [], metrics),
+        "charts": _slice_charts(body.get("slices") or [], values),
     }
 
 

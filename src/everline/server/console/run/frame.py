@@ -8,17 +8,15 @@ from starlette.responses import Response
 
 from everline.runs.types import TrackedRun
 from everline.server.console import pages
-from everline.server.console.view import render
+from everline.server.console.view import metrics, render
 from everline.server.http import Request
 
 PARENT_TAG = "mlflow.parentRunId"
-SYSTEM = "system/"
-"""Metrics of the machine, as MLflow and our SDK name them."""
 
 
 def page(request: Request, template: str, run: TrackedRun, *, here: str, status: int = 200, **view: Any) -> Response:
     """Fill a template of a run's page; `here` is the last part of its address, empty for the overview."""
-    system = sum(key.startswith(SYSTEM) for key in run.metrics)
+    system = sum(key.startswith(metrics.SYSTEM) for key in run.metrics)
     tabs = [("", "Overview", 0), ("metrics", "Metrics", len(run.metrics) - system)]
     tabs += [("system", "System", system)] if system or here == "system" else []
     tabs += [("artifacts", "Artifacts", 0), ("code", "Code", 0), ("environment", "Environment", 0)]

@@ -37,7 +37,7 @@ def _show(request: Request, *, here: str) -> Response:
     number = max(0, min(request.query("page", int, 0), 10_000))
     with begin(request) as uow:
         run = service.get_run(uow, request.project, request.path["run"])
-        keys = [key for key in run.metrics if key.startswith(frame.SYSTEM) == (here == "system")]
+        keys = [key for key in run.metrics if key.startswith(metrics.SYSTEM) == (here == "system")]
         groups = _groups([key for key in keys if metrics.matches(key, wanted)], system=here == "system")
         shown = groups[number * CHARTS_PER_PAGE : (number + 1) * CHARTS_PER_PAGE]
         ranges = curves.metric_extremes(uow, request.project, run.run, [key for _, members in shown for key in members])
@@ -68,7 +68,7 @@ def _groups(keys: Sequence[str], *, system: bool) -> list[tuple[str, list[str]]]
     """Metrics that belong on one chart: the training, validation and test forms of one."""
     found: dict[str, list[str]] = defaultdict(list)
     for key in sorted(keys):
-        found[key.removeprefix(frame.SYSTEM) if system else metrics.plain(key)].append(key)
+        found[key.removeprefix(metrics.SYSTEM) if system else metrics.plain(key)].append(key)
     ordered = sorted(found.items(), key=lambda item: (metrics.rank(item[0]), item[0]))
     return [
         (title, members[start : start + LINES_PER_CHART_MAX])

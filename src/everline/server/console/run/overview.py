@@ -34,7 +34,7 @@ def show_run(request: Request) -> Response:
         record = service.get_record(uow, project, uid) if run.record else {}
         steps = pipelines.list_steps(uow, project, uid) if run.pipeline else []
         nested = listing.list_children(uow, project, [uid])
-        keys = sorted((key for key in run.metrics if not key.startswith(frame.SYSTEM)), key=_order)
+        keys = sorted((key for key in run.metrics if not key.startswith(metrics.SYSTEM)), key=_order)
         ranges = curves.metric_extremes(uow, project, uid, keys[:METRICS_SHOWN])
     newest = {point.key: point for point in run.latest}
     return frame.page(
@@ -92,7 +92,7 @@ def _nested(children: Mapping[str, Sequence[TrackedRun]], parent: str, *, depth:
 
 def _nested_keys(children: Mapping[str, Sequence[TrackedRun]]) -> list[str]:
     counts = Counter(key for runs in children.values() for run in runs for key in run.metrics)
-    shown = (key for key in counts if not key.startswith(frame.SYSTEM))
+    shown = (key for key in counts if not key.startswith(metrics.SYSTEM))
     return sorted(shown, key=lambda key: (metrics.rank(key), -counts[key], key))[:_NESTED_METRICS]
 
 

@@ -13,6 +13,11 @@ _LOWER = re.compile(
 )
 
 
+SYSTEM = "system/"
+"""How the names of metrics of the machine begin, in MLflow and in our SDK."""
+FILTER_CHARACTERS_MAX = 250
+
+
 def plain(key: str) -> str:
     """The metric without the part of the data it was measured on: `log_loss` for `val_log_loss`."""
     return _PART.sub("", key)
@@ -22,9 +27,6 @@ def rank(key: str) -> int:
     """The place of a metric among those that people look at first; all others share the last place."""
     bare = plain(key)
     return _FIRST.index(bare) if bare in _FIRST else len(_FIRST)
-
-
-FILTER_CHARACTERS_MAX = 250
 
 
 def matches(key: str, wanted: str) -> bool:

@@ -44,10 +44,11 @@ document.addEventListener("submit", (event) => {
   if (question && !confirm(question)) event.preventDefault();
 });
 
-// On a narrow screen the sections scroll sideways: show the one we are in.
-const nav = document.querySelector(".nav");
-const here = nav?.querySelector("[aria-current]");
-if (here) nav.scrollLeft = here.offsetLeft - nav.offsetLeft - (nav.clientWidth - here.offsetWidth) / 2;
+// On a narrow screen sections and tabs scroll sideways: show the one we are in.
+for (const bar of document.querySelectorAll(".nav, .tabs")) {
+  const here = bar.querySelector("[aria-current]");
+  if (here) bar.scrollLeft = here.offsetLeft - bar.offsetLeft - (bar.clientWidth - here.offsetWidth) / 2;
+}
 
 // A table that can scroll sideways must be reachable by keyboard; one that cannot must not be a stop.
 const scrollable = () => {
