@@ -43,7 +43,7 @@ def rfc3339(moment: datetime) -> str:
         >>> rfc3339(datetime(2013, 6, 1, 5, tzinfo=UTC))
         '2013-06-01T05:00:00.000000Z'
     """
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_rfc3339(text: str, *, field: str = "time") -> datetime:

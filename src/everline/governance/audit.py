@@ -38,6 +38,9 @@ SERVER = "*"
 _HEAD_ID = 1
 _READ_ROWS = 5_000
 _NODES_PER_QUERY = 200
+_ADD_EVENTS, _ADD_NODES = insert(audit_event), insert(audit_node)
+_LOCK_HEAD = select(audit_head).where(audit_head.c.id == _HEAD_ID).with_for_update()
+_MOVE_HEAD = update(audit_head).where(audit_head.c.id == _HEAD_ID)
 _SECRET_NAMES = frozenset({"password", "secret", "api_key", "private_key", "signing_key", "authorization", "cookie"})
 
 
@@ -75,15 +78,11 @@ def append(uow: UnitOfWork) -> None:
     head = _lock_head(uow)
     growth = merkle.grow(head.size, head.peaks, map(merkle.leaf_hash, leaves))
     rows = [_row(head.size + offset, leaf) for offset, leaf in enumerate(leaves)]
-    uow.conn.execute(insert(audit_event), rows)
+    uow.conn.execute(_ADD_EVENTS, rows)
     nodes = [{"level": level, "position": index, "hash": value} for (level, index), value in growth.nodes if level]
     if nodes:
-        uow.conn.execute(insert(audit_node), nodes)
-    uow.conn.execute(
-        update(audit_head)
-        .where(audit_head.c.id == _HEAD_ID)
-        .values(size=growth.size, root=growth.root, peaks=b"".join(growth.peaks))
-    )
+        uow.conn.execute(_ADD_NODES, nodes)
+    uow.conn.execute(_MOVE_HEAD, {"size": growth.size, "root": growth.root, "peaks": b"".join(growth.peaks)})
 
 
 def _leaf(event: Event, at: str) -> bytes:
@@ -113,12 +112,11 @@ def _row(index: int, leaf: bytes) -> dict[str, Any]:
 
 def _lock_head(uow: UnitOfWork) -> Head:
     """Take the writers' turn: a row lock on PostgreSQL; SQLite has one writer at a time anyway."""
-    query = select(audit_head).where(audit_head.c.id == _HEAD_ID).with_for_update()
-    row = uow.conn.execute(query).first()
+    row = uow.conn.execute(_LOCK_HEAD).first()
     if row is None:
         empty = {"id": _HEAD_ID, "size": 0, "root": merkle.EMPTY_ROOT, "peaks": b""}
         upsert(uow.conn, audit_head, [empty], keys=["id"])
-        row = uow.conn.execute(query).one()
+        row = uow.conn.execute(_LOCK_HEAD).one()
     return _head(row)
 
 

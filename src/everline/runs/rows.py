@@ -10,30 +10,32 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 from sqlalchemy import Connection, Select, bindparam, select
 
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import EverlineError, InvalidInputError, NotFoundError
 from everline.runs.limits import check_run_uid
-from everline.runs.tables import (
-    experiment,
-    experiment_tag,
-    latest_metric,
-    metric_key,
-    run,
-    run_input,
-    run_output,
-    run_param,
-    run_tag,
-)
+from everline.runs.tables import run
 from everline.runs.types import Experiment, Metric, RunInput, RunOutput, RunStatus, TrackedRun, from_ms
+from everline.storage.db import select_by_ids
 
 _IDS_PER_QUERY = 500
 
 Row = Mapping[Any, Any]
 T = TypeVar("T")
 
+_EXPERIMENT_NAMES = "SELECT id, name FROM experiment WHERE id {ids}"
+_LATEST = """
+    SELECT m.run, k.name, m.value, m.at_ms, m.step, m.is_nan FROM latest_metric m JOIN metric_key k ON k.id = m.key
+    WHERE m.run {ids} ORDER BY m.run, k.name
+"""
+_INPUT_FACTS = ("name", "digest", "version", "context", "source_type", "source", "schema", "profile")
+_INPUTS = f"""
+    SELECT run, tags, {", ".join(_INPUT_FACTS)} FROM run_input WHERE run {{ids}} ORDER BY run, name, digest
+"""  # noqa: S608
+_OUTPUTS = "SELECT run, name, kind, digest, facts FROM run_output WHERE run {ids} ORDER BY run, name"
 _BY_UIDS = select(run).where(run.c.uid.in_(bindparam("uids", expanding=True)))
 
 
@@ -98,53 +100,68 @@ def writable(row: Row | None, uid: str) -> Row:
 def load_runs(conn: Connection, found: Sequence[Row]) -> list[TrackedRun]:
     """Whole runs for rows of `run`, in the same order."""
     ids = [row["id"] for row in found]
-    names = _experiment_names(conn, {row["experiment"] for row in found})
-    metrics: dict[int, list[Metric]] = defaultdict(list)
-    for part in _parts(ids):
-        statement = (
-            select(latest_metric, metric_key.c.name)
-            .join(metric_key, metric_key.c.id == latest_metric.c.key)
-            .where(latest_metric.c.run.in_(part))
-            .order_by(metric_key.c.name)
-        )
-        for row in conn.execute(statement).mappings():
-            value = float("nan") if row["is_nan"] else row["value"]
-            metrics[row["run"]].append(Metric(key=row["name"], value=value, at_ms=row["at_ms"], step=row["step"]))
-    params, tags = _pairs(conn, run_param, "run", ids), _pairs(conn, run_tag, "run", ids)
+    parents = sorted({row["experiment"] for row in found})
+    names: dict[int, str] = {one[0]: one[1] for one in select_by_ids(conn, _EXPERIMENT_NAMES, parents)}
+    latest: dict[int, list[Metric]] = defaultdict(list)
+    for number, key, value, at_ms, step, is_nan in select_by_ids(conn, _LATEST, ids):
+        latest[number].append(Metric(key=key, value=math.nan if is_nan else value, at_ms=at_ms, step=step))
+    params, tags = _pairs(conn, "run_param", "run", ids), _pairs(conn, "run_tag", "run", ids)
     inputs, outputs = _inputs(conn, ids), _outputs(conn, ids)
     return [
-        TrackedRun(
-            run=row["uid"],
+        tracked(
+            row,
             experiment=names[row["experiment"]],
-            experiment_id=str(row["experiment"]),
-            project=row["project"],
-            name=row["name"],
-            status=RunStatus(row["status"]),
-            started_at=from_ms(row["started_ms"]),
-            ended_at=None if row["ended_ms"] is None else from_ms(row["ended_ms"]),
-            pipeline=row["pipeline"],
-            author=row["author"],
-            user=row["user_name"],
-            artifact_uri=row["artifact_uri"],
-            deleted=row["deleted"],
-            record=row["record"],
-            summary=row["summary"] or {},
             params=params[row["id"]],
-            metrics={point.key: None if math.isnan(point.value) else point.value for point in metrics[row["id"]]},
             tags=tags[row["id"]],
+            latest=latest[row["id"]],
             inputs=inputs[row["id"]],
             outputs=outputs[row["id"]],
-            started_ms=row["started_ms"],
-            ended_ms=row["ended_ms"],
-            latest=metrics[row["id"]],
         )
         for row in found
     ]
 
 
+def tracked(
+    row: Row,
+    *,
+    experiment: str,
+    params: dict[str, str],
+    tags: dict[str, str],
+    latest: Sequence[Metric] = (),
+    inputs: Sequence[RunInput] = (),
+    outputs: Sequence[RunOutput] = (),
+) -> TrackedRun:
+    """A whole run from its row and what belongs to it; `experiment` is the name of its experiment."""
+    return TrackedRun(
+        run=row["uid"],
+        experiment=experiment,
+        experiment_id=str(row["experiment"]),
+        project=row["project"],
+        name=row["name"],
+        status=RunStatus(row["status"]),
+        started_at=from_ms(row["started_ms"]),
+        ended_at=None if row["ended_ms"] is None else from_ms(row["ended_ms"]),
+        pipeline=row["pipeline"],
+        author=row["author"],
+        user=row["user_name"],
+        artifact_uri=row["artifact_uri"],
+        deleted=row["deleted"],
+        record=row["record"],
+        summary=row["summary"] or {},
+        params=params,
+        metrics={point.key: None if math.isnan(point.value) else point.value for point in latest},
+        tags=tags,
+        inputs=list(inputs),
+        outputs=list(outputs),
+        started_ms=row["started_ms"],
+        ended_ms=row["ended_ms"],
+        latest=list(latest),
+    )
+
+
 def load_experiments(conn: Connection, found: Sequence[Row]) -> list[Experiment]:
     """Whole experiments for rows of `experiment`, in the same order."""
-    tags = _pairs(conn, experiment_tag, "experiment", [row["id"] for row in found])
+    tags = _pairs(conn, "experiment_tag", "experiment", [row["id"] for row in found])
     return [
         Experiment(
             experiment=str(row["id"]),
@@ -160,52 +177,27 @@ def load_experiments(conn: Connection, found: Sequence[Row]) -> list[Experiment]
     ]
 
 
-def _experiment_names(conn: Connection, ids: set[int]) -> dict[int, str]:
-    names: dict[int, str] = {}
-    for part in _parts(sorted(ids)):
-        statement = select(experiment.c.id, experiment.c.name).where(experiment.c.id.in_(part))
-        names |= {row.id: row.name for row in conn.execute(statement)}
-    return names
-
-
-def _pairs(conn: Connection, table: Any, owner: str, ids: Sequence[int]) -> dict[int, dict[str, str]]:
+def _pairs(conn: Connection, table: str, owner: str, ids: Sequence[int]) -> dict[int, dict[str, str]]:
     pairs: dict[int, dict[str, str]] = defaultdict(dict)
-    for part in _parts(ids):
-        statement = select(table).where(table.c[owner].in_(part)).order_by(table.c[owner], table.c.key)
-        for row in conn.execute(statement).mappings():
-            pairs[row[owner]][row["key"]] = row["value"]
+    statement = f'SELECT "{owner}", "key", "value" FROM {table} WHERE "{owner}" {{ids}} ORDER BY "{owner}", "key"'  # noqa: S608
+    for number, key, value in select_by_ids(conn, statement, ids):
+        pairs[number][key] = value
     return pairs
 
 
 def _inputs(conn: Connection, ids: Sequence[int]) -> dict[int, list[RunInput]]:
     inputs: dict[int, list[RunInput]] = defaultdict(list)
-    for part in _parts(ids):
-        statement = select(run_input).where(run_input.c.run.in_(part)).order_by(run_input.c.name, run_input.c.digest)
-        for row in conn.execute(statement).mappings():
-            inputs[row["run"]].append(
-                RunInput(
-                    name=row["name"],
-                    digest=row["digest"],
-                    version=row["version"],
-                    context=row["context"],
-                    source_type=row["source_type"],
-                    source=row["source"],
-                    schema=row["schema"],
-                    profile=row["profile"],
-                    tags=row["tags"] or {},
-                )
-            )
+    for number, tags, *facts in select_by_ids(conn, _INPUTS, ids):
+        given = dict(zip(_INPUT_FACTS, facts, strict=True))
+        inputs[number].append(RunInput(**given, tags=msgspec.json.decode(tags) if tags else {}))
     return inputs
 
 
 def _outputs(conn: Connection, ids: Sequence[int]) -> dict[int, list[RunOutput]]:
     outputs: dict[int, list[RunOutput]] = defaultdict(list)
-    for part in _parts(ids):
-        statement = select(run_output).where(run_output.c.run.in_(part)).order_by(run_output.c.name)
-        for row in conn.execute(statement).mappings():
-            outputs[row["run"]].append(
-                RunOutput(name=row["name"], kind=row["kind"], digest=row["digest"], facts=row["facts"] or {})
-            )
+    for number, name, kind, digest, facts in select_by_ids(conn, _OUTPUTS, ids):
+        made = RunOutput(name=name, kind=kind, digest=digest, facts=msgspec.json.decode(facts) if facts else {})
+        outputs[number].append(made)
     return outputs
 
 

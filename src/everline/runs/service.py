@@ -22,6 +22,7 @@ from everline.runs.types import DEFAULT_EXPERIMENT, Comparison, Difference, Run,
 
 RUNS_PER_COMPARISON_MAX = 20
 RECORD_BYTES_MAX = 16 << 20
+_INSERT_RUN = insert(run).returning(run.c.id)
 _CLIENT_UID = re.compile("[0-9a-f]{32}")
 PIPELINE_CHARACTERS_MAX = 512
 
@@ -92,13 +93,16 @@ def create_run(
         "record": None,
         "summary": None,
     }
-    number = uow.conn.execute(insert(run).values(row).returning(run.c.id)).scalar_one()
+    number = uow.conn.execute(_INSERT_RUN, row).scalar_one()
+    tags |= {tracking.RUN_NAME_TAG: name}
     tracking.put_params(uow, {"id": number, "uid": uid}, params)
-    tracking.put_tags(uow, number, {**tags, tracking.RUN_NAME_TAG: name})
+    tracking.put_tags(uow, number, tags, renames=False)
     uow.record(
         "run.create", subject=f"run:{uid}", project=project, experiment=parent["name"], name=name, pipeline=pipeline
     )
-    return rows.load_runs(uow.conn, [{**row, "id": number}])[0]
+    return rows.tracked(
+        row, experiment=parent["name"], params=dict(sorted(params.items())), tags=dict(sorted(tags.items()))
+    )
 
 
 @act

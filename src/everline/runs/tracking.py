@@ -187,13 +187,13 @@ def put_params(uow: UnitOfWork, row: rows.Row, params: Mapping[str, str]) -> Non
         _agree(uow, row, params, {})
 
 
-def put_tags(uow: UnitOfWork, number: int, tags: Mapping[str, str]) -> None:
-    """Set tags; MLflow's name tag also renames the run. Asks for no permission."""
+def put_tags(uow: UnitOfWork, number: int, tags: Mapping[str, str], *, renames: bool = True) -> None:
+    """Set tags; MLflow's name tag also `renames` the run. Asks for no permission."""
     if not tags:
         return
     values = [{"run": number, "key": key, "value": value} for key, value in sorted(tags.items())]
     upsert(uow.conn, run_tag, values, keys=["run", "key"], update=["value"])
-    if tags.get(RUN_NAME_TAG):
+    if renames and tags.get(RUN_NAME_TAG):
         uow.conn.execute(update(run).where(run.c.id == number).values(name=tags[RUN_NAME_TAG]))
 
 

@@ -61,6 +61,28 @@ class Gather(Generic[T, R]):
         self.power_safe = power_safe
 
 
+Step = Callable[[UnitOfWork], Response]
+
+
+def in_turn(uow: UnitOfWork, _project: str, steps: Sequence[Step]) -> list[Response | EverlineError]:
+    """A `Gather.work` for requests that have nothing in common but their commit: one after the other.
+
+    What one of them wrote before it was refused is taken back; the others stay.
+    """
+    if len(steps) == 1:
+        return [steps[0](uow)]
+    answers: list[Response | EverlineError] = []
+    for step in steps:
+        recorded = len(uow.events)
+        try:
+            with uow.conn.begin_nested():
+                answers.append(step(uow))
+        except EverlineError as error:
+            del uow.events[recorded:]
+            answers.append(error)
+    return answers
+
+
 class _Waiting(NamedTuple):
     """A request on its way through a lane."""
 

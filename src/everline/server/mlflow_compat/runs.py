@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.responses import Response
 
 from everline.errors import InvalidInputError
 from everline.runs import artifacts, filters, limits, search, service, tracking
 from everline.runs.search import experiment_number
-from everline.runs.types import Batch, TrackedRun, View
-from everline.server.gathering import Gather
+from everline.runs.types import Batch, View
+from everline.server.gathering import Step
 from everline.server.http import Request, begin
 from everline.server.mlflow_compat import batches
+from everline.server.mlflow_compat.together import ACTS, GETTING, LOGGING
 from everline.server.mlflow_compat.values import (
     STATUS_NUMBERS,
     STATUSES,
@@ -28,54 +31,38 @@ BULK_POINTS_MAX = 25_000
 
 routes = new_routes()
 
-_logging: Gather[Batch, None] = Gather(
-    work=tracking.log_many, render=lambda _: answer({}), project=project_of, power_safe=False
-)
-_getting: Gather[str, TrackedRun] = Gather(
-    work=service.get_runs,
-    render=lambda run: answer({"run": run_message(run)}),
-    project=project_of,
-    read_only=True,
-)
 
-
-@routes.post("/mlflow/runs/create")
-def create(request: Request) -> Response:
+@routes.post("/mlflow/runs/create", gather=ACTS)
+def create(request: Request) -> Step:
     """Start a run."""
-    fields = Fields.of(request)
-    with begin(request) as uow:
-        made = service.create_run(
-            uow,
-            project_of(request),
-            experiment_id=fields.text("experiment_id"),
-            name=fields.text("run_name") or None,
-            tags=batches.shortened(fields.pairs("tags"), limit=limits.TAG_VALUE_CHARACTERS_MAX),
-            started_ms=fields.integer("start_time", 0),
-            user=fields.text("user_id"),
-        )
-    return answer({"run": run_message(made)})
+    fields, project = Fields.of(request), project_of(request)
+    wanted: dict[str, Any] = {
+        "experiment_id": fields.text("experiment_id"),
+        "name": fields.text("run_name") or None,
+        "tags": batches.shortened(fields.pairs("tags"), limit=limits.TAG_VALUE_CHARACTERS_MAX),
+        "started_ms": fields.integer("start_time", 0),
+        "user": fields.text("user_id"),
+    }
+    return lambda uow: answer({"run": run_message(service.create_run(uow, project, **wanted))})
 
 
-@routes.get("/mlflow/runs/get", gather=_getting)
+@routes.get("/mlflow/runs/get", gather=GETTING)
 def get(request: Request) -> str:
     """Return a run."""
     return _run_id(Fields.of(request))
 
 
-@routes.post("/mlflow/runs/update")
-def update(request: Request) -> Response:
+@routes.post("/mlflow/runs/update", gather=ACTS)
+def update(request: Request) -> Step:
     """Change status, end or name of a run."""
-    fields = Fields.of(request)
-    with begin(request) as uow:
-        changed = service.update_run(
-            uow,
-            project_of(request),
-            _run_id(fields),
-            status=fields.choice("status", STATUSES, numbers=STATUS_NUMBERS, default=None),
-            ended_ms=fields.integer("end_time", 0) if fields.has("end_time") else None,
-            name=fields.text("run_name") or None,
-        )
-    return answer({"run_info": run_info_message(changed)})
+    fields, project = Fields.of(request), project_of(request)
+    uid = _run_id(fields)
+    wanted: dict[str, Any] = {
+        "status": fields.choice("status", STATUSES, numbers=STATUS_NUMBERS, default=None),
+        "ended_ms": fields.integer("end_time", 0) if fields.has("end_time") else None,
+        "name": fields.text("run_name") or None,
+    }
+    return lambda uow: answer({"run_info": run_info_message(service.update_run(uow, project, uid, **wanted))})
 
 
 @routes.post("/mlflow/runs/delete")
@@ -115,13 +102,13 @@ def search_runs(request: Request) -> Response:
     return answer({"runs": [run_message(run) for run in found], "next_page_token": token})
 
 
-@routes.post("/mlflow/runs/log-metric", gather=_logging)
+@routes.post("/mlflow/runs/log-metric", gather=LOGGING)
 def log_metric(request: Request) -> Batch:
     """Log one point of a metric."""
     return batches.metric(request)
 
 
-@routes.post("/mlflow/runs/log-parameter", gather=_logging)
+@routes.post("/mlflow/runs/log-parameter", gather=LOGGING)
 def log_param(request: Request) -> Batch:
     """Log one parameter."""
     fields = Fields.of(request)
@@ -129,13 +116,13 @@ def log_param(request: Request) -> Batch:
     return Batch(run=_run_id(fields), params=params)
 
 
-@routes.post("/mlflow/runs/log-batch", gather=_logging)
+@routes.post("/mlflow/runs/log-batch", gather=LOGGING)
 def log_batch(request: Request) -> Batch:
     """Log metrics, parameters and tags, all or nothing."""
     return batches.batch(request)
 
 
-@routes.post("/mlflow/runs/set-tag", gather=_logging)
+@routes.post("/mlflow/runs/set-tag", gather=LOGGING)
 def set_tag(request: Request) -> Batch:
     """Set one tag."""
     fields = Fields.of(request)

@@ -1,0 +1,27 @@
+"""How small requests of MLflow's clients are answered together; see `server.gathering`."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from everline.runs import service, tracking
+from everline.runs.types import Batch, TrackedRun
+from everline.server.gathering import Gather, Step, in_turn
+from everline.server.mlflow_compat.values import run_message
+from everline.server.mlflow_compat.wire import answer, project_of
+
+ACTS: Gather[Step, Response] = Gather(work=in_turn, render=lambda made: made, project=project_of)
+"""Changes that leave an audit event; a handler returns what is to be done in the unit of work."""
+
+LOGGING: Gather[Batch, None] = Gather(
+    work=tracking.log_many, render=lambda _: answer({}), project=project_of, power_safe=False
+)
+"""What training loops log."""
+
+GETTING: Gather[str, TrackedRun] = Gather(
+    work=service.get_runs,
+    render=lambda run: answer({"run": run_message(run)}),
+    project=project_of,
+    read_only=True,
+)
+"""Runs by their uid."""
