@@ -77,3 +77,32 @@ def test_the_csv_holds_the_columns_that_are_shown(site, cookies: dict[str, str])
         ["flight_delay 2013-06", "0.731", "6"],
     ]
     assert (refused.status_code, "no column" in refused.text) == (400, True)
+
+
+def test_selected_runs_are_compared_and_a_brush_keeps_what_passes(visit: Open) -> None:
+    page = visit("maya")
+    page.goto("/runs")
+    for box in page.get_by_role("checkbox", name=re.compile("Select flight_delay")).all():
+        box.check()
+    expect(page.get_by_role("region", name="Selected runs")).to_contain_text("2 selected")
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_role("heading", name="2 runs compared")).to_be_visible()
+    expect(page.get_by_role("region", name="Code")).to_contain_text("Both runs have the same source files")
+    page.get_by_role("link", name="Show what is the same, too").click()
+    expect(page.get_by_role("region", name="Metrics").get_by_role("row", name="auc")).to_contain_text("0.731")
+    expect(page.get_by_role("region", name="Environment").get_by_role("row", name="numpy")).to_be_visible()
+    page.get_by_role("region", name="Scatter").scroll_into_view_if_needed()
+    expect(page.locator('[data-scatter][data-drawn="yes"]')).to_be_visible()
+    picture = page.locator("svg.parallel")
+    picture.scroll_into_view_if_needed()
+    area = page.locator(".brush-area").first
+    area.scroll_into_view_if_needed()
+    where = area.bounding_box()
+    assert where is not None
+    page.mouse.move(where["x"] + 14, where["y"] + 2)
+    page.mouse.down()
+    page.mouse.move(where["x"] + 14, where["y"] + 20)
+    page.mouse.up()
+    expect(picture.locator(".lines .dim")).not_to_have_count(0)
+    area.click()
+    expect(picture.locator(".lines .dim")).to_have_count(0)

@@ -21,6 +21,8 @@ def addresses(story: console_story.Story) -> dict[str, str]:
     return {
         "overview": "/",
         "runs": "/runs",
+        "runs-groups": "/runs?group=params.max_depth",
+        "runs-compared": f"/runs/compare?runs={story.run},{story.again}&all=1",
         "run": f"/runs/{story.run}",
         "run-metrics": f"/runs/{story.run}/metrics",
         "run-artifacts": f"/runs/{story.run}/artifacts?path=predictions.parquet",

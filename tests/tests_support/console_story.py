@@ -59,6 +59,8 @@ class Story(msgspec.Struct, kw_only=True):
     """Where the walk finds its things."""
 
     run: str
+    again: str
+    """The second run."""
     live: str
     """The release that answers."""
     waiting: str
@@ -94,6 +96,7 @@ def tell(app: Application, folder: Path) -> Story:
         )
     return Story(
         run=run,
+        again=again,
         live=live.uid,
         waiting=waiting.uid,
         revision=live.revision or "",

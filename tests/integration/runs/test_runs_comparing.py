@@ -41,12 +41,12 @@ def test_code_packages_and_curves_of_two_runs_are_put_side_by_side(begin: Begin,
         first = recorded(
             uow, tmp_path / "a",
             {"train.py": "\n".join(lines).encode(), "old.py": b"x = 1\n", "bad.py": b"\xff\xfe", "same.py": b"1\n"},
-            [{"name": "numpy", "version": "2.4"}, {"name": "polars", "version": "1.9", "digest": "sha256:" + "a" * 64}],
+            [{"name": "numpy", "version": "2.4"}, {"name": "polars", "version": "1.9", "digest": "sha256:a"}],
         )  # fmt: skip
         second = recorded(
             uow, tmp_path / "b",
             {"train.py": "\n".join(changed).encode(), "long.py": b"x\n" * 3000, "bad.py": b"\xff", "same.py": b"1\n"},
-            [{"name": "xgboost", "version": "3.2"}, {"name": "polars", "version": "1.9", "digest": "sha256:" + "b" * 64}],
+            [{"name": "xgboost", "version": "3.2"}, {"name": "polars", "version": "1.9", "digest": "sha256:b"}],
         )  # fmt: skip
         bare = service.create_run(uow, PROJECT).run
         service.set_record(uow, PROJECT, bare, {"code": {"files": [1]}, "environment": 7})
@@ -67,7 +67,7 @@ def test_code_packages_and_curves_of_two_runs_are_put_side_by_side(begin: Begin,
     assert code.files[3].lines[0] == "@@ -8,7 +8,7 @@"
     assert {line.key: line.values for line in packages} == {
         "numpy": ["2.4", None, None],
-        "polars": ["1.9 (aaaaaaaa)", "1.9 (bbbbbbbb)", None],
+        "polars": ["1.9 (a)", "1.9 (b)", None],
         "xgboost": [None, "3.2", None],
     }
     assert curved == ["loss"]

@@ -9,6 +9,7 @@ from starlette.types import Scope
 
 from everline.server.console import (
     audit,
+    compare,
     datasets,
     endpoints,
     incidents,
@@ -38,6 +39,7 @@ class _Files(StaticFiles):
 all_routes = [
     overview.routes,
     runs.routes,
+    compare.routes,  # before `/runs/{run}`, which would take its address
     run_overview.routes,
     run_metrics.routes,
     run_artifacts.routes,

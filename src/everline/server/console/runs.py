@@ -17,7 +17,7 @@ from everline.access.unit_of_work import UnitOfWork
 from everline.clock import rfc3339
 from everline.errors import InvalidInputError
 from everline.runs import filters, listing, search, views
-from everline.runs.types import KnownKeys, RunGroup, RunGroups, RunStatus, SavedView, TrackedRun
+from everline.runs.types import KnownKeys, RunGroup, RunStatus, SavedView, TrackedRun
 from everline.server.console import pages
 from everline.server.console.view import metrics, render, run_table
 from everline.server.console.view.run_table import Look
@@ -171,7 +171,7 @@ def _groups(uow: UnitOfWork, look: Look, known: KnownKeys) -> dict[str, Any]:
     chosen = [column.partition(".")[2] for column in look.columns or () if column.startswith("metrics.")]
     keys = chosen or sorted(known.metrics, key=lambda key: (metrics.rank(key), key))[:_GROUP_METRICS]
     found = listing.group_selected(uow, look.project, look.selection, by=look.group, metrics=keys)
-    best = {key: _best(found, key) for key in keys}
+    best = {key: metrics.best(key, [_end(one, key) for one in found.groups if key in one.metrics]) for key in keys}
     largest = max((group.count for group in found.groups), default=1)
     return {
         "runs": [],
@@ -194,13 +194,6 @@ def _groups(uow: UnitOfWork, look: Look, known: KnownKeys) -> dict[str, Any]:
 
 def _end(group: RunGroup, key: str) -> float:
     return group.metrics[key].low if metrics.lower_is_better(key) else group.metrics[key].high
-
-
-def _best(found: RunGroups, key: str) -> float | None:
-    ends = [_end(group, key) for group in found.groups if key in group.metrics]
-    if len(ends) < 2:
-        return None
-    return min(ends) if metrics.lower_is_better(key) else max(ends)
 
 
 def _group_address(look: Look, group: RunGroup) -> str | None:

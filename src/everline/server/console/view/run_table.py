@@ -171,12 +171,14 @@ def heads(look: Look, columns: Sequence[str], runs: Sequence[Run]) -> list[dict[
 
 def cells(columns: Sequence[str], runs: Sequence[Run]) -> list[list[dict[str, Any]]]:
     """The cells of each run; a metric's has the share of its column's range, and whether it is the best on the page."""
-    ranges = {
-        column: _range([run.metrics.get(column.partition(".")[2]) for run in runs])
+    measured = {
+        column: [run.metrics.get(column.partition(".")[2]) for run in runs]
         for column in columns
         if column.startswith("metrics.")
     }
-    return [[_cell(column, run, ranges.get(column)) for column in columns] for run in runs]
+    ranges = {column: _range(values) for column, values in measured.items()}
+    best = {column: metrics.best(column.partition(".")[2], values) for column, values in measured.items()}
+    return [[_cell(column, run, ranges.get(column), best.get(column)) for column in columns] for run in runs]
 
 
 def plain_value(column: str, run: Run) -> Any:
@@ -242,18 +244,18 @@ def _head(look: Look, column: str, label: str, *, number: bool) -> dict[str, Any
     }
 
 
-def _cell(column: str, run: Run, bounds: tuple[float, float] | None) -> dict[str, Any]:
+def _cell(column: str, run: Run, bounds: tuple[float, float] | None, best: float | None) -> dict[str, Any]:
     kind, _, key = column.partition(".")
     value = plain_value(column, run)
     if kind == "metrics":
         if key in run.metrics and value is None:
             return {"kind": "number", "text": "NaN", "share": None, "best": False}
-        share, best = None, False
-        if bounds is not None and value is not None:
+        share = None
+        if bounds is not None and value is not None and math.isfinite(value):
             low, high = bounds
-            share = (value - low) / (high - low) if math.isfinite(value) else None
-            best = value == (low if metrics.lower_is_better(key) else high)
-        return {"kind": "number", "text": render.number(value), "share": share, "best": best}
+            share = min(1.0, max(0.0, (value - low) / (high - low)))
+        is_best = value is not None and value == best
+        return {"kind": "number", "text": render.number(value), "share": share, "best": is_best}
     if column in ("status", "started", "took", "run", "commit"):
         return {"kind": column, "value": value}
     text = "" if value is None else str(value)
