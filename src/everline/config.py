@@ -37,6 +37,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Largest JSON body."""
     blob_bytes_max: int = 8 << 30
     """Largest blob."""
+    upload_keep_s: int = 24 * 3600
+    """How long an upload in parts may take; what is unfinished then is forgotten."""
+    direct_downloads: bool = False
+    """Whether MLflow clients may be sent to the bucket itself for large artifacts; they must be able to reach it."""
+    direct_download_s: int = 900
+    """How long such an address is good for."""
     page_items_max: int = 1000
     """Most items of one page of a list."""
     metrics_per_batch_max: int = 1000

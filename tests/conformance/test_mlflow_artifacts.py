@@ -110,5 +110,5 @@ def test_an_uploaded_page_is_never_shown_as_ours(
     uid = mlflow_client.create_run(experiment).info.run_id
     mlflow_client.log_text(uid, "<script>alert(1)</script>", "page.html")
     response = httpx.get(f"{mlflow_server.url}{PROXY}/{experiment}/{uid}/artifacts/page.html")
-    assert response.headers["content-disposition"] == "attachment"
+    assert response.headers["content-disposition"] == "attachment; filename*=UTF-8''page.html"
     assert response.headers["x-content-type-options"] == "nosniff"

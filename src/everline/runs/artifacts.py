@@ -24,6 +24,7 @@ from everline.runs.types import Artifact, to_ms
 from everline.storage.db import upsert
 
 FILES_PER_LIST_MAX = 100_000
+_FILES_PER_LOOK = 1_000
 
 
 @stream
@@ -96,6 +97,24 @@ def delete_files(uow: UnitOfWork, project: str, path: str) -> None:
     uow.record("artifact.delete", subject=f"artifact:{path[:200]}", project=project, files=count)
 
 
+def check_place(uow: UnitOfWork, project: str, path: str, *, root: str = "") -> None:
+    """Refuse a full proxy path where no file can be; asks for no permission.
+
+    Args:
+        root: the part of the path that the caller does not see.
+    """
+    above = ["/".join(path.split("/")[:depth]) for depth in range(1, path.count("/") + 1)]
+    files_above = select(artifact.c.path).where(artifact.c.project == project, artifact.c.path.in_(above))
+    clash = uow.conn.execute(files_above).scalar() if above else None
+    below = select(artifact.c.path).where(artifact.c.project == project, _starts_with(path + "/")).limit(1)
+    if clash is not None or uow.conn.execute(below).first() is not None:
+        raise InvalidInputError(
+            f"The artifact {path[len(root) :]!r} cannot be a file: "
+            + (f"{clash[len(root) :]!r} is a file, not a folder." if clash is not None else "it is a folder."),
+            field="path",
+        )
+
+
 def is_ours(artifact_uri: str) -> bool:
     """Whether artifacts of this root are kept here, rather than written elsewhere by the client."""
     return artifact_uri.startswith(ARTIFACT_SCHEME)
@@ -124,16 +143,7 @@ def _put(uow: UnitOfWork, project: str, root: str, path: str, *, digest: str) ->
     size = uow.blobs.size(check_digest(digest))
     if size is None:
         raise NotFoundError(f"There is no blob {digest}.", hint="Upload the bytes first.", field="digest")
-    above = ["/".join(full.split("/")[:depth]) for depth in range(1, full.count("/") + 1)]
-    files_above = select(artifact.c.path).where(artifact.c.project == project, artifact.c.path.in_(above))
-    clash = uow.conn.execute(files_above).scalar() if above else None
-    below = select(artifact.c.path).where(artifact.c.project == project, _starts_with(full + "/")).limit(1)
-    if clash is not None or uow.conn.execute(below).first() is not None:
-        raise InvalidInputError(
-            f"The artifact {path!r} cannot be a file: "
-            + (f"{clash[len(root) :]!r} is a file, not a folder." if clash is not None else "it is a folder."),
-            field="path",
-        )
+    check_place(uow, project, full, root=root)
     values = {"project": project, "path": full, "digest": digest, "bytes": size, "at_ms": to_ms(uow.clock.now())}
     upsert(uow.conn, artifact, [values], keys=["project", "path"], update=["digest", "bytes", "at_ms"])
     return Artifact(path=path, is_dir=False, digest=digest, bytes=size)
@@ -148,23 +158,34 @@ def _get(uow: UnitOfWork, project: str, root: str, path: str) -> Artifact:
 
 
 def _list(uow: UnitOfWork, project: str, root: str, folder: str) -> list[Artifact]:
+    """One look per 1,000 files or per folder, however many files lie deeper."""
     prefix = f"{root}{folder}/" if folder else root
-    entries: dict[str, Artifact] = {}
-    for full, digest, size in _below(uow, project, prefix):
-        name, slash, _ = full[len(prefix) :].partition("/")
-        path = f"{folder}/{name}" if folder else name
-        entries[path] = (
-            Artifact(path=path, is_dir=True) if slash else Artifact(path=path, is_dir=False, digest=digest, bytes=size)
-        )
-    return [entries[path] for path in sorted(entries)]
+    found: dict[str, Artifact] = {}
+    start, is_more = prefix, True
+    while is_more and len(found) < FILES_PER_LIST_MAX:
+        part = _below(uow, project, prefix, start=start, limit=_FILES_PER_LOOK)
+        for full, digest, size in part:
+            name, slash, _ = full[len(prefix) :].partition("/")
+            path = f"{folder}/{name}" if folder else name
+            found[path] = (
+                Artifact(path=path, is_dir=True)
+                if slash
+                else Artifact(path=path, is_dir=False, digest=digest, bytes=size)
+            )
+            # Behind the folder, or else the next path that there can be: none has a character below the space.
+            start = f"{prefix}{name}0" if slash else f"{full} "
+        is_more = len(part) == _FILES_PER_LOOK
+    return [found[path] for path in sorted(found)]
 
 
-def _below(uow: UnitOfWork, project: str, prefix: str) -> Sequence[tuple[str, str, int]]:
+def _below(
+    uow: UnitOfWork, project: str, prefix: str, *, start: str = "", limit: int = FILES_PER_LIST_MAX
+) -> Sequence[tuple[str, str, int]]:
     statement = (
         select(artifact.c.path, artifact.c.digest, artifact.c.bytes)
-        .where(artifact.c.project == project, _starts_with(prefix))
+        .where(artifact.c.project == project, _starts_with(prefix), artifact.c.path >= start)
         .order_by(artifact.c.path)
-        .limit(FILES_PER_LIST_MAX)
+        .limit(limit)
     )
     return [(row.path, row.digest, row.bytes) for row in uow.conn.execute(statement)]
 

@@ -190,3 +190,16 @@ saved_view = Table(
     Column("updated_at", UtcTime, nullable=False),
     UniqueConstraint("project", "owner", "name"),
 )
+
+artifact_upload = Table(
+    "run_artifact_upload",
+    metadata,
+    Column("uid", Uid, primary_key=True),
+    Column("project", Name, nullable=False),
+    Column("path", ArtifactPath, nullable=False),
+    Column("secret", Digest, nullable=False),
+    Column("parts", Integer, nullable=False),
+    # The whole, once it was put together; the row stays a while, so that asking again is no error.
+    Column("digest", Digest, nullable=True),
+    Column("at_ms", BigInteger, nullable=False, index=True),
+)

@@ -173,6 +173,14 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int | None = None
 
 
+class ArtifactUpload(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that comes in parts, numbered from 1; the secret allows its parts to be sent, and nothing else."""
+
+    upload: str
+    secret: str
+    parts: int
+
+
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a comparison: a key and its value in each run, None where a run lacks it."""
 

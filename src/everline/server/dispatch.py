@@ -6,9 +6,7 @@ its patterns one after another and gets the rest.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import anyio.to_thread
 from starlette.requests import ClientDisconnect
@@ -17,8 +15,8 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from everline.errors import EverlineError, InvalidInputError, TooLargeError
-from everline.ids import whole_number
+from everline.errors import EverlineError, ForbiddenError, UnauthenticatedError
+from everline.server import uploads
 from everline.server.application import Application
 from everline.server.authentication import authenticate
 from everline.server.gathering import Lanes
@@ -61,7 +59,7 @@ class Dispatcher:
 
     def _answer_of(self, route: Route) -> Answer:
         async def answer(raw: StarletteRequest) -> Response:
-            request = Request(self._app, raw, body=b"", file=None)
+            request = Request(self._app, raw, body=b"")
             try:
                 request.body = await _read_body(raw, bytes_max=self._app.settings.json_body_bytes_max)
             except EverlineError as error:
@@ -71,10 +69,16 @@ class Dispatcher:
             return await anyio.to_thread.run_sync(_work, self._app, route, request, limiter=self._limiter)
 
         async def answer_upload(raw: StarletteRequest) -> Response:
-            with tempfile.TemporaryDirectory(prefix="everline-") as folder:
-                request = Request(self._app, raw, body=b"", file=Path(folder) / "body")
+            bytes_max = self._app.settings.blob_bytes_max
+            with self._app.blobs.incoming() as body:
+                request = Request(self._app, raw, body=b"", incoming=body)
                 try:
-                    await _spool_body(raw, Path(folder) / "body", bytes_max=self._app.settings.blob_bytes_max)
+                    if not route.public:  # before the body: a stranger fills no disk
+                        await anyio.to_thread.run_sync(authenticate, self._app, raw, limiter=self._limiter)
+                    await uploads.receive(raw, body, bytes_max=bytes_max)
+                except (UnauthenticatedError, ForbiddenError) as error:
+                    await uploads.drain(raw, bytes_max=bytes_max)
+                    return route.on_error(error, request)
                 except EverlineError as error:
                     return route.on_error(error, request)
                 return await anyio.to_thread.run_sync(_work, self._app, route, request, limiter=self._limiter)
@@ -99,41 +103,14 @@ def _work(app: Application, route: Route, request: Request) -> Response:
 async def _read_body(raw: StarletteRequest, *, bytes_max: int) -> bytes:
     if raw.method in ("GET", "HEAD"):
         return b""
-    _check_announced(raw, bytes_max)
+    uploads.check_announced(raw, bytes_max=bytes_max)
     pieces, size = [], 0
     try:
         async for chunk in raw.stream():
             size += len(chunk)
             if size > bytes_max:
-                raise _body_too_large(bytes_max)
+                raise uploads.body_too_large(bytes_max)
             pieces.append(chunk)
     except ClientDisconnect:
-        raise _cut_off() from None
+        raise uploads.cut_off() from None
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-async def _spool_body(raw: StarletteRequest, file: Path, *, bytes_max: int) -> None:
-    _check_announced(raw, bytes_max)
-    size = 0
-    try:
-        async with await anyio.open_file(file, "wb") as target:
-            async for chunk in raw.stream():
-                size += len(chunk)
-                if size > bytes_max:
-                    raise _body_too_large(bytes_max)
-                await target.write(chunk)
-    except ClientDisconnect:
-        raise _cut_off() from None
-
-
-def _check_announced(raw: StarletteRequest, bytes_max: int) -> None:
-    if (whole_number(raw.headers.get("content-length", "")) or 0) > bytes_max:
-        raise _body_too_large(bytes_max)
-
-
-def _cut_off() -> InvalidInputError:
-    return InvalidInputError("The connection ended before the body did; nothing was kept.")
-
-
-def _body_too_large(limit: int) -> TooLargeError:
-    return TooLargeError(f"The body is larger than {limit} bytes.", hint="Send it in smaller pieces.")

@@ -24,6 +24,7 @@ from everline.clock import as_utc, rfc3339
 from everline.errors import EverlineError, InvalidInputError, UnauthenticatedError
 from everline.ids import check_name, new_uid
 from everline.server.application import Application
+from everline.storage.incoming import Incoming
 
 log = logging.getLogger("everline.server")
 T = TypeVar("T")
@@ -49,17 +50,25 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 class Request:
     """One request as a handler sees it: sync, body read, actor known."""
 
-    def __init__(self, app: Application, raw: StarletteRequest, *, body: bytes, file: Path | None) -> None:
+    def __init__(
+        self, app: Application, raw: StarletteRequest, *, body: bytes, incoming: Incoming | None = None
+    ) -> None:
         self.app = app
         self.raw = raw
         self.body = body
-        self.file = file
-        """The body of an upload route, spooled to disk."""
+        self._incoming = incoming
         self.path: dict[str, str] = raw.path_params
         self.headers: Mapping[str, str] = raw.headers
         self.method = raw.method
         self.actor: Actor = _MISSING
         """Set before the handler runs; public routes have none."""
+
+    @property
+    def incoming(self) -> Incoming:
+        """The body of an upload route: hashed, on disk, and gone after the handler unless it keeps it."""
+        if self._incoming is None:
+            raise RuntimeError("This route is not declared with upload=True.")
+        return self._incoming
 
     @property
     def project(self) -> str:
@@ -196,7 +205,7 @@ class Routes:
             body: the type of the JSON body, for the document; the handler decodes it.
             returns: the type of the answer, for the document; None answers 204.
             public: needs nobody to be logged in.
-            upload: the body may be as large as a blob and is spooled to disk.
+            upload: the body may be as large as a blob and comes as `request.incoming`.
             gather: requests are answered together (`gathering.Gather`); the handler only reads one.
         """
 

@@ -17,8 +17,10 @@ from everline.jobs import queue
 from everline.jobs.types import Job
 from everline.loader import load
 from everline.monitoring import schedule
+from everline.runs import uploads
 from everline.server.application import Application
 
+_HOUR_S = 3600
 log = logging.getLogger("everline.worker")
 
 Handler = Callable[[UnitOfWork, dict[str, Any]], dict[str, Any]]
@@ -35,7 +37,12 @@ def _run_monitor(uow: UnitOfWork, payload: dict[str, Any]) -> dict[str, Any]:
     return done
 
 
+def _collect_uploads(uow: UnitOfWork, _payload: dict[str, Any]) -> dict[str, Any]:
+    return uploads.collect(uow)
+
+
 HANDLERS: dict[str, Handler] = {
+    "artifact.collect-uploads": _collect_uploads,
     "audit.checkpoint": _checkpoint,
     "monitor.run": _run_monitor,
 }
@@ -46,6 +53,8 @@ def _clockwork(uow: UnitOfWork) -> None:
     """Make due what the clock says; a key per slot of time keeps several replicas from doing it twice."""
     slot = int(uow.clock.now().timestamp() // uow.settings.checkpoint_s)
     queue.enqueue(uow, "audit.checkpoint", {}, project="default", key=f"audit.checkpoint:{slot}")
+    hour = int(uow.clock.now().timestamp() // _HOUR_S)
+    queue.enqueue(uow, "artifact.collect-uploads", {}, project="default", key=f"artifact.collect-uploads:{hour}")
     schedule.schedule_due(uow)
 
 

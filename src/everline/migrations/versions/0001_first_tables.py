@@ -339,6 +339,19 @@ def upgrade() -> None:
     sa.Column('at_ms', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('project', 'path', name=op.f('pk_run_artifact'))
     )
+    op.create_table('run_artifact_upload',
+    sa.Column('uid', sa.String(length=36), nullable=False),
+    sa.Column('project', sa.String(length=256), nullable=False),
+    sa.Column('path', sa.String(length=1024).with_variant(sa.VARCHAR(length=1024, collation='C'), 'postgresql'), nullable=False),
+    sa.Column('secret', sa.String(length=71), nullable=False),
+    sa.Column('parts', sa.Integer(), nullable=False),
+    sa.Column('digest', sa.String(length=71), nullable=True),
+    sa.Column('at_ms', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('uid', name=op.f('pk_run_artifact_upload'))
+    )
+    with op.batch_alter_table('run_artifact_upload', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_run_artifact_upload_at_ms'), ['at_ms'], unique=False)
+
     op.create_table('saved_view',
     sa.Column('uid', sa.String(length=36), nullable=False),
     sa.Column('project', sa.String(length=256), nullable=False),
@@ -887,6 +900,10 @@ def downgrade() -> None:
     op.drop_table('webhook')
     op.drop_table('step_cache')
     op.drop_table('saved_view')
+    with op.batch_alter_table('run_artifact_upload', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_run_artifact_upload_at_ms'))
+
+    op.drop_table('run_artifact_upload')
     op.drop_table('run_artifact')
     with op.batch_alter_table('reproduction_certificate', schema=None) as batch_op:
         batch_op.drop_index('ix_reproduction_certificate_subject')

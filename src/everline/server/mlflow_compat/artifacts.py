@@ -6,63 +6,49 @@ Below `packages/<digest>` the files of registered packages are shown read-only, 
 
 from __future__ import annotations
 
-import mimetypes
-from urllib.parse import unquote
-
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from everline.access.types import Permission
 from everline.errors import InvalidInputError, NotFoundError
 from everline.models import service as models
 from everline.models.package import FileEntry
 from everline.runs import artifacts
-from everline.runs.limits import check_artifact_path
 from everline.runs.types import Artifact
+from everline.server.downloads import blob_response
 from everline.server.http import Request, begin
+from everline.server.mlflow_compat.paths import checked_path
 from everline.server.mlflow_compat.values import file_message, package_in
 from everline.server.mlflow_compat.wire import Fields, ProtocolError, answer, new_routes, project_of
 
-_UNQUOTES_MAX = 8
-_FILES = "/mlflow-artifacts/artifacts/{path:path}"
+_BASES = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
 
-routes = new_routes()
+routes = new_routes("")
 
 
-@routes.put(_FILES, upload=True)
 def upload(request: Request) -> Response:
     """Keep the body as a file."""
     path, project = _path(request), project_of(request)
     if package_in(path) is not None:
         raise InvalidInputError("Packages never change: upload to a run instead.", field="path")
-    if request.file is None:
-        raise InvalidInputError("There is no body.", field="path")
     with request.app.begin(request.actor, read_only=True) as uow:
         uow.require(Permission.RUN_WRITE, project)
     # Outside of the transaction: a large body must not hold the database's one writer.
-    digest = request.app.blobs.put_file(request.file)
+    digest = request.app.blobs.keep(request.incoming)
     with begin(request) as uow:
         artifacts.put_file(uow, project, path, digest=digest)
     return answer({})
 
 
-@routes.get(_FILES)
 def download(request: Request) -> Response:
-    """Stream a file."""
-    path, project = _path(request), project_of(request)
-    package = package_in(path)
-    with begin(request) as uow:
-        if package is None:
-            found = artifacts.get_file(uow, project, path)
-        else:
-            found = _package_file(models.package_files(uow, project, package[0]), package[1])
-    return _stream(request, found)
+    """Stream a file, whole or a part of it."""
+    found = find_file(request, _path(request))
+    return file_response(request, found)
 
 
-@routes.get("/mlflow-artifacts/artifacts")
 def list_files(request: Request) -> Response:
     """List files and folders directly below a folder, by their last names."""
     fields, project = Fields.of(request), project_of(request)
-    path = _checked(fields.text("path")) if fields.text("path") else ""
+    path = checked_path(fields.text("path")) if fields.text("path") else ""
     package = package_in(path)
     with begin(request) as uow:
         if package is None:
@@ -72,7 +58,6 @@ def list_files(request: Request) -> Response:
     return answer({"files": [file_message(item, name=item.path.rpartition("/")[2]) for item in found]})
 
 
-@routes.delete(_FILES)
 def delete(request: Request) -> Response:
     """Forget a file, or all below a folder."""
     path = _path(request)
@@ -83,59 +68,49 @@ def delete(request: Request) -> Response:
     return answer({})
 
 
-@routes.post("/mlflow-artifacts/mpu/create/{path:path}")
-@routes.post("/mlflow-artifacts/mpu/complete/{path:path}")
-@routes.post("/mlflow-artifacts/mpu/abort/{path:path}")
-def multipart(_request: Request) -> Response:
-    """Say that files come in one piece; MLflow's client then sends them so."""
-    raise ProtocolError(
-        "Multipart upload is not supported for the current artifact repository",
-        error_code="NOT_IMPLEMENTED",
-        status=501,
-    )
+def presigned(request: Request) -> Response:
+    """Say where the bucket itself hands a file out, if clients may go there; else that they get it from here."""
+    blobs, settings = request.app.blobs, request.app.settings
+    found = find_file(request, _path(request))
+    address = None
+    if settings.direct_downloads and found.digest is not None:
+        address = blobs.sign(found.digest, seconds=settings.direct_download_s)
+    if address is None:
+        raise ProtocolError(
+            "Multipart download is not supported for the current artifact repository",
+            error_code="NOT_IMPLEMENTED",
+            status=501,
+        )
+    return answer({"url": address, "headers": {}, "file_size": found.bytes})
 
 
-@routes.get("/mlflow-artifacts/presigned/{path:path}")
-def presigned(_request: Request) -> Response:
-    """Say that files are fetched through this server; MLflow's client then does so."""
-    raise ProtocolError(
-        "Presigned download is not supported for the current artifact repository",
-        error_code="NOT_IMPLEMENTED",
-        status=501,
-    )
+for _base in _BASES:
+    routes.put(_base + "/artifacts/{path:path}", upload=True)(upload)
+    routes.get(_base + "/artifacts/{path:path}")(download)
+    routes.route("HEAD", _base + "/artifacts/{path:path}")(download)
+    routes.delete(_base + "/artifacts/{path:path}")(delete)
+    routes.get(_base + "/artifacts")(list_files)
+    routes.get(_base + "/presigned/{path:path}")(presigned)
+
+
+def find_file(request: Request, path: str) -> Artifact:
+    """The file at a full proxy path, of a run or of a package."""
+    project, package = project_of(request), package_in(path)
+    with begin(request) as uow:
+        if package is None:
+            return artifacts.get_file(uow, project, path)
+        return _package_file(models.package_files(uow, project, package[0]), package[1])
+
+
+def file_response(request: Request, found: Artifact) -> Response:
+    """A file as an attachment."""
+    if found.digest is None or found.bytes is None:
+        raise InvalidInputError(f"Artifact path refers to a directory, not a file: '{found.path}'", field="path")
+    return blob_response(request, found.digest, size=found.bytes, name=found.path.rpartition("/")[2])
 
 
 def _path(request: Request) -> str:
-    return _checked(request.path["path"])
-
-
-def _checked(path: str) -> str:
-    """A safe path; one that would turn unsafe when it is decoded once more is refused too."""
-    decoded = path
-    for _ in range(_UNQUOTES_MAX):
-        check_artifact_path(decoded)
-        further = unquote(decoded)
-        if further == decoded:
-            break
-        decoded = further
-    if "#" in decoded:
-        raise InvalidInputError("Invalid path: it contains '#'.", field="path")
-    return check_artifact_path(path)
-
-
-def _stream(request: Request, found: Artifact) -> Response:
-    if found.digest is None:
-        raise InvalidInputError(f"{found.path!r} is a folder.", field="path")
-    name = found.path.rpartition("/")[2]
-    headers = {
-        "Content-Length": str(found.bytes),
-        "ETag": f'"{found.digest}"',
-        "X-Content-Type-Options": "nosniff",
-        # An uploaded page must not run as one of ours.
-        "Content-Disposition": "attachment",
-    }
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return StreamingResponse(request.app.blobs.stream(found.digest), media_type=kind, headers=headers)
+    return checked_path(request.path["path"])
 
 
 def _package_file(files: list[FileEntry], path: str) -> Artifact:

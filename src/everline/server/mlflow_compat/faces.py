@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.responses import PlainTextResponse, Response
 
 from everline.server.http import Request
-from everline.server.mlflow_compat import artifacts, experiments, models, runs, webhooks
-from everline.server.mlflow_compat.wire import ProtocolError, new_routes
+from everline.server.mlflow_compat import artifacts, experiments, models, multipart, runs, views, webhooks
+from everline.server.mlflow_compat.wire import ProtocolError, answer, new_routes
 
 PROTOCOL_VERSION = "3.17.0"
 """The MLflow whose REST API is spoken here."""
@@ -21,6 +21,27 @@ def version(_request: Request) -> Response:
     return PlainTextResponse(PROTOCOL_VERSION)
 
 
+@_system.get("/api/3.0/mlflow/server-info", public=True)
+@_system.get("/ajax-api/3.0/mlflow/server-info", public=True)
+def server_info(request: Request) -> Response:
+    """Say what this server can do, before anybody logs in, as MLflow's clients ask.
+
+    Uploads in parts are taken from clients that insist (`MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD`), but not advertised:
+    a large file comes faster in one stream, since its parts would only be put together again here. MLflow's
+    workspaces are our projects.
+    """
+    return answer({
+        "store_type": "SqlStore",
+        "workspaces_enabled": True,
+        "trace_archival_enabled": False,
+        "multipart_uploads_enabled": False,
+        "multipart_downloads_enabled": request.app.settings.direct_downloads and request.app.blobs.directory is None,
+        "presigned_upload_run_id_supported": False,
+        "presigned_upload_model_id_supported": False,
+        "features_enabled": {"gateway": False},
+    })  # fmt: skip
+
+
 def not_supported(request: Request) -> Response:
     """Answer what is not covered."""
     path = request.raw.url.path
@@ -32,8 +53,24 @@ def not_supported(request: Request) -> Response:
     )
 
 
-for _prefix in ("/api/2.0/mlflow", "/api/2.0/mlflow-artifacts", "/api/3.0/mlflow", "/api/4.0/mlflow"):
+for _prefix in (
+    "/api/2.0/mlflow",
+    "/api/2.0/mlflow-artifacts",
+    "/ajax-api/2.0/mlflow-artifacts",
+    "/api/3.0/mlflow",
+    "/api/4.0/mlflow",
+):
     for _method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
         _rest.route(_method, _prefix + "/{rest:path}")(not_supported)
 
-all_routes = [_system, experiments.routes, runs.routes, artifacts.routes, models.routes, webhooks.routes, _rest]
+all_routes = [
+    _system,
+    experiments.routes,
+    runs.routes,
+    artifacts.routes,
+    multipart.routes,
+    views.routes,
+    models.routes,
+    webhooks.routes,
+    _rest,
+]

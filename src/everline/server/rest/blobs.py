@@ -7,12 +7,13 @@ role in some project is asked for, so that strangers learn nothing.
 from __future__ import annotations
 
 import msgspec
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from everline.access.types import Permission
 from everline.errors import NotFoundError, TooLargeError
 from everline.ids import check_digest
-from everline.server.http import Request, Routes, begin, decode
+from everline.server.downloads import blob_response
+from everline.server.http import Request, Routes, decode
 
 routes = Routes(tag="blobs")
 DIGESTS_MAX = 1_000
@@ -44,13 +45,11 @@ def missing_blobs(request: Request) -> Digests:
 @routes.put("/blobs/{digest}", returns=Blob, status=201, upload=True)
 def put_blob(request: Request) -> Blob:
     """Keep the body under its digest; refused if it does not fit. With `?repair=true`, replace altered bytes."""
-    digest, file = check_digest(request.path["digest"]), request.file
-    if file is None:
-        raise NotFoundError("There is no body.")
-    with begin(request) as uow:
-        _require(request, Permission.RUN_WRITE, Permission.DATA_WRITE, Permission.DATAPLANE)
-        uow.blobs.put_file(file, digest=digest, repair=request.query("repair", bool, False))
-    return Blob(digest, file.stat().st_size)
+    digest, body = check_digest(request.path["digest"]), request.incoming
+    _require(request, Permission.RUN_WRITE, Permission.DATA_WRITE, Permission.DATAPLANE)
+    # Outside of a transaction: a large body must not hold the database's one writer.
+    request.app.blobs.keep(body, digest=digest, repair=request.query("repair", bool, False))
+    return Blob(digest, body.bytes)
 
 
 @routes.get("/blobs/{digest}", returns=bytes)
@@ -61,8 +60,7 @@ def get_blob(request: Request) -> Response:
     size = request.app.blobs.size(digest)
     if size is None:
         raise NotFoundError(f"There is no blob {digest}.", hint="It was never stored here, or it was erased.")
-    headers = {"Content-Length": str(size), "ETag": f'"{digest}"'}
-    return StreamingResponse(request.app.blobs.stream(digest), media_type="application/octet-stream", headers=headers)
+    return blob_response(request, digest, size=size)
 
 
 @routes.route("HEAD", "/blobs/{digest}", returns=bytes)
@@ -73,7 +71,7 @@ def head_blob(request: Request) -> Response:
     size = request.app.blobs.size(digest)
     if size is None:
         raise NotFoundError(f"There is no blob {digest}.")
-    return Response(headers={"Content-Length": str(size), "ETag": f'"{digest}"'})
+    return blob_response(request, digest, size=size)
 
 
 def _require(request: Request, *any_of: Permission) -> None:

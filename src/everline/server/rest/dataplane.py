@@ -71,9 +71,9 @@ def _leave() -> None:
 def add_segment(request: Request) -> Segment:
     """Take a Parquet segment of logged predictions; the same bytes again change nothing."""
     limit = request.app.settings.segment_bytes_max
-    if request.file is None or request.file.stat().st_size > limit:
+    if request.incoming.bytes > limit:
         raise TooLargeError(f"A segment has at most {limit} bytes.", hint="Cut it in pieces.")
-    data = request.file.read_bytes()
+    data = request.incoming.path.read_bytes()
     endpoint, rows = request.query("endpoint", str), request.query("rows", int, None)
     digest = request.headers.get("everline-digest")
     with begin(request) as uow:
