@@ -104,7 +104,9 @@ def _visible(uow: UnitOfWork, project: str) -> Select[Any]:
 
 
 def _find(uow: UnitOfWork, project: str, view: str) -> Any:
-    wanted = or_(saved_view.c.uid == view, saved_view.c.name == view)
+    # No name has a NUL, and PostgreSQL takes no text that has one.
+    named = view.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    wanted = or_(saved_view.c.uid == named, saved_view.c.name == named)
     # An actor's uid sorts after the empty text: one's own view comes first.
     found = uow.conn.execute(_visible(uow, project).where(wanted).order_by(saved_view.c.owner.desc())).mappings()
     row = found.first()

@@ -101,10 +101,12 @@ def read_look(pairs: Iterable[tuple[str, str]], *, project: str = "default") -> 
     """Read the pairs of an address.
 
     Raises:
-        InvalidInputError: a status, number or column is none.
+        InvalidInputError: a status, number or column is none, or a text has a NUL, which databases refuse.
     """
     given: dict[str, list[str]] = {}
     for name, text in pairs:
+        if "\x00" in text:
+            raise InvalidInputError("The address contains a NUL character.", field=name[:40])
         if text.strip():
             given.setdefault(name, []).append(text.strip())
     columns = tuple(dict.fromkeys(given.get("col", ())))
