@@ -17,12 +17,14 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from starlette.testclient import TestClient
 
 from everline.access import service as access
 from everline.access.types import LOCAL, Actor, Role
 from everline.access.unit_of_work import UnitOfWork
 from everline.config import Settings
 from everline.sdk.client import Client
+from everline.server.app import create_app
 from everline.server.application import Application
 from tests_support import postgres
 
@@ -111,6 +113,13 @@ def client(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clie
     monkeypatch.setenv("EVERLINE_DATABASE_URL", settings.database_url)
     monkeypatch.setenv("EVERLINE_WORKER", "false")
     with Client(home=settings.home) as opened:
+        yield opened
+
+
+@pytest.fixture
+def browser(app: Application) -> Iterator[TestClient]:
+    """The faces of the control plane in this process, as the local admin's browser asks them."""
+    with TestClient(create_app(app), base_url="http://127.0.0.1") as opened:
         yield opened
 
 

@@ -31,6 +31,7 @@ def addresses(story: console_story.Story) -> dict[str, str]:
         "models": "/models",
         "model": "/models/flight-delay",
         "version": "/models/flight-delay/2",
+        "alias": "/models/flight-delay/aliases/candidate",
         "releases": "/releases",
         "release": f"/releases/{story.waiting}",
         "release-live": f"/releases/{story.live}",
@@ -144,6 +145,14 @@ def test_files_are_previewed_and_a_page_among_them_runs_nothing(site, visit: Ope
     page.get_by_role("searchbox", name="Package").fill("numpy")
     page.get_by_role("button", name="Filter").click()
     expect(page.get_by_role("row", name="numpy").first).to_be_visible()
+
+
+def test_addresses_of_mlflows_own_interface_lead_to_our_pages(site, visit: Open) -> None:
+    page = visit("maya")
+    page.goto(f"/#/experiments/1/runs/{site.story.run}")
+    expect(page).to_have_url(f"{site.url}/runs/{site.story.run}")
+    page.goto("/#/models/flight-delay/versions/2")
+    expect(page).to_have_url(f"{site.url}/models/flight-delay/2")
 
 
 def test_a_version_leads_from_data_to_its_release(site, visit: Open) -> None:

@@ -26,7 +26,7 @@ from everline.datasets.inspection import inspect
 from everline.datasets.types import DatasetFile, DatasetVersion
 from everline.governance import evidence
 from everline.ids import new_uid
-from everline.models import card, service
+from everline.models import aliases, card, service
 from everline.models.package import build_package, store_package
 from everline.models.signature_inference import infer_signature
 from everline.models.types import ModelVersion
@@ -94,6 +94,7 @@ def tell(app: Application, folder: Path) -> Story:
         waiting = releases.create(
             uow, project=PROJECT, endpoint="flight-delay", model="flight-delay", version=second.version
         )
+        aliases.set_alias(uow, PROJECT, "flight-delay", alias="candidate", version=second.version)
     return Story(
         run=run,
         again=again,

@@ -28,7 +28,7 @@ POINTS_DEFAULT = 500
 POINTS_MAX = 5_000
 CURVES_MAX = 200
 EXTREMES_MAX = 500
-_EXTREMES_POINTS_MAX = 2_000_000
+_EXTREMES_POINTS_MAX = 500_000
 """More points of one run are not read for the sake of two columns of a table."""
 _CROWDED_SHARE = 0.2
 """One bucket with more of the points than this, or so few buckets with any, say that time does not spread them."""
@@ -77,7 +77,7 @@ def metric_extremes(uow: UnitOfWork, project: str, uid: str, keys: Sequence[str]
     """Least and greatest value and number of points of at most 500 metrics of a run, without NaN.
 
     Returns:
-        By key; nothing at all for a run with more than two million points, whose extremes its curves show.
+        By key; nothing at all for a run with more than half a million points, whose extremes its curves show.
     """
     uow.require(Permission.RUN_READ, project)
     row = rows.find_run(uow, project, uid)

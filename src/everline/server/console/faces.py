@@ -8,6 +8,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from everline.server.console import (
+    aliases,
     audit,
     compare,
     datasets,
@@ -45,6 +46,7 @@ all_routes = [
     run_artifacts.routes,
     run_record.routes,
     models.routes,
+    aliases.routes,
     releases.routes,
     endpoints.routes,
     incidents.routes,

@@ -15,11 +15,11 @@ from everline.governance import evidence
 from everline.governance.types import Evidence
 from everline.models import card as cards
 from everline.models import registry, service
-from everline.models.types import LineageNode, ModelVersion
+from everline.models.types import LineageNode, ModelVersion, TrackedVersion
 from everline.releases import service as releases
 from everline.releases.types import Release
 from everline.runs import service as runs
-from everline.server.console import pages
+from everline.server.console import files, pages
 from everline.server.console.view import charts, graph, markdown, metrics, render
 from everline.server.http import Request, begin
 from everline.serving import service as serving
@@ -157,6 +157,7 @@ def show_version(request: Request) -> Response:
         version=version,
         description=markdown.document(version.description),
         package_files=package_files,
+        browse=_place(version).root is not None,
         lineage=lineage,
         evaluation=_evaluation(newest.get("evaluation")),
         comparisons=[_comparison(one.body, labels) for one in attached if one.kind == "comparison"][:3],
@@ -167,6 +168,44 @@ def show_version(request: Request) -> Response:
         evidence=[{"kind": one.kind, "said": _said(one), "at": one.at} for one in newest.values()],
         signature_fields=_fields(version.model_signature),
     )
+
+
+@routes.get("/models/{model}/{version}/files")
+def show_files(request: Request) -> Response:
+    """The files of a version that a client registered from a folder, with a preview of the one at `?path=`."""
+    version = _version(request)
+    with begin(request) as uow:
+        found = files.look(uow, request.project, _place(version), path=request.query("path", str, ""))
+    return pages.page(
+        request,
+        "version_files.html",
+        title=f"{version.model}, version {version.version}",
+        section="models",
+        version=version,
+        browser=files.view(request, _place(version), found),
+    )
+
+
+@routes.get("/models/{model}/{version}/files/content")
+def download_file(request: Request) -> Response:
+    """The file at `?path=`, to be saved."""
+    return files.download(request, _place(_version(request)))
+
+
+@routes.get("/models/{model}/{version}/files/image")
+def show_image(request: Request) -> Response:
+    """The picture at `?path=`."""
+    return files.image(request, _place(_version(request)))
+
+
+def _version(request: Request) -> TrackedVersion:
+    with begin(request) as uow:
+        return service.get_version(uow, request.project, request.path["model"], request.path["version"])
+
+
+def _place(version: TrackedVersion) -> files.Place:
+    root = version.storage or version.source or ""
+    return files.place(root, "models", version.model, str(version.version), "files")
 
 
 def _card_blocks(text: str) -> list[markdown.Block]:

@@ -44,6 +44,18 @@ document.addEventListener("submit", (event) => {
   if (question && !confirm(question)) event.preventDefault();
 });
 
+// MLflow's client prints addresses of MLflow's own interface, such as /#/experiments/2/runs/UID: they lead to our pages.
+function ours(hash) {
+  const [, run] = hash.match(/^#\/experiments\/\d+\/runs\/(\w+)/) ?? [];
+  const [, logged] = hash.match(/^#\/experiments\/\d+\/models\/(m-\w+)/) ?? [];
+  const [, model, version] = hash.match(/^#\/models\/([^/?]+)(?:\/versions\/(\d+))?/) ?? [];
+  if (run) return `/runs/${run}`;
+  if (logged) return `/logged-models/${logged}`;
+  if (model) return `/models/${model}${version ? `/${version}` : ""}`;
+  return hash.startsWith("#/experiments") ? "/runs" : null;
+}
+if (location.pathname === "/" && ours(location.hash)) location.replace(ours(location.hash));
+
 // On a narrow screen sections and tabs scroll sideways: show the one we are in.
 for (const bar of document.querySelectorAll(".nav, .tabs")) {
   const here = bar.querySelector("[aria-current]");
