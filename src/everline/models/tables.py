@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
-from everline.storage.schema import Digest, JsonValue, Name, Uid, UtcTime, metadata, uid_pk
+from everline.storage.schema import BigId, Digest, JsonValue, Name, Uid, UtcTime, id_pk, metadata, uid_pk
 
 Key = String(250)
 Alias = String(255)
@@ -101,4 +113,58 @@ alias_follow = Table(
     Column("project", Name, nullable=False),
     Column("endpoint", Name, nullable=False),
     Index(None, "project", "endpoint"),
+)
+
+logged_model = Table(
+    "logged_model",
+    metadata,
+    id_pk(),
+    Column("uid", String(34), nullable=False, unique=True),
+    Column("project", Name, nullable=False),
+    Column("experiment", BigId, ForeignKey("experiment.id"), nullable=False),
+    Column("name", String(500), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("model_type", String(500), nullable=False, default=""),
+    # What a client says, as in MLflow: the run may be one of another server.
+    Column("source_run", String(256), nullable=False, default=""),
+    Column("artifact_uri", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("deleted", Boolean, nullable=False, default=False),
+    Index(None, "experiment", "deleted", "created_ms"),
+    Index(None, "source_run"),
+)
+
+logged_model_param = Table(
+    "logged_model_param",
+    metadata,
+    Column("logged_model", BigId, ForeignKey("logged_model.id"), primary_key=True, autoincrement=False),
+    Column("key", String(255), primary_key=True),
+    Column("value", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+logged_model_tag = Table(
+    "logged_model_tag",
+    metadata,
+    Column("logged_model", BigId, ForeignKey("logged_model.id"), primary_key=True, autoincrement=False),
+    Column("key", String(255), primary_key=True),
+    Column("value", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Beside the run's own history, not instead of it: what a model was measured at is asked for by model.
+logged_model_metric = Table(
+    "logged_model_metric",
+    metadata,
+    Column("logged_model", BigId, ForeignKey("logged_model.id"), primary_key=True, autoincrement=False),
+    Column("key", BigId, ForeignKey("metric_key.id"), primary_key=True, autoincrement=False),
+    Column("step", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("run", BigId, ForeignKey("run.id"), primary_key=True, autoincrement=False),
+    Column("value", Double, nullable=False),
+    Column("is_nan", Boolean, nullable=False),
+    Column("dataset_name", String(500), nullable=True),
+    Column("dataset_digest", String(128), nullable=True),
+    sqlite_with_rowid=False,
 )

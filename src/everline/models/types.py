@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from everline.runs.types import Metric
+
 
 class VersionStatus(StrEnum):
     """Where a version stands in the registry; a release has its own states."""
@@ -200,3 +202,82 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     blocks: int | None
     verdict: str
+
+
+class LoggedModelStatus(StrEnum):
+    """How far the upload of a logged model is: MLflow's states."""
+
+    UNSPECIFIED = "unspecified"
+    PENDING = "pending"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class ModelMetric(Metric, frozen=True, kw_only=True):
+    """A measured value that says which logged model it is of, and on which dataset it was measured.
+
+    Attributes:
+        model_id: uid of a logged model, such as `m-6f…`; None or empty for a metric of the run alone.
+        dataset_name, dataset_digest: given both or neither.
+    """
+
+    model_id: str | None = None
+    dataset_name: str | None = None
+    dataset_digest: str | None = None
+
+
+class LoggedMetric(ModelMetric, frozen=True, kw_only=True):
+    """A point of a logged model; `run` is the uid of the run that measured it."""
+
+    run: str
+
+
+class LoggedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that a run wrote while it ran: files, parameters and metrics, under an id of its own.
+
+    It belongs to an experiment and is what MLflow's `log_model` makes; registering it gives it a version.
+
+    Attributes:
+        uid: `m-` and 32 hex digits.
+        name: what people call it; need not be unique.
+        experiment: number of its experiment, as text.
+        source_run: uid of the run that made it; empty if none did.
+        model_type: a free word of its maker; may be empty.
+        artifact_uri: where its files are.
+        metrics: every point that was measured of it, by name, step and time.
+    """
+
+    uid: str
+    name: str
+    project: str
+    experiment: str
+    status: LoggedModelStatus
+    model_type: str
+    source_run: str
+    artifact_uri: str
+    created_at: datetime
+    updated_at: datetime
+    deleted: bool = False
+    params: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    metrics: list[LoggedMetric] = []
+
+
+class DatasetChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """A dataset by its name, and by its digest if one is given."""
+
+    name: str
+    digest: str | None = None
+
+
+class LoggedModelOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """A sort key of a search for logged models.
+
+    Attributes:
+        field: an attribute such as `creation_time`, or `metrics.<name>`.
+        dataset: only points that were measured on this one count.
+    """
+
+    field: str
+    ascending: bool = True
+    dataset: DatasetChoice | None = None

@@ -82,6 +82,8 @@ class Grammar(NamedTuple):
         aliases: other spellings of attributes, to the attribute.
         list_attributes: attributes that may stand before IN and NOT IN.
         presence: entities that may stand before IS NULL and IS NOT NULL.
+        list_entities: entities that may stand before IN and NOT IN.
+        bare_values: whether a text may stand without quotes.
     """
 
     entities: Mapping[str, str]
@@ -92,6 +94,8 @@ class Grammar(NamedTuple):
     aliases: Mapping[str, str] = {}
     list_attributes: frozenset[str] = frozenset()
     presence: frozenset[str] = frozenset()
+    list_entities: frozenset[str] = frozenset({"dataset"})
+    bare_values: bool = False
 
     @property
     def attributes(self) -> frozenset[str]:
@@ -293,7 +297,7 @@ class _Parser:
     def _check_comparator(self, comparator: str, *, numeric: bool, entity: str, key: str) -> None:
         if numeric:
             allowed = _NUMERIC
-        elif entity == "dataset" or (entity == "attribute" and key in self._grammar.list_attributes):
+        elif entity in self._grammar.list_entities or (entity == "attribute" and key in self._grammar.list_attributes):
             allowed = _TEXT | _LIST
         else:
             allowed = _TEXT
@@ -350,6 +354,8 @@ class _Parser:
             return _unquote(token.text)
         if token.kind == "name" and len(token.text) > 1 and token.text[0] == '"' and token.text[-1] == '"':
             return token.text[1:-1]
+        if self._grammar.bare_values and token.kind in ("number", "name"):
+            return token.text
         raise _refused(f"Expected a quoted string value for {entity} (e.g. 'my-value'). Got value {token.text}")
 
     def _list(self) -> tuple[str, ...]:

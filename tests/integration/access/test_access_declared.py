@@ -32,6 +32,7 @@ SLICES = (
     "datasets",
     "runs",
     "models",
+    "models.logged",
     "pipelines",
     "reproduction",
     "serving",

@@ -15,7 +15,6 @@ from everline.server.application import Application
 ANYBODY_LOGGED_IN = {
     "GET /api/v1/info": "says who you are",
     "GET /api/v1/projects": "lists only projects that you have a role in",
-    "POST /api/2.0/mlflow/logged-models/search": "always empty: there are none here yet",
 }
 """Routes that a user without a role may call, and why that tells nothing."""
 

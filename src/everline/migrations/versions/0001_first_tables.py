@@ -513,6 +513,27 @@ def upgrade() -> None:
     with op.batch_alter_table('incident', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_incident_project_incident_opened_at'), ['project', 'opened_at'], unique=False)
 
+    op.create_table('logged_model',
+    sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=True, nullable=False),
+    sa.Column('uid', sa.String(length=34), nullable=False),
+    sa.Column('project', sa.String(length=256), nullable=False),
+    sa.Column('experiment', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('name', sa.String(length=500), nullable=False),
+    sa.Column('status', sa.String(length=16), nullable=False),
+    sa.Column('model_type', sa.String(length=500), nullable=False),
+    sa.Column('source_run', sa.String(length=256), nullable=False),
+    sa.Column('artifact_uri', sa.Text(), nullable=False),
+    sa.Column('created_ms', sa.BigInteger(), nullable=False),
+    sa.Column('updated_ms', sa.BigInteger(), nullable=False),
+    sa.Column('deleted', sa.Boolean(), nullable=False),
+    sa.ForeignKeyConstraint(['experiment'], ['experiment.id'], name=op.f('fk_logged_model_experiment')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_logged_model')),
+    sa.UniqueConstraint('uid', name=op.f('uq_logged_model_uid'))
+    )
+    with op.batch_alter_table('logged_model', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_logged_model_experiment_logged_model_deleted_logged_model_created_ms'), ['experiment', 'deleted', 'created_ms'], unique=False)
+        batch_op.create_index(batch_op.f('ix_logged_model_source_run'), ['source_run'], unique=False)
+
     op.create_table('model_alias',
     sa.Column('model', sa.String(length=36), nullable=False),
     sa.Column('alias', sa.String(length=255), nullable=False),
@@ -712,6 +733,38 @@ def upgrade() -> None:
     with op.batch_alter_table('latest_metric', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_latest_metric_key_latest_metric_value'), ['key', 'value'], unique=False)
 
+    op.create_table('logged_model_metric',
+    sa.Column('logged_model', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
+    sa.Column('key', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
+    sa.Column('step', sa.BigInteger(), autoincrement=False, nullable=False),
+    sa.Column('at_ms', sa.BigInteger(), autoincrement=False, nullable=False),
+    sa.Column('run', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
+    sa.Column('value', sa.Double(), nullable=False),
+    sa.Column('is_nan', sa.Boolean(), nullable=False),
+    sa.Column('dataset_name', sa.String(length=500), nullable=True),
+    sa.Column('dataset_digest', sa.String(length=128), nullable=True),
+    sa.ForeignKeyConstraint(['key'], ['metric_key.id'], name=op.f('fk_logged_model_metric_key')),
+    sa.ForeignKeyConstraint(['logged_model'], ['logged_model.id'], name=op.f('fk_logged_model_metric_logged_model')),
+    sa.ForeignKeyConstraint(['run'], ['run.id'], name=op.f('fk_logged_model_metric_run')),
+    sa.PrimaryKeyConstraint('logged_model', 'key', 'step', 'at_ms', 'run', name=op.f('pk_logged_model_metric')),
+    sqlite_with_rowid=False
+    )
+    op.create_table('logged_model_param',
+    sa.Column('logged_model', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
+    sa.Column('key', sa.String(length=255), nullable=False),
+    sa.Column('value', sa.Text(), nullable=False),
+    sa.ForeignKeyConstraint(['logged_model'], ['logged_model.id'], name=op.f('fk_logged_model_param_logged_model')),
+    sa.PrimaryKeyConstraint('logged_model', 'key', name=op.f('pk_logged_model_param')),
+    sqlite_with_rowid=False
+    )
+    op.create_table('logged_model_tag',
+    sa.Column('logged_model', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
+    sa.Column('key', sa.String(length=255), nullable=False),
+    sa.Column('value', sa.Text(), nullable=False),
+    sa.ForeignKeyConstraint(['logged_model'], ['logged_model.id'], name=op.f('fk_logged_model_tag_logged_model')),
+    sa.PrimaryKeyConstraint('logged_model', 'key', name=op.f('pk_logged_model_tag')),
+    sqlite_with_rowid=False
+    )
     op.create_table('metric',
     sa.Column('run', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
     sa.Column('key', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
@@ -833,6 +886,9 @@ def downgrade() -> None:
     op.drop_table('run_input')
     op.drop_table('model_version_tag')
     op.drop_table('metric')
+    op.drop_table('logged_model_tag')
+    op.drop_table('logged_model_param')
+    op.drop_table('logged_model_metric')
     with op.batch_alter_table('latest_metric', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_latest_metric_key_latest_metric_value'))
 
@@ -874,6 +930,11 @@ def downgrade() -> None:
     op.drop_table('model_version')
     op.drop_table('model_tag')
     op.drop_table('model_alias')
+    with op.batch_alter_table('logged_model', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_logged_model_source_run'))
+        batch_op.drop_index(batch_op.f('ix_logged_model_experiment_logged_model_deleted_logged_model_created_ms'))
+
+    op.drop_table('logged_model')
     with op.batch_alter_table('incident', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_incident_project_incident_opened_at'))
 

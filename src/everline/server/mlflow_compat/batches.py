@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from everline.errors import InvalidInputError
+from everline.models.types import ModelMetric
 from everline.runs import limits
 from everline.runs.types import Batch, Metric, Pair
 from everline.server.http import Request
@@ -19,7 +20,7 @@ from everline.server.mlflow_compat.values import metric_of
 from everline.server.mlflow_compat.wire import Fields
 
 
-class _Metric(Metric, frozen=True, kw_only=True, rename={"at_ms": "timestamp"}):
+class _Metric(ModelMetric, frozen=True, kw_only=True, rename={"at_ms": "timestamp"}):
     """`mlflow.Metric`."""
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from starlette.responses import PlainTextResponse, Response
 
 from everline.server.http import Request
-from everline.server.mlflow_compat import artifacts, experiments, models, multipart, runs, views, webhooks
+from everline.server.mlflow_compat import (
+    artifacts,
+    datasets,
+    experiments,
+    logged_models,
+    models,
+    multipart,
+    runs,
+    views,
+    webhooks,
+)
 from everline.server.mlflow_compat.wire import ProtocolError, answer, new_routes
 
 PROTOCOL_VERSION = "3.17.0"
@@ -67,10 +77,12 @@ all_routes = [
     _system,
     experiments.routes,
     runs.routes,
+    datasets.routes,
     artifacts.routes,
     multipart.routes,
     views.routes,
     models.routes,
+    logged_models.routes,
     webhooks.routes,
     _rest,
 ]

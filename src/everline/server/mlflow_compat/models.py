@@ -278,12 +278,6 @@ def delete_version_tag(request: Request) -> Response:
     return answer({})
 
 
-@routes.post("/mlflow/logged-models/search")
-def search_logged_models(_request: Request) -> Response:
-    """Find no logged models: there are none here yet, and MLflow's `register_model` asks."""
-    return answer({})
-
-
 def _model(uow: UnitOfWork, project: str, name: str) -> dict[str, Any]:
     found = registry.get_model(uow, project, name)
     return model_message(found, registry.latest_versions(uow, project, [name])[name])

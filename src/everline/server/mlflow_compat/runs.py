@@ -22,6 +22,8 @@ from everline.server.mlflow_compat.values import (
     file_message,
     input_of,
     metric_message,
+    model_input_of,
+    model_output_of,
     run_info_message,
     run_message,
 )
@@ -141,11 +143,25 @@ def delete_tag(request: Request) -> Response:
 
 @routes.post("/mlflow/runs/log-inputs")
 def log_inputs(request: Request) -> Response:
-    """Say which datasets a run read."""
+    """Say which datasets and logged models a run read."""
     fields = Fields.of(request)
     inputs = [input_of(item) for item in fields.messages("datasets")]
+    inputs += [model_input_of(item) for item in fields.messages("models")]
     with begin(request) as uow:
         tracking.log_batch(uow, project_of(request), _run_id(fields), inputs=inputs)
+    return answer({})
+
+
+@routes.post("/mlflow/runs/outputs")
+def log_outputs(request: Request) -> Response:
+    """Say which logged models a run made."""
+    fields = Fields.of(request)
+    models = fields.messages("models")
+    if not models:
+        raise fields.missing("models")
+    outputs = [model_output_of(item) for item in models]
+    with begin(request) as uow:
+        tracking.log_batch(uow, project_of(request), _run_id(fields), outputs=outputs)
     return answer({})
 
 

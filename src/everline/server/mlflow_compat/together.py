@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from everline.runs import service, tracking
+from everline.models.logged import metrics as logged_metrics
+from everline.runs import service
 from everline.runs.types import Batch, TrackedRun
 from everline.server.gathering import Gather, Step, in_turn
 from everline.server.mlflow_compat.values import run_message
@@ -14,7 +15,7 @@ ACTS: Gather[Step, Response] = Gather(work=in_turn, render=lambda made: made, pr
 """Changes that leave an audit event; a handler returns what is to be done in the unit of work."""
 
 LOGGING: Gather[Batch, None] = Gather(
-    work=tracking.log_many, render=lambda _: answer({}), project=project_of, power_safe=False
+    work=logged_metrics.log_many, render=lambda _: answer({}), project=project_of, power_safe=False
 )
 """What training loops log."""
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import msgspec
 
-from everline.models.types import Model, TrackedVersion, VersionStatus
-from everline.runs.types import Artifact, Experiment, Metric, RunInput, RunStatus, TrackedRun, View, to_ms
+from everline.models.types import LoggedModel, LoggedModelStatus, Model, ModelMetric, TrackedVersion, VersionStatus
+from everline.runs.types import Artifact, Experiment, Metric, RunInput, RunOutput, RunStatus, TrackedRun, View, to_ms
 from everline.server.mlflow_compat.wire import Fields, number, without_nothing
 
 PACKAGE_SCHEME = "mlflow-artifacts:/packages/"
 CONTEXT_TAG = "mlflow.data.context"
+LOGGED_MODEL = "logged-model"
+"""The kind of a run's output, and the source type of its input, that is a logged model; its name is the model's uid."""
 
 STATUSES = {status.name: status for status in RunStatus}
 STATUS_NUMBERS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
@@ -24,6 +26,15 @@ _VERSION_STATUSES = {
     VersionStatus.PENDING: "PENDING_REGISTRATION",
     VersionStatus.FAILED: "FAILED_REGISTRATION",
 }
+
+_LOGGED_STATUSES = {
+    LoggedModelStatus.UNSPECIFIED: "LOGGED_MODEL_STATUS_UNSPECIFIED",
+    LoggedModelStatus.PENDING: "LOGGED_MODEL_PENDING",
+    LoggedModelStatus.READY: "LOGGED_MODEL_READY",
+    LoggedModelStatus.FAILED: "LOGGED_MODEL_UPLOAD_FAILED",
+}
+LOGGED_STATUSES = {name: status for status, name in _LOGGED_STATUSES.items()}
+LOGGED_STATUS_NUMBERS = dict(enumerate(_LOGGED_STATUSES.values()))
 
 
 def experiment_message(value: Experiment) -> dict[str, Any]:
@@ -46,12 +57,18 @@ def run_message(value: TrackedRun) -> dict[str, Any]:
         "params": _pairs(value.params),
         "tags": _pairs(value.tags),
     }
-    inputs = {"dataset_inputs": [_input_message(item) for item in value.inputs]}
+    datasets = [item for item in value.inputs if item.source_type != LOGGED_MODEL]
+    inputs = {
+        "dataset_inputs": [_input_message(item) for item in datasets],
+        "model_inputs": [{"model_id": item.name} for item in value.inputs if item.source_type == LOGGED_MODEL],
+    }
+    made = [item for item in value.outputs if item.kind == LOGGED_MODEL]
+    outputs = {"model_outputs": [{"model_id": item.name, "step": item.facts.get("step", 0)} for item in made]}
     return {
         "info": run_info_message(value),
         "data": without_nothing(data),
         "inputs": without_nothing(inputs),
-        "outputs": {},
+        "outputs": without_nothing(outputs),
     }
 
 
@@ -80,6 +97,33 @@ def metric_message(point: Metric, *, run: str | None = None) -> dict[str, Any]:
 def file_message(value: Artifact, *, name: str) -> dict[str, Any]:
     """`mlflow.FileInfo`."""
     return without_nothing({"path": name, "is_dir": value.is_dir, "file_size": value.bytes})
+
+
+def logged_model_message(value: LoggedModel) -> dict[str, Any]:
+    """`mlflow.LoggedModel`."""
+    metrics = [
+        without_nothing({
+            **metric_message(point, run=point.run),
+            "model_id": value.uid,
+            "dataset_name": point.dataset_name,
+            "dataset_digest": point.dataset_digest,
+        })
+        for point in value.metrics
+    ]  # fmt: skip
+    info = {
+        "model_id": value.uid,
+        "experiment_id": value.experiment,
+        "name": value.name,
+        "creation_timestamp_ms": to_ms(value.created_at),
+        "last_updated_timestamp_ms": to_ms(value.updated_at),
+        "artifact_uri": value.artifact_uri,
+        "status": _LOGGED_STATUSES[value.status],
+        "model_type": value.model_type,
+        "source_run_id": value.source_run,
+        "tags": _pairs(value.tags),
+    }
+    data = {"params": _pairs(value.params), "metrics": metrics}
+    return {"info": without_nothing(info), "data": without_nothing(data)}
 
 
 def model_message(value: Model, latest: Sequence[TrackedVersion]) -> dict[str, Any]:
@@ -153,13 +197,29 @@ def input_of(item: Fields) -> RunInput:
     )
 
 
+def model_input_of(item: Fields) -> RunInput:
+    """A `mlflow.ModelInput` as ours: a logged model that a run read."""
+    uid = item.required("model_id")
+    return RunInput(name=uid, digest=uid, source_type=LOGGED_MODEL, source=f"models:/{uid}")
+
+
+def model_output_of(item: Fields) -> RunOutput:
+    """A `mlflow.ModelOutput` as ours: a logged model that a run made, at a step of its training."""
+    return RunOutput(
+        name=item.required("model_id"), kind=LOGGED_MODEL, digest="", facts={"step": item.integer("step", 0)}
+    )
+
+
 def metric_of(item: Fields) -> Metric:
     """A `mlflow.Metric` as ours."""
-    return Metric(
+    return ModelMetric(
         key=item.required("key"),
         value=item.double("value"),
         at_ms=item.integer("timestamp"),
         step=item.integer("step", 0),
+        model_id=item.text("model_id") or None,
+        dataset_name=item.text("dataset_name") or None,
+        dataset_digest=item.text("dataset_digest") or None,
     )
 
 
