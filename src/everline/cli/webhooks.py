@@ -17,7 +17,7 @@ def command() -> None:
 
 @command.command("create")
 @click.argument("name")
-@click.argument("url")
+@click.argument("address")
 @click.option(
     "--event", "events", multiple=True, required=True, help="Such as model_version_alias.created; repeatable."
 )
@@ -26,7 +26,7 @@ def command() -> None:
 @client_options
 def create(
     name: str,
-    url: str,
+    address: str,
     events: tuple[str, ...],
     description: str,
     secret_env: str | None,
@@ -34,9 +34,9 @@ def create(
     client: Any,
     as_json: bool,
 ) -> None:
-    """Ask for URL to be told of events."""
+    """Ask for ADDRESS, an https URL, to be told of events."""
     secret = _secret(secret_env) or ""
-    made = client.webhooks.create(name, url=url, events=events, description=description, secret=secret)
+    made = client.webhooks.create(name, url=address, events=events, description=description, secret=secret)
     emit(made, as_json=as_json, human=lambda: click.echo(f"{made.webhook} is told of {', '.join(made.events)}"))
 
 
@@ -47,7 +47,7 @@ def list_webhooks(*, client: Any, as_json: bool) -> None:
     found = client.webhooks.list()
     rows = [(one.webhook, one.name, one.status, ", ".join(one.events), one.url) for one in found]
     headers = ("webhook", "name", "status", "events", "url")
-    empty = "No webhooks yet: `everline webhooks create NAME URL --event model_version.created`."
+    empty = "No webhooks yet: `everline webhooks create NAME ADDRESS --event model_version.created`."
     emit(found, as_json=as_json, human=lambda: table(rows, headers=headers, empty=empty))
 
 
@@ -82,7 +82,7 @@ def show(webhook: str, *, client: Any, as_json: bool) -> None:
 @command.command("update")
 @click.argument("webhook")
 @click.option("--name")
-@click.option("--url", "address", help="The new address.")
+@click.option("--address", help="The new address.")
 @click.option("--event", "events", multiple=True, help="The events from now on; repeatable.")
 @click.option("--status", type=click.Choice(["active", "disabled"]))
 @click.option("--secret-env", help="Environment variable with the new secret; an empty one ends signing.")

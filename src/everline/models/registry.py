@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, false, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, false, func, insert, select, update
 
 from everline.access.declare import act, read
 from everline.access.types import Permission
@@ -44,6 +44,17 @@ _VERSION_COLUMNS = {
     "creation_timestamp": model_version.c.created_at,
     "last_updated_timestamp": model_version.c.updated_at,
 }
+
+
+# Written once: versions are made in loops, and building a statement costs as much as running it.
+_INSERT_VERSION = insert(model_version)
+_INSERT_TAGS = insert(model_version_tag)
+_TAKE_NUMBER = (
+    update(model)
+    .where(model.c.project == bindparam("its_project"), model.c.name == bindparam("its_name"), model.c.retired == "")
+    .values(latest_version=model.c.latest_version + 1, updated_at=bindparam("now"))
+    .returning(*model.c)
+)
 
 
 @act
@@ -162,10 +173,10 @@ def create_version_from_source(
     check_tags(tags or {})
     check_length(source, limit=2_000, field="source")
     check_length(run_link, limit=500, field="run_link")
-    owner = rows.find_model(uow, project, name)
+    owner = take_number(uow, project, name)
     values = {"source": source, "storage": storage, "run": run or None, "run_link": run_link}
     values["description"] = check_length(description, limit=DESCRIPTION_CHARACTERS_MAX, field="description")
-    version = insert_version(uow, owner, number=next_number(uow, owner), values=values, tags=tags or {})
+    version = insert_version(uow, owner, values=values, tags=tags or {})
     uow.record(
         "model.register", subject=version.subject, project=project, model=name, version=version.version, source=source
     )
@@ -272,7 +283,7 @@ def latest_versions(
     """The newest version of each of MLflow's stages, by model name."""
     uow.require(Permission.MODEL_READ, project)
     wanted = [_canonical_stage(stage) for stage in stages]
-    found = [rows.find_model(uow, project, name) for name in names]
+    found = rows.find_models(uow, project, names)
     by_uid = rows.latest_versions(uow.conn, [row["uid"] for row in found], stages=wanted)
     return {row["name"]: by_uid[row["uid"]] for row in found}
 
@@ -303,15 +314,15 @@ def get_or_create_model(uow: UnitOfWork, project: str, name: str, *, description
 
 
 def insert_version(
-    uow: UnitOfWork, owner: rows.Row, *, number: int, values: Mapping[str, Any], tags: Mapping[str, str]
+    uow: UnitOfWork, owner: rows.Row, *, values: Mapping[str, Any], tags: Mapping[str, str]
 ) -> TrackedVersion:
-    """Add a version under a number that `next_number` gave out; asks for no permission."""
+    """Add a version under the number that `take_number` gave out; asks for no permission."""
     now = uow.clock.now()
     row = {
         "uid": new_uid(),
         "model": owner["uid"],
         "project": owner["project"],
-        "version": number,
+        "version": owner["latest_version"],
         "package": None,
         "signature": None,
         "model_signature": None,
@@ -329,20 +340,26 @@ def insert_version(
         "deleted": False,
         **values,
     }
-    uow.conn.execute(insert(model_version).values(row))
-    put_tags(uow, model_version_tag, row["uid"], tags)
+    uow.conn.execute(_INSERT_VERSION, row)
+    if tags:
+        uow.conn.execute(
+            _INSERT_TAGS, [{"model_version": row["uid"], "key": key, "value": value} for key, value in tags.items()]
+        )
     return rows.to_version({**row, "model_name": owner["name"]}, tags=dict(tags), aliases=[])
 
 
-def next_number(uow: UnitOfWork, owner: rows.Row) -> int:
-    """Take the next number of a model: the row's lock makes writers queue here, so that none is given out twice."""
-    statement = (
-        update(model)
-        .where(model.c.uid == owner["uid"])
-        .values(latest_version=model.c.latest_version + 1, updated_at=uow.clock.now())
-        .returning(model.c.latest_version)
-    )
-    return int(uow.conn.execute(statement).scalar_one())
+def take_number(uow: UnitOfWork, project: str, name: str) -> rows.Row:
+    """Take the next number of a model, and return its row with it as `latest_version`.
+
+    The row's lock makes writers queue here, so that no number is given out twice.
+
+    Raises:
+        NotFoundError: there is no such model.
+    """
+    check_model_name(name)
+    given = {"its_project": project, "its_name": name, "now": uow.clock.now()}
+    row = uow.conn.execute(_TAKE_NUMBER, given).mappings().first()
+    return rows.find_model(uow, project, name) if row is None else dict(row)
 
 
 def _tagged(

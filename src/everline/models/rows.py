@@ -40,6 +40,16 @@ def find_model(uow: UnitOfWork, project: str, name: str) -> Row:
     return row
 
 
+def find_models(uow: UnitOfWork, project: str, names: Sequence[str]) -> list[Row]:
+    """The rows of models, in the order of their names, or NotFoundError of the first that is missing."""
+    found: dict[str, Row] = {}
+    for start in range(0, len(names), _KEYS_PER_QUERY):
+        part = names[start : start + _KEYS_PER_QUERY]
+        where = (model.c.project == project, model.c.name.in_(part), model.c.retired == "")
+        found |= {row["name"]: dict(row) for row in uow.conn.execute(select(model).where(*where)).mappings()}
+    return [found.get(name) or find_model(uow, project, name) for name in names]
+
+
 def model_row(uow: UnitOfWork, project: str, name: str) -> Row | None:
     """The row of a model, or None."""
     where = (model.c.project == project, model.c.name == name, model.c.retired == "")

@@ -68,8 +68,9 @@ def register(
     opened = _open_package(uow, package)
     _check_files(uow, opened.manifest)
     run = _run_of(uow, project, run, opened.manifest)
-    owner, _ = registry.get_or_create_model(uow, project, model)
-    number = registry.next_number(uow, owner)
+    registry.get_or_create_model(uow, project, model)
+    owner = registry.take_number(uow, project, model)
+    number = owner["latest_version"]
     key = server_key(uow.settings)
     envelope = sign_package(opened, key, name=f"{model}/{number}")
     verify_package_signature(opened.manifest_bytes, envelope, key.verify_key)
@@ -82,7 +83,7 @@ def register(
         "source": source,
         "description": description,
     }
-    version = registry.insert_version(uow, owner, number=number, values=values, tags=tags or {})
+    version = registry.insert_version(uow, owner, values=values, tags=tags or {})
     uow.record(
         "model.register",
         subject=version.subject,

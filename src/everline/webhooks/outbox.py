@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, bindparam, select
 
 from everline.access.unit_of_work import Event as Recorded
 from everline.access.unit_of_work import UnitOfWork
@@ -32,6 +32,18 @@ _EVENTS = {
     "model.alias": Event.ALIAS_CREATED,
     "model.unalias": Event.ALIAS_DELETED,
 }
+
+
+# Written once: it is asked at the end of every change of the registry.
+_SUBSCRIBED = (
+    select(webhook.c.uid, webhook.c.project, webhook.c.events)
+    .where(
+        webhook.c.project == bindparam("its_project"),
+        webhook.c.status == Status.ACTIVE.value,
+        webhook.c.deleted.is_(False),
+    )
+    .order_by(webhook.c.uid)
+)
 
 
 def announce(uow: UnitOfWork) -> None:
@@ -68,12 +80,8 @@ def _event_of(recorded: Recorded) -> Event | None:
     return event
 
 
-def _subscribed(uow: UnitOfWork, projects: Iterable[str]) -> list[Row[Any]]:
-    column = webhook.c
-    query = select(column.uid, column.project, column.events).where(
-        column.project.in_(sorted(projects)), column.status == Status.ACTIVE.value, column.deleted.is_(False)
-    )
-    return list(uow.conn.execute(query.order_by(column.uid)))
+def _subscribed(uow: UnitOfWork, projects: Iterable[str]) -> list[Row[str, str, Any]]:
+    return [row for project in sorted(projects) for row in uow.conn.execute(_SUBSCRIBED, {"its_project": project})]
 
 
 def _data(uow: UnitOfWork, recorded: Recorded, event: Event) -> dict[str, Any]:
