@@ -184,7 +184,8 @@ class Client:
         parameters = {name: _text(value) for name, value in parameters.items() if value is not None}
         answer = self.transport.exchange(
             method,
-            f"{quote(path)}?{urlencode(parameters)}",
+            # Names that a face has quoted already, because they may hold a slash, are left as they are.
+            f"{quote(path, safe='/%')}?{urlencode(parameters)}",
             headers=self._headers | dict(headers or {}),
             content=content,
             connect_s=connect_s,
