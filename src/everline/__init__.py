@@ -30,7 +30,7 @@ __version__ = "0.1.0"
 _HOME_OF = {
     "connect": "everline.sdk.client",
     "Client": "everline.sdk.client",
-    "run": "everline.sdk.logging.active_run",
+    "run": "everline.sdk.logging.starting",
     "step": "everline.pipelines.step",
     "pipeline": "everline.pipelines.step",
     "dataset": "everline.pipelines.step",

@@ -51,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Most points of metrics in one request of a stream."""
     journal_bytes_max: int = 4 << 30
     """Most disk that one run's journal takes while the server does not answer."""
+    system_metrics_s: float = 10.0
+    """Pause between two looks at the machine that a run with `system_metrics` takes."""
     feedback_per_call_max: int = 10_000
     """Most outcomes of one feedback call."""
     segment_bytes_max: int = 64 << 20

@@ -13,7 +13,6 @@ import msgspec
 from everline.runs.types import (
     DEFAULT_EXPERIMENT,
     Artifact,
-    Comparison,
     CreateRun,
     Experiment,
     FinishRun,
@@ -25,6 +24,14 @@ from everline.runs.types import (
     RunStatus,
 )
 from everline.sdk.client import Client, Page
+from everline.sdk.frames import ComparedRuns, FoundRuns
+
+RUNS_PER_PAGE = 1_000
+
+
+class _FoundPage(msgspec.Struct, frozen=True):
+    items: list[Run]
+    next: str | None = None
 
 
 class _Digest(msgspec.Struct, frozen=True):
@@ -108,17 +115,31 @@ class RunsApi:
         order_by: Sequence[str] = (),
         experiments: Sequence[str] = (),
         limit: int = 100,
-    ) -> Sequence[Run]:
-        """Find runs in MLflow's language, such as `metrics.auc > 0.7 AND params.depth = '6'`."""
-        body = {"filter": filter, "order_by": order_by, "experiments": experiments, "limit": limit}
-        page = self._client.call("POST", "/runs/search", body=body, returns=Page)
-        return msgspec.convert(page.items, tuple[Run, ...])
+    ) -> FoundRuns:
+        """Find runs in MLflow's language, such as `metrics.auc > 0.7 AND params.depth = '6'`.
 
-    def compare(self, runs: Sequence[str]) -> Comparison:
-        """Put runs side by side: parameters, metrics, code, environment and data."""
-        compared: Comparison = self._client.call(
-            "GET", "/runs/compare", query={"runs": ",".join(runs)}, returns=Comparison
-        )
+        Args:
+            limit: any number; pages are followed until it is reached.
+
+        Returns:
+            A list of runs, which is also a frame: `.to_pandas()`, `.to_polars()`, `.to_arrow()`.
+        """
+        found = FoundRuns()
+        cursor: str | None = None
+        while len(found) < limit:
+            body = {"filter": filter, "order_by": order_by, "experiments": experiments, "cursor": cursor}
+            asked = body | {"limit": min(RUNS_PER_PAGE, limit - len(found))}
+            page = self._client.call("POST", "/runs/search", body=asked, returns=_FoundPage)
+            found += page.items
+            cursor = page.next
+            if cursor is None:
+                break
+        return found
+
+    def compare(self, runs: Sequence[str]) -> ComparedRuns:
+        """Put runs side by side: parameters, metrics, code, environment and data; also a frame, as `search` is."""
+        named = {"runs": ",".join(runs)}
+        compared: ComparedRuns = self._client.call("GET", "/runs/compare", query=named, returns=ComparedRuns)
         return compared
 
     def history(self, run: str, key: str) -> MetricHistory:

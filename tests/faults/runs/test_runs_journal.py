@@ -17,9 +17,9 @@ import pytest
 from conftest import Server, free_port
 from everline.cli import app as cli
 from everline.errors import InvalidInputError
-from everline.runs.types import RunStatus
+from everline.runs.types import CreateRun, RunStatus
 from everline.sdk.client import Client
-from everline.sdk.logging import active_run, journal, recovery
+from everline.sdk.logging import journal, recovery, starting
 
 TRAINING = """
 import sys, time
@@ -84,7 +84,7 @@ def test_a_killed_training_process_loses_no_more_than_a_moment_and_the_next_proc
     process.wait()
     server.start()
     with Client(server.url) as client:
-        with active_run.run(client=client, record=False):  # a new run sends what the old one left
+        with starting.run(client=client, record=False):  # a new run sends what the old one left
             deadline = time.monotonic() + 20
             while (home / "journal" / run).exists() and time.monotonic() < deadline:
                 time.sleep(0.05)
@@ -101,7 +101,7 @@ def test_a_run_starts_without_a_server_and_is_sent_by_the_command(
 ) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     before = time.monotonic()
-    with Client(nobody) as client, active_run.run(client=client, params={"a": 1}, record=False) as offline:
+    with Client(nobody) as client, starting.run(client=client, params={"a": 1}, record=False) as offline:
         offline.log_metrics({"loss": 0.5, "nan": float("nan"), "inf": float("inf")}, step=3)
         offline.set_tag("team", "x")
         offline.log_text("x" * 100, path="deep/note.txt")
@@ -122,7 +122,7 @@ def test_a_run_starts_without_a_server_and_is_sent_by_the_command(
 
 
 def test_a_server_that_dies_and_returns_in_the_middle_gets_every_point_once(server: Server, home: Path) -> None:
-    with Client(server.url) as client, active_run.run(client=client, record=False) as run:
+    with Client(server.url) as client, starting.run(client=client, record=False) as run:
         for step in range(6_000):
             run.log_metric("loss", step * 0.5, step=step)
             if step == 2_000:
@@ -139,7 +139,7 @@ def test_a_server_that_dies_and_returns_in_the_middle_gets_every_point_once(serv
 
 def test_a_lost_answer_is_not_taken_twice(client: Client, home: Path) -> None:
     """The same entries again, as a process would send them that died before it noted the answer."""
-    with active_run.run(client=client, record=False) as run:
+    with starting.run(client=client, record=False) as run:
         run.log_metric("loss", 1.0, step=1)
         run.set_tag("stage", "one")
         run.flush()
@@ -151,7 +151,7 @@ def test_a_lost_answer_is_not_taken_twice(client: Client, home: Path) -> None:
 
 
 def test_what_is_refused_for_good_is_raised_and_kept(client: Client, home: Path) -> None:
-    with active_run.run(client=client, record=False) as run:
+    with starting.run(client=client, record=False) as run:
         run.flush()
         client.runs.log_batch(run.run, params={"depth": 6})  # another process of the same run
         run.log_param("depth", 7)
@@ -164,7 +164,7 @@ def test_what_is_refused_for_good_is_raised_and_kept(client: Client, home: Path)
 
 
 def test_a_journal_that_breaks_off_is_good_up_to_there(tmp_path: Path, client: Client) -> None:
-    start = journal.Start(run="0" * 32, stream="1" * 32, url="", project="default", create=active_run.CreateRun())
+    start = journal.Start(run="0" * 32, stream="1" * 32, url="", project="default", create=CreateRun())
     written = journal.Journal.create(tmp_path, start, bytes_max=1 << 30)
     for number in range(3):
         written.append(journal.Kind.BATCH, bytes([number]) * 100)

@@ -16,7 +16,7 @@ from everline.cli import app as cli
 from everline.errors import InvalidInputError, NotFoundError
 from everline.runs.types import Metric, RunInput, RunOutput, RunStatus
 from everline.sdk.client import Client
-from everline.sdk.logging import active_run as sdk
+from everline.sdk.logging import starting as sdk
 
 
 @pytest.fixture

@@ -18,28 +18,25 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 
-from everline.errors import ConflictError, EverlineError, InvalidInputError, UnavailableError
+from everline.errors import ConflictError, EverlineError, InvalidInputError
 from everline.ids import digest_bytes, digest_file, new_run_uid
 from everline.loader import load
-from everline.runs import columns, limits
-from everline.runs.names import random_name
+from everline.runs import limits
 from everline.runs.types import (
-    DEFAULT_EXPERIMENT,
     Artifact,
-    CreateRun,
     Run,
     RunInput,
     RunStatus,
-    from_ms,
 )
 from everline.sdk.client import Client
+from everline.sdk.logging.buffer import Buffer
 from everline.sdk.logging.journal import Journal, Kind, Start
 from everline.sdk.logging.sender import (
     TRANSIENT,
@@ -53,15 +50,19 @@ from everline.sdk.logging.sender import (
 WRITE_S = 0.05
 SEND_S = 0.25
 RETRY_S_MAX = 10.0
-POINTS_PER_BATCH_MAX = 20_000
 STORED_FILE_BYTES_MAX = 8 << 20
 _STEP_MAX = limits.LONG_MAX
 
-Points = list[tuple[int, int, float]]
+
+class Part(Protocol):
+    """Something that goes along with a run."""
+
+    def stop(self) -> None:
+        """End, and log what is still to be logged; called again, do nothing."""
 
 
 class ActiveRun:
-    """A run that is going on; made by `run`. Safe to log to from several threads, and from forked processes.
+    """A run that is going on; made by `everline.run()`. Safe to log to from several threads, and from forked processes.
 
     What breaks a rule is refused at the call where this process can know it, else (another process has
     logged another value of a parameter, the run was deleted) at the next call or the end.
@@ -76,10 +77,11 @@ class ActiveRun:
         self._start = start
         self._owns_client = owns_client
         self._steps: dict[str, int] = {}
-        self._params: dict[str, str] = dict(start.create.params)
-        self._parts: list[Any] = []
-        """What ends before the run does: the capture of code, and options."""
+        self._parts: list[Part] = []
+        self._needed: list[Part] = []
         self._ended = False
+        self.is_cut_off = False
+        """Whether the server did not answer when it was last spoken to."""
         self._reset()
         self.journal = Journal.create(client.settings.home, start, bytes_max=client.settings.journal_bytes_max)
         self.sender = Sender(client, self.journal)
@@ -89,7 +91,7 @@ class ActiveRun:
         """Log a value; without a step, each metric counts from 0."""
         points = self._points.get(key)
         if points is None:
-            points = self._open_series(key)
+            points = self._buffer.open(key)
         if step is None:
             step = self._steps.get(key, -1) + 1
         elif type(step) is not int or not -_STEP_MAX <= step <= _STEP_MAX:
@@ -117,18 +119,9 @@ class ActiveRun:
         Raises:
             InvalidInputError: a name or value is out of its limits, or another value was logged; none is kept.
         """
-        pairs = _texts(values)
+        pairs = texts(values)
         limits.check_pairs(pairs, limit=limits.PARAM_VALUE_CHARACTERS_MAX, field="params")
-        with self._pairs:
-            for key, value in pairs.items():
-                if self._params.get(key, value) != value:
-                    raise InvalidInputError(
-                        f"Changing param values is not allowed: {key!r} was logged as {self._params[key]!r}.",
-                        hint="A parameter is part of what the run is; log a changing value as a tag or metric.",
-                        field=f"params.{key}",
-                    )
-            self._params |= pairs
-            self._new_params |= pairs
+        self._buffer.add_params(pairs)
         if self._attention:
             self._attend()
 
@@ -136,8 +129,7 @@ class ActiveRun:
         """Set a tag."""
         pair = {key: str(value)}
         limits.check_pairs(pair, limit=limits.TAG_VALUE_CHARACTERS_MAX, field="tags")
-        with self._pairs:
-            self._new_tags |= pair
+        self._buffer.add_tags(pair)
         if self._attention:
             self._attend()
 
@@ -145,8 +137,7 @@ class ActiveRun:
         """Say which dataset version the run reads."""
         given = RunInput(name=name, digest=digest, version=version, context=context)
         limits.check_inputs([given])
-        with self._pairs:
-            self._new_inputs.append(given)
+        self._buffer.add_input(given)
         if self._attention:
             self._attend()
 
@@ -192,6 +183,21 @@ class ActiveRun:
         parquet.write_table(table, target, compression="zstd")
         return self.log_bytes(target.getvalue(), path=path)
 
+    @property
+    def params(self) -> dict[str, str]:
+        """The parameters that this process has logged."""
+        return self._buffer.params
+
+    @property
+    def points(self) -> int:
+        """How many points this process has logged, as far as they are in the journal."""
+        return self._buffer.taken
+
+    @property
+    def latest(self) -> Mapping[str, float]:
+        """The newest of those of each metric."""
+        return self._buffer.newest
+
     def compare(self, *others: str) -> Any:
         """This run beside others, as `client.runs.compare` does it, with everything logged until now."""
         self.flush()
@@ -204,7 +210,8 @@ class ActiveRun:
             UnavailableError: the server did not answer after several tries; everything is in the journal.
             EverlineError: the server refused something.
         """
-        self._wait_for_capture()
+        for part in self._needed:
+            part.stop()
         self._write()
         with self._sending:
             self.sender.ship_with_patience()
@@ -223,7 +230,7 @@ class ActiveRun:
         """
         if self._ended:
             return self.sender.run
-        for part in reversed(self._parts):
+        for part in (*reversed(self._parts), *self._needed):
             part.stop()
         self._ended = True
         self._wake.set()
@@ -265,7 +272,7 @@ class ActiveRun:
                 error.add_note(f"everline could not finish the run {self.run}: {second}")
 
     def begin(self) -> None:
-        """Start the threads; called once, by `run`."""
+        """Start the threads; called once."""
         self._threads = [
             threading.Thread(target=work, name=f"everline-{name}", daemon=True)
             for name, work in (("journal", self._keep_writing), ("send", self._keep_sending))
@@ -274,9 +281,13 @@ class ActiveRun:
             thread.start()
         atexit.register(self._at_exit)
 
-    def add(self, part: Any) -> None:
-        """Let something live as long as the run: `part.stop()` is called before it ends."""
-        self._parts.append(part)
+    def add(self, part: Part, *, needed: bool = False) -> None:
+        """Let something live as long as the run: `part.stop()` is called before it ends.
+
+        Args:
+            needed: `flush` waits for its end too.
+        """
+        (self._needed if needed else self._parts).append(part)
 
     def keep_record(self, record: StoredRecord, blobs: Mapping[str, bytes]) -> None:
         """Keep the code and environment that were captured."""
@@ -289,27 +300,16 @@ class ActiveRun:
         self._failure = self._failure or error
         self._attention = True
 
-    def latest(self) -> dict[str, float]:
-        """The newest value that was logged of each metric, as far as it is still in the buffer."""
-        return {key: points[-1][2] for key, points in list(self._points.items()) if points}
-
     def _reset(self) -> None:
         """Fresh buffers and locks: at the start, and in a forked process, where the old ones are the parent's."""
-        self._points: dict[str, Points] = {}
-        self._new_params: dict[str, str] = {}
-        self._new_tags: dict[str, str] = {}
-        self._new_inputs: list[RunInput] = []
-        self._pairs = threading.Lock()
+        self._buffer = Buffer(self._start.create.params)
+        self._points = self._buffer.points
         self._writing = threading.Lock()
         self._sending = threading.Lock()
         self._wake = threading.Event()
         self._failure = None
         self._attention = False
         self._pid = os.getpid()
-
-    def _open_series(self, key: str) -> Points:
-        limits.check_key(key, field="metric")
-        return self._points.setdefault(key, [])
 
     def _attend(self) -> None:
         """A log call found that something is to be said or done."""
@@ -351,8 +351,9 @@ class ActiveRun:
                         return
                     self.sender.ship()
                     self._note_refusals()
-                pause = SEND_S
+                pause, self.is_cut_off = SEND_S, False
             except TRANSIENT:
+                self.is_cut_off = True
                 pause = min(pause * 2, RETRY_S_MAX)  # it is all still in the journal
             except EverlineError as error:
                 pause = RETRY_S_MAX
@@ -363,30 +364,8 @@ class ActiveRun:
     def _write(self) -> None:
         """Move what came into the buffer to the journal."""
         with self._writing:
-            with self._pairs:
-                params, self._new_params = self._new_params, {}
-                tags, self._new_tags = self._new_tags, {}
-                inputs, self._new_inputs = self._new_inputs, []
-            batch: list[columns.Series] = []
-            room = POINTS_PER_BATCH_MAX
-            for key, points in list(self._points.items()):
-                while count := min(len(points), room):
-                    batch.append(columns.series(key, points[:count]))
-                    del points[:count]  # what was appended meanwhile stays
-                    room -= count
-                    if room == 0:
-                        self._append(batch, params, tags, inputs)
-                        batch, params, tags, inputs, room = [], {}, {}, [], POINTS_PER_BATCH_MAX
-            if batch or params or tags or inputs:
-                self._append(batch, params, tags, inputs)
-
-    def _append(
-        self, batch: list[columns.Series], params: dict[str, str], tags: dict[str, str], inputs: list[RunInput]
-    ) -> None:
-        def encode(sequence: int) -> bytes:
-            return msgspec.msgpack.encode(columns.StreamBatch(sequence, batch, params, tags, inputs))
-
-        self.journal.append_numbered(Kind.BATCH, encode)
+            for encode in self._buffer.take():
+                self.journal.append_numbered(Kind.BATCH, encode)
 
     def _name_file(self, stored: StoredFile) -> Artifact:
         self.journal.append(Kind.FILE, msgspec.msgpack.encode(stored))
@@ -394,22 +373,17 @@ class ActiveRun:
             self._attend()
         return Artifact(path=stored.path, is_dir=False, digest=stored.digest, bytes=stored.bytes)
 
-    def _wait_for_capture(self) -> None:
-        for part in self._parts:
-            if isinstance(part, Background):
-                part.stop()
-
     def _go_on_in_child(self) -> None:
         """A forked process logs as a stream of its own; the parent ends the run."""
-        kept = self._points
+        kept = self._buffer
         self._reset()
-        self._points = kept
+        self._buffer, self._points = kept, kept.points
         self._start = msgspec.structs.replace(self._start, stream=new_run_uid(), owns_run=False)
         self.journal = Journal.create(
             self.client.settings.home, self._start, bytes_max=self.client.settings.journal_bytes_max
         )
         self.sender = Sender(self.client, self.journal)
-        self._parts = []
+        self._parts, self._needed = [], []
         self.begin()
 
     def _say_that_it_waits(self, error: EverlineError) -> None:
@@ -428,34 +402,13 @@ class ActiveRun:
             sys.stderr.write(f"everline: run {self.run}: {error}\n")
 
 
-class Background:
-    """Work in a thread that the run waits for before it ends; an error of ours is raised at the next call."""
-
-    def __init__(self, run: ActiveRun, work: Callable[[], None], *, name: str) -> None:
-        self._run = run
-        self._work = work
-        self._thread = threading.Thread(target=self._do, name=f"everline-{name}", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Wait until it is done."""
-        self._thread.join()
-
-    def _do(self) -> None:
-        try:
-            self._work()
-        except EverlineError as error:
-            self._run.fail(error)
-        except OSError as error:
-            self._run.fail(UnavailableError(f"Code and environment could not be recorded: {error}."))
-
-
 _going_on: weakref.WeakSet[ActiveRun] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
     for run in list(_going_on):
-        run._points = {}
+        run._buffer = Buffer(run.params)
+        run._points = run._buffer.points
         run._attention = True
 
 
@@ -463,82 +416,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def run(
-    *,
-    experiment: str = DEFAULT_EXPERIMENT,
-    name: str | None = None,
-    params: Mapping[str, Any] | None = None,
-    tags: Mapping[str, Any] | None = None,
-    client: Client | None = None,
-    record: bool = True,
-    progress: bool = False,
-    system_metrics: bool = False,
-    capture_output: bool = False,
-) -> ActiveRun:
-    """Start a run; use it as a context manager, or call `finish()`.
-
-    A server that does not answer holds nothing up: the run starts in the journal and is sent later.
-
-    Args:
-        experiment: made if it is new.
-        client: None opens one for `EVERLINE_URL`, or embedded over `./.everline`.
-        record: keep code and environment with the run, so that it can be done again; read in the background.
-        progress: a line in the terminal with the latest metrics.
-        system_metrics: log the use of CPU, memory, disk, network and GPU every 10 seconds, as `system/…`.
-        capture_output: keep what the process prints as the artifact `output.log`.
-
-    Raises:
-        EverlineError: the server answers, and does not start this run.
-    """
-    owned = client is None
-    client = client or Client()
-    create = CreateRun(
-        run=new_run_uid(),
-        experiment=experiment,
-        name=name or random_name(),
-        params=_texts(params),
-        tags=_texts(tags),
-        started_at=from_ms(time.time_ns() // 1_000_000),
-    )
-    start = Start(
-        run=str(create.run), stream=new_run_uid(), url=client.settings.url, project=client.project, create=create
-    )
-    active = ActiveRun(client, start, owns_client=owned)
-    try:
-        active.sender.start()
-    except TRANSIENT as error:
-        sys.stderr.write(f"everline: {error} Run {active.run} starts without it and is sent later.\n")
-    except EverlineError:
-        active.journal.close()
-        raise
-    active.begin()
-    if record:
-        active.add(Background(active, _recording(active), name="capture"))
-    Background(active, lambda: load("everline.sdk.logging.recovery").recover_quietly(client), name="recovery")
-    for wanted, module, maker in (
-        (capture_output, "output", "CapturedOutput"),
-        (system_metrics, "system_metrics", "SystemMetrics"),
-        (progress, "progress", "Progress"),
-    ):
-        if wanted:
-            active.add(getattr(load(f"everline.sdk.logging.{module}"), maker)(active))
-    return active
-
-
-def _recording(active: ActiveRun) -> Callable[[], None]:
-    """Capture what this process runs, as it is now."""
-    entry = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "interactive"
-    root, argv, params = Path.cwd(), list(sys.argv[1:]), dict(active._params)
-
-    def work() -> None:
-        captured = load("everline.runs.capture").capture(root, entry, argv, params=params)
-        record = StoredRecord(msgspec.to_builtins(captured.record), list(captured.blobs))
-        active.keep_record(record, captured.blobs)
-
-    return work
-
-
-def _texts(values: Mapping[str, Any] | None) -> dict[str, str]:
+def texts(values: Mapping[str, Any] | None) -> dict[str, str]:
+    """Values of parameters and tags as they are kept."""
     return {key: str(value) for key, value in (values or {}).items()}
 
 
