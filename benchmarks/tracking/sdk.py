@@ -1,8 +1,8 @@
 """Our own SDK: what a log call costs its caller, points streamed until they are durable, and a minimal script.
 
-The cost of a call is that of `run.log_metric(key, value, step=step)` as the training loop feels it, with the threads that
-write the journal and send it at work in the same process, less what reading the clock twice costs. Streamed points
-are counted from the first call until `flush()` has returned: until then the server has every one of them in its database.
+The cost of a call is that of `run.log_metric(key, value, step=step)` as the training loop feels it, with the threads
+that write the journal and send it at work in the same process, less what reading the clock twice costs. Streamed
+points are counted from the first call until `flush()` has returned: until then the server's database has the last.
 The minimal script is a whole process: import, one run, 10 parameters, 10 metrics, one artifact.
 """
 
