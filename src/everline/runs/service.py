@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import false, insert, select, update
+from sqlalchemy import false, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from everline.access.declare import act, read
 from everline.access.types import Permission
@@ -22,7 +23,10 @@ from everline.runs.types import DEFAULT_EXPERIMENT, Comparison, Difference, Run,
 
 RUNS_PER_COMPARISON_MAX = 20
 RECORD_BYTES_MAX = 16 << 20
-_INSERT_RUN = insert(run).returning(run.c.id)
+_INSERT_RUN = {
+    name: dialect.insert(run).on_conflict_do_nothing(index_elements=["uid"]).returning(run.c.id)
+    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
+}
 _CLIENT_UID = re.compile("[0-9a-f]{32}")
 PIPELINE_CHARACTERS_MAX = 512
 
@@ -93,7 +97,10 @@ def create_run(
         "record": None,
         "summary": None,
     }
-    number = uow.conn.execute(_INSERT_RUN, row).scalar_one()
+    number = uow.conn.execute(_INSERT_RUN[uow.conn.dialect.name], row).scalar()
+    if number is None:  # the same was asked for twice at once, and the other was first
+        uow.unchanged()
+        return _must_have_started(uow, project, uid, experiment=experiment)
     tags |= {tracking.RUN_NAME_TAG: name}
     tracking.put_params(uow, {"id": number, "uid": uid}, params)
     tracking.put_tags(uow, number, tags, renames=False)
@@ -280,10 +287,17 @@ def _started(uow: UnitOfWork, project: str, uid: str, *, experiment: str) -> Tra
     if row is None:
         return None
     found = rows.load_runs(uow.conn, [row])[0]
-    if (found.project, found.experiment, found.author) != (project, experiment, uow.actor.uid):
+    if (found.project, found.experiment) != (project, experiment):
         raise ConflictError(
             f"There is another run with the uid {uid}.", hint="Leave the uid out, or make a new one.", field="run"
         )
+    return found
+
+
+def _must_have_started(uow: UnitOfWork, project: str, uid: str, *, experiment: str) -> TrackedRun:
+    found = _started(uow, project, uid, experiment=experiment)
+    if found is None:
+        raise ConflictError(f"Another run took the uid {uid}.", hint="Make a new one.", field="run")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from everline.access.types import Role
 from everline.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, TooLargeError
 from everline.runs import service, streaming, tracking
 from everline.runs.columns import Series, StreamBatch, body, decode_body, series
-from everline.runs.types import RunInput
+from everline.runs.types import Run, RunInput
 from everline.sdk.client import Client
 
 STREAM = "a" * 32
@@ -109,10 +110,10 @@ def test_a_body_of_another_shape_is_refused(content: bytes) -> None:
 
 def test_a_run_may_be_asked_for_twice_under_the_clients_own_uid(client: Client) -> None:
     mine = {"run": "c" * 32, "experiment": "e", "name": "n", "params": {"a": "1"}}
-    first = msgspec.json.decode(client.send("POST", "/api/v1/runs", content=msgspec.json.encode(mine)).content)
-    again = msgspec.json.decode(client.send("POST", "/api/v1/runs", content=msgspec.json.encode(mine)).content)
-    assert first == again
-    assert first["run"] == "c" * 32
+    with ThreadPoolExecutor(4) as threads:  # also at once, as after an answer that came too late
+        asked = [threads.submit(client.call, "POST", "/runs", body=mine, returns=Run) for _ in range(8)]
+    assert {answer.result().run for answer in asked} == {"c" * 32}
+    assert client.runs.get("c" * 32).params == {"a": "1"}
     with pytest.raises(ConflictError):
         client.call("POST", "/runs", body=mine | {"experiment": "other"})
     with pytest.raises(InvalidInputError):
