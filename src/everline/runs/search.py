@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, String, and_, case, exists, false, func, not_, or_, select, true
 from sqlalchemy.sql.expression import FromClause
@@ -19,7 +19,7 @@ from everline.access.declare import read
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import InvalidInputError
-from everline.runs import rows
+from everline.runs import plans, rows
 from everline.runs.filters import EXPERIMENTS, RUNS, Clause, Order, parse_filter, parse_order
 from everline.runs.tables import (
     experiment,
@@ -138,24 +138,93 @@ def search_runs(
             hint="Search in parts.",
             field="experiment_ids",
         )
+    plan = plans.choose(uow.conn, experiments=experiments, clauses=clauses, orders=orders)
+    wanted = _Wanted(project, experiments, clauses, view, orders, offset, limit + 1, also)
+    found = _walk(uow, wanted, plan) if plan.walk is not None else None
+    if found is None:
+        found = _sorted(uow, wanted, plan)
+    return rows.load_runs(uow.conn, found[:limit]), offset + limit if len(found) > limit else None
+
+
+class _Wanted(NamedTuple):
+    """A search, checked."""
+
+    project: str
+    experiments: Sequence[int]
+    clauses: Sequence[Clause]
+    view: View
+    orders: Sequence[Order]
+    offset: int
+    rows_max: int
+    also: Sequence[ColumnElement[bool]]
+
+
+def _sorted(uow: UnitOfWork, wanted: _Wanted, plan: plans.Plan) -> Sequence[rows.Row]:
+    """Rows of runs: those that the conditions leave, then in order."""
     sqlite = uow.conn.dialect.name == "sqlite"
-    statement = select(run).where(
-        *matching(project, experiments=experiments, clauses=clauses, view=view, sqlite=sqlite), *also
+    few = plan.ids is not None
+    statement = select(run).where(*_conditions(wanted, indexed=not few, sqlite=sqlite))
+    if plan.ids is not None:
+        statement = statement.where(plans.among(plan.ids, sqlite=sqlite))
+    statement = _ordered(statement, wanted.orders, sqlite=sqlite)
+    return uow.conn.execute(statement.offset(wanted.offset).limit(wanted.rows_max)).mappings().all()
+
+
+def _walk(uow: UnitOfWork, wanted: _Wanted, plan: plans.Plan) -> Sequence[rows.Row] | None:
+    """Rows of runs along the index of the metric that they are sorted by first.
+
+    Returns:
+        None when the page reaches the runs that have no number there, which no index of values knows.
+    """
+    sqlite = uow.conn.dialect.name == "sqlite"
+    walked = latest_metric.alias("walked")
+    value = walked.c.value.asc() if wanted.orders[0].ascending else walked.c.value.desc()
+    statement = (
+        select(run)
+        .join(walked, walked.c.run == run.c.id)
+        .where(walked.c.key == plan.walk, walked.c.is_nan == false())
+        .where(*_conditions(wanted, indexed=False, sqlite=sqlite))
+        .order_by(value)
     )
-    statement = _ordered(statement, orders, sqlite=sqlite).offset(offset).limit(limit + 1)
-    found = uow.conn.execute(statement).mappings().all()
-    after = offset + limit if len(found) > limit else None
-    return rows.load_runs(uow.conn, found[:limit]), after
+    statement = _ordered(statement, wanted.orders[1:], sqlite=sqlite)
+    found = uow.conn.execute(statement.offset(wanted.offset).limit(wanted.rows_max)).mappings().all()
+    return found if plan.complete or len(found) == wanted.rows_max else None
+
+
+def _conditions(wanted: _Wanted, *, indexed: bool, sqlite: bool) -> list[ColumnElement[bool]]:
+    named = matching(
+        wanted.project,
+        experiments=wanted.experiments,
+        clauses=wanted.clauses,
+        view=wanted.view,
+        indexed=indexed,
+        sqlite=sqlite,
+    )
+    return [*named, *wanted.also]
 
 
 def matching(
-    project: str, *, experiments: Sequence[int], clauses: Sequence[Clause], view: View = View.ACTIVE, sqlite: bool
+    project: str,
+    *,
+    experiments: Sequence[int],
+    clauses: Sequence[Clause],
+    view: View = View.ACTIVE,
+    indexed: bool = True,
+    sqlite: bool,
 ) -> list[ColumnElement[bool]]:
-    """The conditions of a search on rows of `run`, for services that count or group what it finds."""
+    """The conditions of a search on rows of `run`, for services that count or group what it finds.
+
+    Args:
+        indexed: whether SQLite may find runs by their experiment; without, it has another way already.
+    """
+    columns: list[ColumnElement[Any]] = [run.c.project, run.c.experiment, run.c.deleted]
+    if not indexed:
+        columns = [plans.unindexed(column, sqlite=sqlite) for column in columns]
+    owner, parent, deleted = columns
     return [
-        run.c.project == project,
-        run.c.experiment.in_(list(experiments)),
-        *_lifecycle(run.c.deleted, view),
+        owner == project,
+        parent == experiments[0] if len(experiments) == 1 else parent.in_(list(experiments)),
+        *_lifecycle(deleted, view),
         *(_run_condition(clause, sqlite=sqlite) for clause in clauses),
     ]
 
@@ -234,9 +303,10 @@ def _ordered(statement: Select[Any], orders: Sequence[Order], *, sqlite: bool) -
     """
     for order in orders:
         value: ColumnElement[Any]
+        absent: ColumnElement[int] | None
         if order.entity == "attribute":
             value = _RUN_COLUMNS[order.key]
-            absent = case((value.is_(None), 1), else_=0)
+            absent = case((value.is_(None), 1), else_=0) if value.nullable else None
         elif order.entity == "metric":
             newest = (latest_metric.c.run == run.c.id, latest_metric.c.key == _key_id(order.key))
             value = select(latest_metric.c.value).where(*newest).scalar_subquery()
@@ -247,7 +317,8 @@ def _ordered(statement: Select[Any], orders: Sequence[Order], *, sqlite: bool) -
             value = select(pairs.c.value).where(pairs.c.run == run.c.id, pairs.c.key == order.key).scalar_subquery()
             absent = case((value.is_(None), 1), else_=0)
         value = bytewise(value, sqlite=sqlite)
-        statement = statement.order_by(absent, value.asc() if order.ascending else value.desc())
+        statement = statement.order_by(*([] if absent is None else [absent]))
+        statement = statement.order_by(value.asc() if order.ascending else value.desc())
     if not any(order.key == "start_time" and order.entity == "attribute" for order in orders):
         statement = statement.order_by(run.c.started_ms.desc())
     return statement.order_by(run.c.uid)
@@ -257,7 +328,7 @@ def _key_id(name: str) -> ColumnElement[int]:
     return select(metric_key.c.id).where(metric_key.c.name == name).scalar_subquery()
 
 
-def _lifecycle(column: ColumnElement[bool], view: View) -> list[ColumnElement[bool]]:
+def _lifecycle(column: ColumnElement[Any], view: View) -> list[ColumnElement[bool]]:
     if view is View.ALL:
         return []
     return [column == (true() if view is View.DELETED else false())]

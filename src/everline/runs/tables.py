@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Computed,
     Double,
     ForeignKey,
     Index,
@@ -25,6 +26,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import VARCHAR
 
 from everline.storage.schema import BigId, Digest, JsonValue, Name, Uid, UtcTime, id_pk, metadata, uid_pk
+
+HEAD_CHARACTERS = 64
+"""How much of a parameter's or tag's value is in an index; PostgreSQL refuses long ones there."""
+
+
+def _head() -> Column[str]:
+    """The beginning of a value, kept by the database itself."""
+    return Column("head", String(HEAD_CHARACTERS), Computed(f"substr(value, 1, {HEAD_CHARACTERS})", persisted=True))
+
 
 RunUid = String(32)
 Key = String(250)
@@ -105,7 +115,7 @@ latest_metric = Table(
     Column("step", BigInteger, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
     Column("is_nan", Boolean, nullable=False),
-    Index(None, "key", "value"),
+    Index(None, "key", "is_nan", "value"),
     sqlite_with_rowid=False,
 )
 
@@ -124,7 +134,8 @@ run_param = Table(
     Column("run", BigId, ForeignKey("run.id"), primary_key=True, autoincrement=False),
     Column("key", Key, primary_key=True),
     Column("value", Text, nullable=False),
-    Index(None, "key"),
+    _head(),
+    Index(None, "key", "head"),
     sqlite_with_rowid=False,
 )
 
@@ -134,7 +145,8 @@ run_tag = Table(
     Column("run", BigId, ForeignKey("run.id"), primary_key=True, autoincrement=False),
     Column("key", Key, primary_key=True),
     Column("value", Text, nullable=False),
-    Index(None, "key"),
+    _head(),
+    Index(None, "key", "head"),
     sqlite_with_rowid=False,
 )
 

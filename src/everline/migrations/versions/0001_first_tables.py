@@ -731,7 +731,7 @@ def upgrade() -> None:
     sqlite_with_rowid=False
     )
     with op.batch_alter_table('latest_metric', schema=None) as batch_op:
-        batch_op.create_index(batch_op.f('ix_latest_metric_key_latest_metric_value'), ['key', 'value'], unique=False)
+        batch_op.create_index(batch_op.f('ix_latest_metric_key_latest_metric_is_nan_latest_metric_value'), ['key', 'is_nan', 'value'], unique=False)
 
     op.create_table('logged_model_metric',
     sa.Column('logged_model', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
@@ -817,12 +817,13 @@ def upgrade() -> None:
     sa.Column('run', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
     sa.Column('key', sa.String(length=250), nullable=False),
     sa.Column('value', sa.Text(), nullable=False),
+    sa.Column('head', sa.String(length=64), sa.Computed('substr(value, 1, 64)', persisted=True), nullable=True),
     sa.ForeignKeyConstraint(['run'], ['run.id'], name=op.f('fk_run_param_run')),
     sa.PrimaryKeyConstraint('run', 'key', name=op.f('pk_run_param')),
     sqlite_with_rowid=False
     )
     with op.batch_alter_table('run_param', schema=None) as batch_op:
-        batch_op.create_index(batch_op.f('ix_run_param_key'), ['key'], unique=False)
+        batch_op.create_index(batch_op.f('ix_run_param_key_run_param_head'), ['key', 'head'], unique=False)
 
     op.create_table('run_stream',
     sa.Column('run', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
@@ -836,12 +837,13 @@ def upgrade() -> None:
     sa.Column('run', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
     sa.Column('key', sa.String(length=250), nullable=False),
     sa.Column('value', sa.Text(), nullable=False),
+    sa.Column('head', sa.String(length=64), sa.Computed('substr(value, 1, 64)', persisted=True), nullable=True),
     sa.ForeignKeyConstraint(['run'], ['run.id'], name=op.f('fk_run_tag_run')),
     sa.PrimaryKeyConstraint('run', 'key', name=op.f('pk_run_tag')),
     sqlite_with_rowid=False
     )
     with op.batch_alter_table('run_tag', schema=None) as batch_op:
-        batch_op.create_index(batch_op.f('ix_run_tag_key'), ['key'], unique=False)
+        batch_op.create_index(batch_op.f('ix_run_tag_key_run_tag_head'), ['key', 'head'], unique=False)
 
     op.create_table('traffic',
     sa.Column('uid', sa.String(length=36), nullable=False),
@@ -868,12 +870,12 @@ def downgrade() -> None:
 
     op.drop_table('traffic')
     with op.batch_alter_table('run_tag', schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f('ix_run_tag_key'))
+        batch_op.drop_index(batch_op.f('ix_run_tag_key_run_tag_head'))
 
     op.drop_table('run_tag')
     op.drop_table('run_stream')
     with op.batch_alter_table('run_param', schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f('ix_run_param_key'))
+        batch_op.drop_index(batch_op.f('ix_run_param_key_run_param_head'))
 
     op.drop_table('run_param')
     with op.batch_alter_table('run_output', schema=None) as batch_op:
@@ -890,7 +892,7 @@ def downgrade() -> None:
     op.drop_table('logged_model_param')
     op.drop_table('logged_model_metric')
     with op.batch_alter_table('latest_metric', schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f('ix_latest_metric_key_latest_metric_value'))
+        batch_op.drop_index(batch_op.f('ix_latest_metric_key_latest_metric_is_nan_latest_metric_value'))
 
     op.drop_table('latest_metric')
     with op.batch_alter_table('dataset_label', schema=None) as batch_op:
