@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,9 +27,30 @@ from everline.config import Settings
 from everline.sdk.client import Client
 from everline.server.app import create_app
 from everline.server.application import Application
-from tests_support import postgres
+from tests_support import memory, postgres
 
 Begin = Callable[..., AbstractContextManager[UnitOfWork]]
+FOLDER = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Everything in memory where there is room, and one PostgreSQL for all workers of a parallel run."""
+    if hasattr(config, "workerinput"):
+        return  # a worker: it has been told by its parent
+    folder = memory.use_memory()
+    if folder is not None:
+        config.stash[FOLDER] = folder
+        config.add_cleanup(lambda: FOLDER in config.stash and shutil.rmtree(folder, ignore_errors=True))
+    if getattr(config.option, "numprocesses", None) and postgres.find_binaries() is not None:
+        stack = contextlib.ExitStack()
+        os.environ[postgres.URL_VARIABLE] = stack.enter_context(postgres.running())
+        config.add_cleanup(stack.close)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """What failed tests left can be looked at until the next run."""
+    if exitstatus != 0 and FOLDER in session.config.stash:
+        del session.config.stash[FOLDER]
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +63,7 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Name of a migrated database that tests copy: cheaper than migrating for each."""
-    name = "everline_template"
+    name = f"template_{secrets.token_hex(4)}"
     with psycopg.connect(postgres_server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     home = tmp_path_factory.mktemp("template")

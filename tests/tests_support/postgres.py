@@ -14,7 +14,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
-_FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200", "shared_buffers=64MB"]
+URL_VARIABLE = "EVERLINE_TEST_POSTGRES_URL"
+_FAST = (
+    *("fsync=off", "synchronous_commit=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0"),
+    *("autovacuum=off", "max_connections=500", "shared_buffers=64MB"),
+)
 
 
 def find_binaries() -> Path | None:
@@ -30,7 +34,7 @@ def find_binaries() -> Path | None:
 @contextlib.contextmanager
 def running() -> Iterator[str]:
     """URL of a server that lives as long as the context; `EVERLINE_TEST_POSTGRES_URL` names one that runs already."""
-    given = os.environ.get("EVERLINE_TEST_POSTGRES_URL")
+    given = os.environ.get(URL_VARIABLE)
     if given:
         yield given
         return
@@ -38,7 +42,7 @@ def running() -> Iterator[str]:
     if binaries is None:
         raise RuntimeError(
             "PostgreSQL is not installed: `apt-get install postgresql`, or name a running server in "
-            "EVERLINE_TEST_POSTGRES_URL=postgresql://user:password@host:port/postgres"
+            f"{URL_VARIABLE}=postgresql://user:password@host:port/postgres"
         )
     with tempfile.TemporaryDirectory(prefix="everline-postgres-") as folder:
         data, port = Path(folder) / "data", _free_port()
