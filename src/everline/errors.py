@@ -154,6 +154,8 @@ def from_problem(body: dict[str, Any], *, status: int) -> EverlineError:
     known = _tree(EverlineError)
     # An answer without a body (to HEAD, or from a proxy) still tells its kind by its status.
     by_status = next((kind for kind in known.values() if kind.status == status), EverlineError)
+    if status in (502, 504):  # a proxy says that the server does not answer
+        by_status = UnavailableError
     kind = known.get(str(body.get("code")), by_status)
     error = EverlineError.__new__(kind)
     EverlineError.__init__(error, message, hint=body.get("hint"), field=body.get("field"))

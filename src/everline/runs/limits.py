@@ -67,6 +67,13 @@ def check_length(value: str, *, limit: int, field: str) -> str:
         raise InvalidInputError(f"'{field}' exceeds the maximum length of {limit} characters", field=field)
     if "\x00" in value:
         raise InvalidInputError(f"'{field}' contains a NUL character, which cannot be stored as text.", field=field)
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidInputError(
+                f"'{field}' contains half of a character (a lone surrogate), which is no text.", field=field
+            ) from None
     return value
 
 

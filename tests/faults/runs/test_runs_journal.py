@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -179,27 +178,3 @@ def test_a_journal_that_breaks_off_is_good_up_to_there(tmp_path: Path, client: C
         whole = cut // (len(content) // 3)
         assert [entry.content for entry in again.pending(bytes_max=1 << 20)] == [bytes([n]) * 100 for n in range(whole)]
         again._lock_file.close()  # type: ignore[union-attr]
-
-
-def test_a_full_disk_stops_nothing(server: Server, home: Path) -> None:
-    script = """
-import resource, everline as el
-run = el.run(experiment="full", record=False)
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-for step in range(20_000):
-    run.log_metric("loss", float(step), step=step)
-run.flush()
-run.finish()
-print(run.run)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | {"EVERLINE_URL": server.url},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert re.search("cannot be written .*held in memory", done.stderr)
-    with Client(server.url) as client:
-        assert len(client.runs.history(done.stdout.strip(), "loss").steps) == 20_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from conftest import Server
 from everline.errors import ConflictError, InvalidInputError
 from everline.sdk.client import Client
 from everline.sdk.logging import starting
@@ -31,6 +33,17 @@ def inside(sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("EVERLINE_SYSTEM_METRICS_S", "0.1")
     with Client(home=home) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def server_url(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A server on SQLite: what is tested here is the client's own."""
+    home = tmp_path_factory.mktemp("server")
+    (home / "everline.db").write_bytes(sqlite_template.read_bytes())
+    running = Server(home, "")
+    running.start()
+    yield running.url
+    running.stop()
 
 
 def test_output_and_system_metrics_are_kept_and_the_streams_given_back(inside: Client, capsys: Any) -> None:
@@ -137,6 +150,7 @@ def test_what_breaks_a_rule_is_refused_at_the_call(inside: Client) -> None:
             lambda: run.log_param("depth", 7),
             lambda: run.log_params({"long": "x" * 6001}),
             lambda: run.set_tag("a/../b", "x"),
+            lambda: run.set_tag("half", "\ud800"),
             lambda: run.log_text("x", path="../x"),
         ):
             with pytest.raises(InvalidInputError):
@@ -176,14 +190,25 @@ def test_found_and_compared_runs_are_frames(inside: Client) -> None:
     assert list(compared["run"]) == made
 
 
-@pytest.fixture
-def server_url(sqlite_template: Path, tmp_path: Path) -> Any:
-    from conftest import Server
-
-    home = tmp_path / "server"
-    home.mkdir()
-    (home / "everline.db").write_bytes(sqlite_template.read_bytes())
-    running = Server(home, "")
-    running.start()
-    yield running.url
-    running.stop()
+def test_a_full_disk_stops_nothing(server_url: str, tmp_path: Path) -> None:
+    script = """
+import resource, everline as el
+run = el.run(experiment="full", record=False)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+for step in range(20_000):
+    run.log_metric("loss", float(step), step=step)
+run.flush()
+run.finish()
+print(run.run)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"EVERLINE_URL": server_url, "EVERLINE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert re.search("cannot be written .*held in memory", done.stderr)
+    with Client(server_url) as client:
+        assert len(client.runs.history(done.stdout.strip(), "loss").steps) == 20_000

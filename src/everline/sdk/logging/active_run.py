@@ -25,7 +25,7 @@ from typing import Any, Protocol, Self
 
 import msgspec
 
-from everline.errors import ConflictError, EverlineError, InvalidInputError
+from everline.errors import ConflictError, EverlineError, InvalidInputError, UnavailableError
 from everline.ids import digest_bytes, digest_file, new_run_uid
 from everline.loader import load
 from everline.runs import limits
@@ -337,7 +337,10 @@ class ActiveRun:
     def _keep_writing(self) -> None:
         while not self._ended:
             time.sleep(WRITE_S)
-            self._write()
+            try:
+                self._write()
+            except Exception as error:  # the thread must live, and nothing be lost in silence
+                self.fail(UnavailableError(f"Something that was logged could not be written to the journal: {error!r}"))
             if self.journal.is_full:
                 self._attention = True
 

@@ -23,7 +23,7 @@ import struct
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -228,6 +228,12 @@ class Journal:
     def blob(self, digest: str) -> Path:
         """Where content is kept."""
         return self.folder / "blobs" / digest.removeprefix("sha256:")
+
+    def drop_blobs(self, digests: Sequence[str]) -> None:
+        """Forget content that the server has now; whoever names it again will find it there."""
+        for digest in digests:
+            with contextlib.suppress(OSError):
+                self.blob(digest).unlink()
 
     def close(self) -> None:
         """Let go; a journal whose entries are all confirmed is deleted, except for what was refused."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -28,9 +28,10 @@ from everline.sdk.logging.journal import Entry, Journal, Kind
 if TYPE_CHECKING:
     from everline.sdk.client import Client
 
+T = TypeVar("T")
 REQUEST_BYTES_MAX = 1 << 20
 CONNECT_S = 2.0
-TRIES_MAX = 6
+PATIENCE_S = 15.0
 TRANSIENT = (UnavailableError, TooBusyError)
 _FOR_GOOD = (ConflictError, IntegrityError, InvalidInputError, TooLargeError)
 
@@ -79,8 +80,7 @@ class Sender:
         """
         create: CreateRun = self.journal.start.create
         content = msgspec.json.encode(create)
-        answer = self._send("POST", "/runs", content)
-        self.run = msgspec.json.decode(answer, type=Run)
+        self.run = self._send("POST", "/runs", content, returns=Run)
 
     def ship(self) -> None:
         """Send everything that waits; returns when it is durable at the server, or refused for good.
@@ -100,55 +100,64 @@ class Sender:
                 self._send_one(entries[0])
 
     def ship_with_patience(self) -> None:
-        """`ship`, tried again for some seconds while the server does not answer but seems to be there."""
-        for attempt in range(TRIES_MAX):
+        """`ship`, tried again for 15 seconds without progress; where nothing listens at all, once again."""
+        pause, deadline = 0.1, time.monotonic() + PATIENCE_S
+        while True:
             confirmed = self.journal.confirmed
             try:
                 self.ship()
                 return
             except TRANSIENT as error:
-                refused = isinstance(error.__cause__, ConnectionRefusedError) and self.journal.confirmed == confirmed
-                if attempt == TRIES_MAX - 1 or (refused and attempt >= 1):
+                if self.journal.confirmed > confirmed:
+                    pause, deadline = 0.1, time.monotonic() + PATIENCE_S
+                nobody = isinstance(error.__cause__, ConnectionRefusedError) and pause > 0.1
+                if nobody or time.monotonic() > deadline:
                     raise
-                time.sleep(min(0.1 * 2**attempt, 1.0))
+                time.sleep(pause)
+                pause = min(2 * pause, 1.0)
 
     def _send_batches(self, batches: Sequence[Entry]) -> None:
         content = body(self.journal.start.stream, [entry.content for entry in batches])
-        answer = msgspec.json.decode(
-            self._send("POST", f"/runs/{self.journal.start.run}/stream", content), type=StreamAnswer
-        )
+        answer = self._send("POST", f"/runs/{self.journal.start.run}/stream", content, returns=StreamAnswer)
         for refusal in answer.refused:
             self._refuse(refusal)
         self.points += answer.points
         self.journal.confirm(batches[-1])
 
     def _send_one(self, entry: Entry) -> None:
+        digests: list[str] = []
         try:
             match entry.kind:
                 case Kind.FILE:
-                    self._send_file(msgspec.msgpack.decode(entry.content, type=StoredFile))
+                    file = msgspec.msgpack.decode(entry.content, type=StoredFile)
+                    digests = [file.digest]
+                    self._send_file(file)
                 case Kind.RECORD:
-                    self._send_record(msgspec.msgpack.decode(entry.content, type=StoredRecord))
+                    record = msgspec.msgpack.decode(entry.content, type=StoredRecord)
+                    digests = record.blobs
+                    self._send_record(record)
                 case _:
                     self._finish(msgspec.msgpack.decode(entry.content, type=Finish))
         except _FOR_GOOD as error:
             field = error.field or entry.kind.name.lower()
             self._refuse(Refusal(sequence=entry.sequence, field=field, message=error.message, hint=error.hint))
         self.journal.confirm(entry)
+        self.journal.drop_blobs(digests)
 
     def _send_file(self, file: StoredFile) -> None:
         self._upload([file.digest])
         named = msgspec.json.encode({"path": file.path, "digest": file.digest})
-        self._send("PUT", f"/runs/{self.journal.start.run}/artifacts", named)
+        self._send("PUT", f"/runs/{self.journal.start.run}/artifacts", named, returns=dict)
 
     def _send_record(self, stored: StoredRecord) -> None:
         self._upload(stored.blobs)
-        self._send("PUT", f"/runs/{self.journal.start.run}/record", msgspec.json.encode(stored.record))
+        path = f"/runs/{self.journal.start.run}/record"
+        self._send("PUT", path, msgspec.json.encode(stored.record), returns=dict)
 
     def _finish(self, finish: Finish) -> None:
         ended = FinishRun(status=finish.status, ended_at=from_ms(finish.ended_ms))
-        answer = self._send("POST", f"/runs/{self.journal.start.run}/finish", msgspec.json.encode(ended))
-        self.run = msgspec.json.decode(answer, type=Run)
+        path = f"/runs/{self.journal.start.run}/finish"
+        self.run = self._send("POST", path, msgspec.json.encode(ended), returns=Run)
 
     def _upload(self, digests: Sequence[str]) -> None:
         for digest in self.client.blobs.missing(digests):
@@ -162,15 +171,26 @@ class Sender:
         self.journal.refuse(refusal)
         self.refused.append(refusal)
 
-    def _send(self, method: str, path: str, content: bytes) -> bytes:
-        answer = self.client.send(
-            method,
-            "/api/v1" + path,
-            query={"project": self.journal.start.project},
-            content=content,
-            connect_s=CONNECT_S,
-        )
-        return answer.content
+    def _send(self, method: str, path: str, content: bytes, *, returns: type[T]) -> T:
+        """One call. A fault of the server, or of something before it, is a reason to try again, not to give up."""
+        try:
+            answer = self.client.send(
+                method,
+                "/api/v1" + path,
+                query={"project": self.journal.start.project},
+                content=content,
+                connect_s=CONNECT_S,
+            )
+            return msgspec.json.decode(answer.content, type=returns)
+        except msgspec.MsgspecError as error:
+            raise UnavailableError(
+                f"What answers at {self.client.transport.origin} does not speak as Everline does ({error}).",
+                hint="Check EVERLINE_URL.",
+            ) from error
+        except EverlineError as error:
+            if error.status < 500 or isinstance(error, TRANSIENT):
+                raise
+            raise UnavailableError(error.message, hint=error.hint) from error
 
 
 def refusal_error(refused: Sequence[Refusal]) -> EverlineError:

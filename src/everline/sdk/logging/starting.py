@@ -14,6 +14,7 @@ import msgspec
 from everline.errors import EverlineError, UnavailableError
 from everline.ids import new_run_uid
 from everline.loader import load
+from everline.runs import limits
 from everline.runs.names import random_name
 from everline.runs.types import DEFAULT_EXPERIMENT, CreateRun, from_ms
 from everline.sdk.client import Client
@@ -47,6 +48,7 @@ def run(
         capture_output: keep what the process prints as the artifact `output.log`.
 
     Raises:
+        InvalidInputError: a name or value is out of its limits.
         EverlineError: the server answers, and does not start this run.
     """
     owned = client is None
@@ -59,6 +61,10 @@ def run(
         tags=texts(tags),
         started_at=from_ms(time.time_ns() // 1_000_000),
     )
+    limits.check_experiment_name(experiment)
+    limits.check_length(create.name or "", limit=limits.TAG_VALUE_CHARACTERS_MAX, field="name")
+    limits.check_pairs(create.params, limit=limits.PARAM_VALUE_CHARACTERS_MAX, field="params")
+    limits.check_pairs(create.tags, limit=limits.TAG_VALUE_CHARACTERS_MAX, field="tags")
     start = Start(
         run=str(create.run), stream=new_run_uid(), url=client.settings.url, project=client.project, create=create
     )
