@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check fix bench docs env clean
+.PHONY: help demo serve test conformance check fix bench docs env clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/.demo ## Run the whole loop on real flight data (ARGS=--exit ends instead of serving)
 	$(BIN)/everline demo $(ARGS)
@@ -21,6 +21,10 @@ test: $(VENV)/.dev ## Run the whole suite on SQLite, PostgreSQL and Chromium
 	$(BIN)/python scripts/prepare_tests.py
 	# Four workers on two cores: most of them wait for server processes most of the time.
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+conformance: $(VENV)/.dev .peers/mlflow/bin/mlflow ## Hold every answer against MLflow's own server, which it installs
+	$(BIN)/python scripts/prepare_tests.py
+	$(BIN)/python -m pytest tests/conformance tests/conformance/differential $(ARGS)
 
 check: $(VENV)/.dev ## What must hold before a commit: format, lint, types, floors
 	$(BIN)/ruff format --check .
@@ -42,6 +46,9 @@ env: $(VENV)/.dev ## Build .venv with everything that a developer needs
 
 clean: ## Remove what was built; .everline stays
 	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.peers/mlflow/bin/mlflow:
+	$(PYTHON) scripts/make_peers.py .peers/mlflow
 
 $(VENV)/.created:
 	$(PYTHON) scripts/make_env.py $(VENV)

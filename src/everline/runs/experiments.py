@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 from sqlalchemy import and_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,6 +22,7 @@ from everline.storage.db import upsert
 DEFAULT_PROJECT = "default"
 ARTIFACT_SCHEME = "mlflow-artifacts:"
 EXPERIMENTS_PER_SEARCH_MAX = 1_000
+ARTIFACT_LOCATION_CHARACTERS_MAX = 2_048
 
 
 @act
@@ -136,6 +138,12 @@ def delete_experiment_tag(uow: UnitOfWork, project: str, experiment_id: str, *, 
     if uow.conn.execute(experiment_tag.delete().where(*where)).rowcount == 0:
         raise NotFoundError(f"No tag with name: {key} in experiment with id {row['id']}", field="key")
     uow.record("experiment.untag", subject=f"experiment:{row['id']}", project=project, key=key)
+
+
+def artifacts_of_run(location: str, run_uid: str) -> str:
+    """Where a run of an experiment with this artifact location keeps its files; a query stays behind the path."""
+    path, question, query = location.partition("?")
+    return f"{path.rstrip('/')}/{run_uid}/artifacts{question}{query}"
 
 
 def numbers(uow: UnitOfWork, project: str, names: Sequence[str]) -> list[int]:
@@ -283,12 +291,17 @@ def _check_tags(tags: Mapping[str, str]) -> None:
 
 
 def _check_location(location: str) -> None:
-    limits.check_length(location, limit=2048, field="artifact_location")
-    if location.startswith("runs:") or any(mark in location for mark in "?#"):
-        raise InvalidInputError(
-            f"Artifact location cannot be a runs:/ URI or have a query or fragment. Given: '{location[:200]}'",
-            field="artifact_location",
-        )
+    limits.check_length(location, limit=ARTIFACT_LOCATION_CHARACTERS_MAX, field="artifact_location")
+    parts = urlparse(location)
+    wrong = ""
+    if parts.fragment or parts.params:
+        wrong = "'artifact_location' URL can't include fragments or params."
+    elif ".." in unquote(parts.query):
+        wrong = "Invalid query string"
+    elif location.startswith("runs:"):
+        wrong = f"Artifact location cannot be a runs:/ URI. Given: '{location[:200]}'"
+    if wrong:
+        raise InvalidInputError(wrong, field="artifact_location", hint="Give a location such as s3://bucket/path.")
 
 
 def _no_such(number: int) -> NotFoundError:

@@ -6,6 +6,7 @@ taken, and whatever its server refuses is refused here for the same reason.
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ ENTITIES_PER_BATCH_MAX = 1_000
 DATASETS_PER_BATCH_MAX = 1_000
 DATASET_NAME_CHARACTERS_MAX = 500
 DATASET_DIGEST_CHARACTERS_MAX = 128
+DATASET_SOURCE_TYPE_CHARACTERS_MAX = 64
 DATASET_SOURCE_CHARACTERS_MAX = 65_535
 DATASET_SCHEMA_CHARACTERS_MAX = 1_048_575
 DATASET_PROFILE_CHARACTERS_MAX = 16_777_215
@@ -40,31 +42,26 @@ _CHARACTERS = (
 )
 
 
-def check_key(name: str | None, *, field: str) -> str:
-    """Return `name` if it can name a metric, parameter or tag."""
-    if not name:
-        raise InvalidInputError(
-            f"Missing value for required parameter '{field}'. A key name must be provided.", field=field
-        )
+def check_key(name: str, *, field: str, called: str = "") -> str:
+    """Return `name` if it can name a metric, parameter or tag; `called` is what a name that is too long is called."""
+    shown = json.dumps(name[:300])
     if not _KEY.fullmatch(name):
-        raise InvalidInputError(
-            f"Invalid value \"{name[:300]}\" for parameter '{field}' supplied: {_CHARACTERS}", field=field
-        )
+        raise InvalidInputError(f"Invalid value {shown} for parameter '{field}' supplied: {_CHARACTERS}", field=field)
     normal = posixpath.normpath(name)
     if normal != name or normal == "." or normal.startswith(("..", "/")):
         raise InvalidInputError(
-            f"Invalid value \"{name[:300]}\" for parameter '{field}' supplied: Names may be treated as files in "
-            "certain cases, and must not resolve to other names when treated as such. "
+            f"Invalid value {shown} for parameter '{field}' supplied: Names may be treated as files in certain "
+            "cases, and must not resolve to other names when treated as such. "
             f"This name would resolve to {normal[:300]!r}",
             field=field,
         )
-    return check_length(name, limit=KEY_CHARACTERS_MAX, field=field)
+    return check_length(name, limit=KEY_CHARACTERS_MAX, field=field, called=called)
 
 
-def check_length(value: str, *, limit: int, field: str) -> str:
+def check_length(value: str, *, limit: int, field: str, called: str = "") -> str:
     """Return `value` if it has at most `limit` characters and can be kept as text."""
     if len(value) > limit:
-        raise InvalidInputError(f"'{field}' exceeds the maximum length of {limit} characters", field=field)
+        raise InvalidInputError(f"'{called or field}' exceeds the maximum length of {limit} characters", field=field)
     if "\x00" in value:
         raise InvalidInputError(f"'{field}' contains a NUL character, which cannot be stored as text.", field=field)
     if not value.isascii():
@@ -88,8 +85,9 @@ def check_long(value: int, *, field: str) -> int:
 
 def check_pairs(pairs: Mapping[str, str], *, limit: int, field: str) -> None:
     """Check the keys and values of parameters or tags."""
+    called = "Param key" if field == "params" else ""
     for index, (key, value) in enumerate(pairs.items()):
-        check_key(key, field=f"{field}[{index}].key")
+        check_key(key, field=f"{field}[{index}].key", called=called)
         check_length(value, limit=limit, field=f"{field}[{index}].value")
 
 
@@ -98,20 +96,25 @@ def check_metrics(metrics: Sequence[Metric]) -> None:
     checked: set[str] = set()
     for index, metric in enumerate(metrics):
         if metric.key not in checked:
-            check_key(metric.key, field="name" if len(metrics) == 1 else f"metrics[{index}].name")
+            check_key(metric.key, field=f"metrics[{index}].name", called="Metric name")
             checked.add(metric.key)
-        if not 0 <= metric.at_ms <= LONG_MAX:
-            raise InvalidInputError(
-                f"Invalid value {metric.at_ms} for parameter 'metrics[{index}].timestamp' supplied: metric "
-                f"'{metric.key}' (value={metric.value}). Timestamp must be a nonnegative long (64-bit integer)",
-                field=f"metrics[{index}].timestamp",
-            )
+        check_time(metric, field=f"metrics[{index}].timestamp")
         if not -LONG_MAX - 1 <= metric.step <= LONG_MAX:
             raise InvalidInputError(
                 f"Invalid value {metric.step} for parameter 'metrics[{index}].step' supplied: metric "
                 f"'{metric.key}' (value={metric.value}). Step must be a valid long (64-bit integer).",
                 field=f"metrics[{index}].step",
             )
+
+
+def check_time(metric: Metric, *, field: str) -> None:
+    """Check that the time of a point is not before 1970 and fits 64 bits."""
+    if not 0 <= metric.at_ms <= LONG_MAX:
+        raise InvalidInputError(
+            f"Invalid value {metric.at_ms} for parameter '{field}' supplied: metric '{metric.key}' "
+            f"(value={metric.value}). Timestamp must be a nonnegative long (64-bit integer) ",
+            field=field,
+        )
 
 
 def check_batch(*, metrics: int, params: int, tags: int) -> None:
@@ -143,13 +146,18 @@ def check_inputs(inputs: Sequence[RunInput]) -> None:
         ):
             if not value:
                 raise InvalidInputError(f"Missing value for required parameter '{at}.{field}'", field=f"{at}.{field}")
-            check_length(value, limit=limit, field=f"{at}.{field}")
-        check_length(item.source, limit=DATASET_SOURCE_CHARACTERS_MAX, field=f"{at}.source")
-        check_length(item.schema or "", limit=DATASET_SCHEMA_CHARACTERS_MAX, field=f"{at}.schema")
-        check_length(item.profile or "", limit=DATASET_PROFILE_CHARACTERS_MAX, field=f"{at}.profile")
+            check_length(value, limit=limit, field=f"{at}.{field}", called=field)
+        for field, value, limit in (
+            ("source_type", item.source_type, DATASET_SOURCE_TYPE_CHARACTERS_MAX),
+            ("source", item.source, DATASET_SOURCE_CHARACTERS_MAX),
+            ("schema", item.schema or "", DATASET_SCHEMA_CHARACTERS_MAX),
+            ("profile", item.profile or "", DATASET_PROFILE_CHARACTERS_MAX),
+        ):
+            check_length(value, limit=limit, field=f"{at}.{field}", called=field)
         for key, value in item.tags.items():
-            check_length(key, limit=INPUT_TAG_KEY_CHARACTERS_MAX, field=f"datasets[{index}].tags.key")
-            check_length(value, limit=INPUT_TAG_VALUE_CHARACTERS_MAX, field=f"datasets[{index}].tags.value")
+            tag = f"datasets[{index}].tags"
+            check_length(key, limit=INPUT_TAG_KEY_CHARACTERS_MAX, field=f"{tag}.key", called="key")
+            check_length(value, limit=INPUT_TAG_VALUE_CHARACTERS_MAX, field=f"{tag}.value", called="value")
 
 
 def check_outputs(outputs: Sequence[RunOutput]) -> None:
@@ -167,10 +175,17 @@ def check_experiment_name(name: str) -> str:
     return check_length(name, limit=EXPERIMENT_NAME_CHARACTERS_MAX, field="name")
 
 
+def is_run_uid(run: str) -> bool:
+    """Whether a text has the form of a run's uid; what has not is no run, and need not be looked for."""
+    return _RUN_UID.fullmatch(run) is not None
+
+
 def check_run_uid(run: str) -> str:
     """Return `run` if it has the form of a run's uid."""
-    if not _RUN_UID.fullmatch(run):
-        raise InvalidInputError(f"Invalid value \"{run[:80]}\" for parameter 'run_id' supplied.", field="run_id")
+    if not is_run_uid(run):
+        raise InvalidInputError(
+            f"Invalid value {json.dumps(run[:300])} for parameter 'run_id' supplied.", field="run_id"
+        )
     return run
 
 

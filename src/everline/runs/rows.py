@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Select, bindparam, select
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import EverlineError, InvalidInputError, NotFoundError
-from everline.runs.limits import check_run_uid
+from everline.runs.limits import is_run_uid
 from everline.runs.tables import run
 from everline.runs.types import Experiment, Metric, RunInput, RunOutput, RunStatus, TrackedRun, from_ms
 from everline.storage.db import select_by_ids
@@ -50,8 +50,7 @@ def find_run(uow: UnitOfWork, project: str, uid: str) -> Row:
     Raises:
         NotFoundError: there is none with this uid in the project.
     """
-    check_run_uid(uid)
-    row = uow.conn.execute(by_uid(uid)).mappings().first()
+    row = uow.conn.execute(by_uid(uid)).mappings().first() if is_run_uid(uid) else None
     if row is None or row["project"] != project:
         raise no_run(uid)
     return dict(row)
@@ -59,10 +58,6 @@ def find_run(uow: UnitOfWork, project: str, uid: str) -> Row:
 
 def no_run(uid: str) -> EverlineError:
     """What to say of a run that is not there, or that could not be a run."""
-    try:
-        check_run_uid(uid)
-    except InvalidInputError as error:
-        return error
     return NotFoundError(
         f"Run with id={uid} not found", hint="`everline runs list` shows the runs of a project.", field="run_id"
     )
@@ -71,7 +66,7 @@ def no_run(uid: str) -> EverlineError:
 def find_runs(uow: UnitOfWork, project: str, uids: Collection[str]) -> dict[str, Row]:
     """The rows of runs in a project by uid; those that are not there are left out."""
     found: dict[str, Row] = {}
-    for part in _parts(list(uids)):
+    for part in _parts([uid for uid in uids if is_run_uid(uid)]):
         for row in uow.conn.execute(_BY_UIDS, {"uids": part}).mappings():
             if row["project"] == project:
                 found[row["uid"]] = row

@@ -263,8 +263,8 @@ def search_experiments(
 
 def _run_condition(clause: Clause, *, sqlite: bool) -> ColumnElement[bool]:
     if clause.entity == "attribute":
-        if clause.key == "status" and isinstance(clause.value, str):
-            clause = clause._replace(value=clause.value.lower())
+        if clause.key == "status":
+            return _status_condition(clause, sqlite=sqlite)
         return compare(_RUN_COLUMNS[clause.key], clause, sqlite=sqlite)
     if clause.entity == "metric":
         return _metric_condition(clause, sqlite=sqlite)
@@ -273,6 +273,13 @@ def _run_condition(clause: Clause, *, sqlite: bool) -> ColumnElement[bool]:
         return exists().where(run_input.c.run == run.c.id, compare(column, clause, sqlite=sqlite))
     table = run_param if clause.entity == "parameter" else run_tag
     return keyed(table, run.c.id, "run", clause, sqlite=sqlite)
+
+
+def _status_condition(clause: Clause, *, sqlite: bool) -> ColumnElement[bool]:
+    """A status is written in capitals where people ask for it; the column, which an index has, is not."""
+    if clause.comparator == "=" and clause.value == str(clause.value).upper():
+        return run.c.status == str(clause.value).lower()
+    return compare(func.upper(run.c.status), clause, sqlite=sqlite)
 
 
 def _metric_condition(clause: Clause, *, sqlite: bool) -> ColumnElement[bool]:
@@ -339,8 +346,8 @@ def experiment_number(text: str) -> int:
     try:
         number = int(text)
     except ValueError:
-        number = -1
-    if not 0 <= number < 2**63:
+        number = 2**63
+    if not -(2**63) <= number < 2**63:
         raise InvalidInputError(
             f"Invalid experiment ID '{text[:80]}'. Experiment ID must be a valid integer.", field="experiment_id"
         )

@@ -92,7 +92,7 @@ def create_run(
         "deleted": False,
         "user_name": limits.check_length(uow.actor.name if user is None else user, limit=256, field="user_id"),
         "author": uow.actor.uid,
-        "artifact_uri": f"{parent['artifact_location'].rstrip('/')}/{uid}/artifacts",
+        "artifact_uri": experiments.artifacts_of_run(parent["artifact_location"], uid),
         "pipeline": pipeline,
         "record": None,
         "summary": None,

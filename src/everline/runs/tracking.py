@@ -8,9 +8,11 @@ and leaves the others alone.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import select, update
 
@@ -24,6 +26,8 @@ from everline.runs.types import Batch, Metric, RunInput, RunOutput
 from everline.storage.db import insert_rows, upsert
 
 RUN_NAME_TAG = "mlflow.runName"
+MODELS_TAG = "mlflow.log-model.history"
+MODELS_TAG_CHARACTERS_MAX = 1_000_000
 HISTORY_POINTS_MAX = 1_000_000
 RUNS_PER_HISTORY_MAX = 100
 DOUBLE_MAX = 1.7976931348623157e308
@@ -98,6 +102,17 @@ def delete_tag(uow: UnitOfWork, project: str, uid: str, *, key: str) -> None:
     where = (run_tag.c.run == row["id"], run_tag.c.key == key)
     if uow.conn.execute(run_tag.delete().where(*where)).rowcount == 0:
         raise NotFoundError(f"No tag with name: {key} in run with id {uid}", field="key")
+
+
+@stream
+def note_model(uow: UnitOfWork, project: str, uid: str, *, model: Mapping[str, Any]) -> None:
+    """Note that a client of MLflow 2 logged a model to an active run, where its own server notes it: in a tag."""
+    row = rows.writable_run(uow, project, uid)
+    where = (run_tag.c.run == row["id"], run_tag.c.key == MODELS_TAG)
+    noted = json.loads(uow.conn.execute(select(run_tag.c.value).where(*where)).scalar() or "[]")
+    value = json.dumps([*(noted if isinstance(noted, list) else []), model])
+    limits.check_length(value, limit=MODELS_TAG_CHARACTERS_MAX, field="model_json")
+    put_tags(uow, row["id"], {MODELS_TAG: value})
 
 
 @read

@@ -20,6 +20,7 @@ from everline.server.console.pages import bare_error_page
 from everline.server.deliveries import Deliveries
 from everline.server.dispatch import Dispatcher
 from everline.server.http import Route, Routes, json_response, problem_response
+from everline.server.mlflow_compat.prefixes import under_both_prefixes
 from everline.server.openapi import openapi_document
 from everline.server.worker import Worker
 
@@ -100,7 +101,7 @@ def create_app(application: Application) -> ASGIApp:
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: not_found, 405: wrong_method})
     app.add_route("/api/v1/openapi.json", openapi, methods=["GET"])
     app.router.redirect_slashes = False
-    return dispatcher.before(app)
+    return under_both_prefixes(dispatcher.before(app))
 
 
 class _WrongMethodError(EverlineError):

@@ -61,6 +61,12 @@ def test_no_filter_means_everything(text: str | None) -> None:
     assert parse_filter(text, RUNS) == []
 
 
+def test_an_and_too_many_says_nothing_wrong() -> None:
+    assert parse_filter("AND tags.a = 'b' AND AND tags.c = 'd' AND", RUNS) == parse_filter(
+        "tags.a = 'b' AND tags.c = 'd'", RUNS
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -75,7 +81,6 @@ def test_no_filter_means_everything(text: str | None) -> None:
         ("params.depth = `6`", "quoted string"),
         ("tags.a = 'b' OR tags.c = 'd'", "AND"),
         ("tags.a = 'b' tags.c = 'd'", "AND"),
-        ("tags.a = 'b' AND", "not complete"),
         ("tags.a", "not complete"),
         ("tags.a =", "not complete"),
         ("'a' = 'b'", "Identifier"),

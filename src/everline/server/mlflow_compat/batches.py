@@ -17,7 +17,7 @@ from everline.runs import limits
 from everline.runs.types import Batch, Metric, Pair
 from everline.server.http import Request
 from everline.server.mlflow_compat.values import metric_of
-from everline.server.mlflow_compat.wire import Fields
+from everline.server.mlflow_compat.wire import Fields, check_content_type
 
 
 class _Metric(ModelMetric, frozen=True, kw_only=True, rename={"at_ms": "timestamp"}):
@@ -48,13 +48,13 @@ def metric(request: Request) -> Batch:
     try:
         given = _metric.decode(request.body)
         if given.key and given.run_id:
-            return Batch(run=given.run_id, metrics=[given])
+            check_content_type(request)
+            return _of_one(given.run_id, given)
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     fields = Fields.of(request)
-    return Batch(
-        run=fields.text("run_id") or fields.text("run_uuid") or fields.required("run_id"), metrics=[metric_of(fields)]
-    )
+    run = fields.text("run_id") or fields.text("run_uuid") or fields.required("run_id")
+    return _of_one(run, metric_of(fields))
 
 
 def batch(request: Request) -> Batch:
@@ -62,12 +62,13 @@ def batch(request: Request) -> Batch:
     try:
         given = _batch.decode(request.body)
         if given.run_id and all(item.key for items in (given.metrics, given.params, given.tags) for item in items):
+            check_content_type(request)
             return _checked(given.run_id, given.metrics, given.params, given.tags)
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     fields = Fields.of(request)
     return _checked(
-        limits.check_run_uid(fields.required("run_id")),
+        fields.required("run_id"),
         [metric_of(item) for item in fields.messages("metrics")],
         [Pair(key=item.required("key"), value=item.text("value")) for item in fields.messages("params")],
         [Pair(key=item.required("key"), value=item.text("value")) for item in fields.messages("tags")],
@@ -77,6 +78,20 @@ def batch(request: Request) -> Batch:
 def shortened(values: Mapping[str, str], *, limit: int) -> dict[str, str]:
     """Values cut at MLflow's limit, as its server does by default; our own API refuses them instead."""
     return {key: value[:limit] for key, value in values.items()}
+
+
+def pair(request: Request, *, called: str) -> tuple[str, str, str]:
+    """Read `runs/log-parameter` or `runs/set-tag`: run, key and value."""
+    fields = Fields.of(request)
+    run = fields.text("run_id") or fields.text("run_uuid") or fields.required("run_id")
+    return run, limits.check_key(fields.required("key"), field="key", called=called), fields.text("value")
+
+
+def _of_one(run: str, point: Metric) -> Batch:
+    """A batch of one, checked here, so that what is refused is named as the client named it."""
+    limits.check_key(point.key, field="name", called="Metric name")
+    limits.check_time(point, field="timestamp")
+    return Batch(run=run, metrics=[point])
 
 
 def _checked(run: str, metrics: Sequence[Metric], params: Sequence[Pair], tags: Sequence[Pair]) -> Batch:
@@ -89,6 +104,7 @@ def _checked(run: str, metrics: Sequence[Metric], params: Sequence[Pair], tags: 
             "Please ensure the request contains only one param value per param key.",
             field="params",
         )
+    limits.check_run_uid(run)
     limits.check_batch(metrics=len(metrics), params=len(params), tags=len(tags))
     return Batch(
         run=run,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from everline.runs import experiments, filters, search
-from everline.runs.types import View
+from everline.runs.types import View, to_ms
 from everline.server.http import Request, begin
 from everline.server.mlflow_compat.values import VIEW_NUMBERS, VIEWS, experiment_message
 from everline.server.mlflow_compat.wire import Fields, ProtocolError, answer, new_routes, project_of
@@ -32,8 +32,13 @@ def create(request: Request) -> Response:
 def get(request: Request) -> Response:
     """Return an experiment by its number."""
     fields = Fields.of(request)
+    project, number = project_of(request), fields.required("experiment_id")
     with begin(request) as uow:
-        found = experiments.get_experiment(uow, project_of(request), fields.required("experiment_id"))
+        found = experiments.get_experiment(uow, project, number)
+    if not to_ms(found.created_at):  # the default experiment, at its first use
+        with request.app.begin(request.actor) as uow:
+            experiments.use_default(uow, project)
+            found = experiments.get_experiment(uow, project, number)
     return answer({"experiment": experiment_message(found)})
 
 

@@ -47,6 +47,7 @@ def experiment_message(value: Experiment) -> dict[str, Any]:
         "last_update_time": to_ms(value.updated_at),
         "creation_time": to_ms(value.created_at),
         "tags": _pairs(value.tags),
+        "workspace": value.project,
     })  # fmt: skip
 
 
@@ -72,6 +73,13 @@ def run_message(value: TrackedRun) -> dict[str, Any]:
     }
 
 
+def new_run_message(value: TrackedRun) -> dict[str, Any]:
+    """`mlflow.Run` of a run that has only begun, which has no outputs, not even an empty list."""
+    message = run_message(value)
+    del message["outputs"]
+    return message
+
+
 def run_info_message(value: TrackedRun) -> dict[str, Any]:
     """`mlflow.RunInfo`."""
     return without_nothing({
@@ -82,7 +90,7 @@ def run_info_message(value: TrackedRun) -> dict[str, Any]:
         "user_id": value.user,
         "status": value.status.name,
         "start_time": value.started_ms,
-        "end_time": value.ended_ms,
+        "end_time": value.ended_ms or None,
         "artifact_uri": value.artifact_uri,
         "lifecycle_stage": _stage(deleted=value.deleted),
     })  # fmt: skip

@@ -7,6 +7,9 @@ are ignored. What cannot be meant is refused with MLflow's own sentences.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -130,12 +133,10 @@ class Fields:
         query = request.raw.query_params
         if request.method == "GET":
             return cls(dict(query), lists={key: query.getlist(key) for key in query})
-        try:
-            body = msgspec.json.decode(request.body) if request.body.strip() else {}
-            if isinstance(body, str):  # old clients encode twice
-                body = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidInputError(f"The request body is not JSON: {error}.") from None
+        check_content_type(request)
+        body = _read(request.body) if request.body.strip() else {}
+        if isinstance(body, str):  # old clients encode twice
+            body = _read(body.encode())
         if not isinstance(body, dict):
             raise InvalidInputError(f"The request body is not a JSON object but {_type(body)}.")
         return cls(body)
@@ -163,7 +164,7 @@ class Fields:
     def integer(self, name: str, default: int | None = None) -> int:
         """A 64-bit whole number, as a number or as text; without a default it is required."""
         value = self._raw(name)
-        if value is None or value == "":
+        if value is None:
             if default is None:
                 raise self.missing(name)
             return default
@@ -204,7 +205,7 @@ class Fields:
     def texts(self, name: str) -> list[str]:
         """A list of texts; absent means none."""
         if self._lists is not None:
-            return self._lists.get(name, self._lists.get(_camel(name), []))
+            return self._lists.get(name, [])
         values = self._array(name)
         for value in values:
             if not isinstance(value, str):
@@ -260,7 +261,14 @@ class Fields:
 
     def _raw(self, name: str) -> Any:
         value = self._values.get(name)
-        return self._values.get(_camel(name)) if value is None else value
+        if self._lists is not None:  # a query has one spelling
+            return value
+        other = self._values.get(_camel(name)) if "_" in name else None
+        if value is not None and other is not None:
+            raise InvalidInputError(
+                f"Request specifies both '{name}' and '{_camel(name)}'; provide only one of them.", field=name
+            )
+        return other if value is None else value
 
     def _at(self, name: str) -> str:
         return f"{self._path}.{name}" if self._path else name
@@ -276,6 +284,27 @@ class Fields:
         )
 
 
+def check_content_type(request: Request) -> None:
+    """MLflow takes JSON only under its own name; pages of other sites cannot send that without asking."""
+    kind = request.headers.get("content-type")
+    if kind is None:
+        raise InvalidInputError("Bad Request. Content-Type header is missing.", field="Content-Type")
+    if kind.partition(";")[0] != "application/json":
+        raise InvalidInputError("Bad Request. Content-Type must be one of ['application/json'].", field="Content-Type")
+
+
+def _read(text: bytes) -> Any:
+    """JSON, and the bare NaN and Infinity that Python, R and JavaScript write where JSON has none."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if b"NaN" in text or b"Infinity" in text:
+            with contextlib.suppress(ValueError, RecursionError):
+                return json.loads(text)
+        raise InvalidInputError(f"The request body is not JSON: {error}.") from None
+
+
+@functools.cache
 def _camel(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(word.capitalize() for word in rest)
