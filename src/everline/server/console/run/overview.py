@@ -9,11 +9,12 @@ from typing import Any
 from markupsafe import Markup
 from starlette.responses import Response
 
+from everline.models.logged import search as logged_search
 from everline.pipelines import service as pipelines
 from everline.pipelines.types import StepRecord, StepStatus
 from everline.runs import curves, limits, listing, service, tracking
 from everline.runs.types import Run, RunInput, RunOutput, TrackedRun
-from everline.server.console import pages
+from everline.server.console import logged_models, pages
 from everline.server.console.run import frame
 from everline.server.console.view import graph, markdown, metrics, render
 from everline.server.http import Request, begin
@@ -34,6 +35,9 @@ def show_run(request: Request) -> Response:
         record = service.get_record(uow, project, uid) if run.record else {}
         steps = pipelines.list_steps(uow, project, uid) if run.pipeline else []
         nested = listing.list_children(uow, project, [uid])
+        logged, _ = logged_search.search(
+            uow, project, filter=f"source_run_id = '{uid}'", limit=logged_models.PER_RUN_MAX
+        )
         keys = sorted((key for key in run.metrics if not key.startswith(metrics.SYSTEM)), key=_order)
         ranges = curves.metric_extremes(uow, project, uid, keys[:METRICS_SHOWN])
     newest = {point.key: point for point in run.latest}
@@ -57,6 +61,7 @@ def show_run(request: Request) -> Response:
         step_rows=[_step_row(step) for step in steps],
         inputs=[_input(one, project) for one in run.inputs],
         outputs=[_output(one, project) for one in run.outputs],
+        **logged_models.table(logged),
         tags={key: value for key, value in run.tags.items() if key != NOTE_TAG},
         nested=_nested(nested, uid, depth=0),
         nested_keys=_nested_keys(nested),
