@@ -65,7 +65,7 @@ def test_an_address_that_means_nothing_is_told_so(address: str) -> None:
 @given(st.sampled_from(["params", "tags"]), WORDS, st.one_of(st.none(), st.text(max_size=12)))
 def test_the_condition_of_a_group_says_what_it_means(kind: str, key: str, value: str | None) -> None:
     said = run_table.condition(kind, key, value)
-    if said is None or "\x00" in said:
+    if said is None or "\x00" in said or not key.strip("."):  # no such key can be logged
         return
     entity = {"params": "parameter", "tags": "tag"}[kind]
     comparator = "IS NULL" if value is None else "="

@@ -32,9 +32,7 @@ def list_logged_models(request: Request) -> Response:
     problem, found, after = "", [], None
     with begin(request) as uow:
         try:
-            found, after = search.search(
-                uow, request.project, filter=wanted, limit=PER_PAGE, offset=number * PER_PAGE
-            )
+            found, after = search.search(uow, request.project, filter=wanted, limit=PER_PAGE, offset=number * PER_PAGE)
         except InvalidInputError as error:
             problem = error.message
     address = {"project": request.project, "filter": wanted}
