@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tokens": ("everline.cli.tokens", "API tokens."),
     "roles": ("everline.cli.roles", "Roles in projects."),
     "projects": ("everline.cli.projects", "Projects."),
+    "import": ("everline.cli.imports", "Take over what an MLflow server kept."),
     "doctor": ("everline.cli.doctor", "Check this installation and its home directory."),
 }
 """Name -> (module, help). Each module exposes `command`, a click command or group."""

@@ -15,6 +15,9 @@ import msgspec
 DEFAULT_EXPERIMENT = "Default"
 """The experiment that every project has, under MLflow's id 0."""
 
+LOGGED_MODEL = "logged-model"
+"""The kind of inputs and outputs that are MLflow's logged models; their name is the model's id."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_000
 

@@ -31,6 +31,7 @@ SLICES = (
     "governance",
     "datasets",
     "runs",
+    "imports",
     "models",
     "models.logged",
     "pipelines",

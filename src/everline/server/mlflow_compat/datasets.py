@@ -7,8 +7,8 @@ from starlette.responses import Response
 from everline.errors import InvalidInputError
 from everline.runs import inputs
 from everline.runs.search import experiment_number
+from everline.runs.types import LOGGED_MODEL
 from everline.server.http import Request, begin
-from everline.server.mlflow_compat.values import LOGGED_MODEL
 from everline.server.mlflow_compat.wire import Fields, answer, new_routes, project_of, without_nothing
 
 EXPERIMENTS_PER_REQUEST_MAX = 20

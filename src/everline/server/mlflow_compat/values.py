@@ -9,13 +9,22 @@ from typing import Any
 import msgspec
 
 from everline.models.types import LoggedModel, LoggedModelStatus, Model, ModelMetric, TrackedVersion, VersionStatus
-from everline.runs.types import Artifact, Experiment, Metric, RunInput, RunOutput, RunStatus, TrackedRun, View, to_ms
+from everline.runs.types import (
+    LOGGED_MODEL,
+    Artifact,
+    Experiment,
+    Metric,
+    RunInput,
+    RunOutput,
+    RunStatus,
+    TrackedRun,
+    View,
+    to_ms,
+)
 from everline.server.mlflow_compat.wire import Fields, number, without_nothing
 
 PACKAGE_SCHEME = "mlflow-artifacts:/packages/"
 CONTEXT_TAG = "mlflow.data.context"
-LOGGED_MODEL = "logged-model"
-"""The kind of a run's output, and the source type of its input, that is a logged model; its name is the model's uid."""
 
 STATUSES = {status.name: status for status in RunStatus}
 STATUS_NUMBERS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
