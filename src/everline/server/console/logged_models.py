@@ -29,7 +29,8 @@ def list_logged_models(request: Request) -> Response:
     """The newest logged models, or those that a filter in MLflow's language finds."""
     wanted = request.query("filter", str, "").strip()
     number = max(0, min(request.query("page", int, 0), 10_000))
-    problem, found, after = "", [], None
+    problem, after = "", None
+    found: Sequence[LoggedModel] = []
     with begin(request) as uow:
         try:
             found, after = search.search(uow, request.project, filter=wanted, limit=PER_PAGE, offset=number * PER_PAGE)
@@ -86,7 +87,7 @@ def show_image(request: Request) -> Response:
 def table(found: Sequence[LoggedModel]) -> dict[str, Any]:
     """What the table of `logged_table.html` shows: the models, and the metrics that most of them have."""
     rows = [{"model": one, "metrics": _latest(one.metrics), "versions": _versions(one)} for one in found]
-    counts = Counter(key for row in rows for key in row["metrics"])
+    counts = Counter(key for one in found for key in _latest(one.metrics))
     keys = sorted(counts, key=lambda key: (metrics.rank(key), -counts[key], key))[:_COLUMNS_MAX]
     return {"logged_models": rows, "logged_keys": keys}
 

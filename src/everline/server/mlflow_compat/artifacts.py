@@ -20,7 +20,7 @@ from everline.server.mlflow_compat.paths import checked_path
 from everline.server.mlflow_compat.values import file_message, package_in
 from everline.server.mlflow_compat.wire import Fields, ProtocolError, answer, new_routes, project_of
 
-_BASES = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
+_BASE = "/api/2.0/mlflow-artifacts"
 
 routes = new_routes("")
 
@@ -84,13 +84,12 @@ def presigned(request: Request) -> Response:
     return answer({"url": address, "headers": {}, "file_size": found.bytes})
 
 
-for _base in _BASES:
-    routes.put(_base + "/artifacts/{path:path}", upload=True)(upload)
-    routes.get(_base + "/artifacts/{path:path}")(download)
-    routes.route("HEAD", _base + "/artifacts/{path:path}")(download)
-    routes.delete(_base + "/artifacts/{path:path}")(delete)
-    routes.get(_base + "/artifacts")(list_files)
-    routes.get(_base + "/presigned/{path:path}")(presigned)
+routes.put(_BASE + "/artifacts/{path:path}", upload=True)(upload)
+routes.get(_BASE + "/artifacts/{path:path}")(download)
+routes.route("HEAD", _BASE + "/artifacts/{path:path}")(download)
+routes.delete(_BASE + "/artifacts/{path:path}")(delete)
+routes.get(_BASE + "/artifacts")(list_files)
+routes.get(_BASE + "/presigned/{path:path}")(presigned)
 
 
 def find_file(request: Request, path: str) -> Artifact:

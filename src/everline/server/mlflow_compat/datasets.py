@@ -16,9 +16,7 @@ EXPERIMENTS_PER_REQUEST_MAX = 20
 routes = new_routes(prefix="")
 
 
-# The protocol names the first address, MLflow's own server answers at the second.
 @routes.post("/api/2.0/mlflow/experiments/search-datasets")
-@routes.post("/ajax-api/2.0/mlflow/experiments/search-datasets")
 def search_datasets(request: Request) -> Response:
     """Name the datasets that runs of some experiments have read."""
     experiments = Fields.of(request).texts("experiment_ids")

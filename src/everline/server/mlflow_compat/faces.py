@@ -32,7 +32,6 @@ def version(_request: Request) -> Response:
 
 
 @_system.get("/api/3.0/mlflow/server-info", public=True)
-@_system.get("/ajax-api/3.0/mlflow/server-info", public=True)
 def server_info(request: Request) -> Response:
     """Say what this server can do, before anybody logs in, as MLflow's clients ask.
 
@@ -66,7 +65,6 @@ def not_supported(request: Request) -> Response:
 for _prefix in (
     "/api/2.0/mlflow",
     "/api/2.0/mlflow-artifacts",
-    "/ajax-api/2.0/mlflow-artifacts",
     "/api/3.0/mlflow",
     "/api/4.0/mlflow",
 ):

@@ -17,13 +17,10 @@ from everline.server.mlflow_compat.values import package_in
 from everline.server.mlflow_compat.wire import Fields, answer, new_routes, project_of
 
 SECRET_HEADER = "everline-upload-secret"  # noqa: S105 - a name, no secret
-_PARTS = "/api/2.0/mlflow-artifacts/mpu/parts"
+_BASE = "/api/2.0/mlflow-artifacts/mpu"
+_PARTS = _BASE + "/parts"
 
 routes = new_routes("")
-
-
-def _both(path: str) -> tuple[str, str]:
-    return f"/api/2.0/mlflow-artifacts/mpu/{path}", f"/ajax-api/2.0/mlflow-artifacts/mpu/{path}"
 
 
 def create(request: Request) -> Response:
@@ -76,9 +73,9 @@ def abort(request: Request) -> Response:
     return answer({})
 
 
-for _name, _handler in (("create", create), ("complete", complete), ("abort", abort)):
-    for _path in _both(_name + "/{path:path}"):
-        routes.post(_path)(_handler)
+routes.post(_BASE + "/create/{path:path}")(create)
+routes.post(_BASE + "/complete/{path:path}")(complete)
+routes.post(_BASE + "/abort/{path:path}")(abort)
 
 
 def _target(request: Request, fields: Fields) -> str:

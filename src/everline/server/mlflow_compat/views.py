@@ -20,7 +20,7 @@ routes = new_routes("")
 
 
 @routes.get("/get-artifact")
-@routes.get("/ajax-api/2.0/mlflow/get-artifact")
+@routes.get("/api/2.0/mlflow/get-artifact")
 def get_artifact(request: Request) -> Response:
     """Stream a file of a run."""
     fields = Fields.of(request)
@@ -31,7 +31,7 @@ def get_artifact(request: Request) -> Response:
 
 
 @routes.get("/model-versions/get-artifact")
-@routes.get("/ajax-api/2.0/mlflow/model-versions/get-artifact")
+@routes.get("/api/2.0/mlflow/model-versions/get-artifact")
 def get_version_artifact(request: Request) -> Response:
     """Stream a file of a model version."""
     fields = Fields.of(request)
@@ -48,7 +48,7 @@ def get_version_artifact(request: Request) -> Response:
     return file_response(request, find_file(request, f"{artifacts.proxy_path(address)}/{path}"))
 
 
-@routes.post("/ajax-api/2.0/mlflow/upload-artifact", upload=True)
+@routes.post("/api/2.0/mlflow/upload-artifact", upload=True)
 def upload_artifact(request: Request) -> Response:
     """Keep the body, at most 10 MiB, as a file of a run."""
     query = request.raw.query_params
@@ -72,14 +72,12 @@ def upload_artifact(request: Request) -> Response:
 
 
 @routes.post("/api/2.0/mlflow/artifacts/presigned-upload-url")
-@routes.post("/ajax-api/2.0/mlflow/artifacts/presigned-upload-url")
 def presigned_upload(request: Request) -> Response:
     """Say that artifacts are sent to this server, not past it."""
     raise _not_past_us(request, "upload")
 
 
 @routes.post("/api/2.0/mlflow/artifacts/presigned-download-url")
-@routes.post("/ajax-api/2.0/mlflow/artifacts/presigned-download-url")
 def presigned_download(request: Request) -> Response:
     """Say that artifacts are fetched from this server, not past it."""
     raise _not_past_us(request, "download")
