@@ -8,6 +8,7 @@ read by `Fields`, which is lenient and says what is wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -19,9 +20,14 @@ from everline.server.http import Request
 from everline.server.mlflow_compat.values import metric_of
 from everline.server.mlflow_compat.wire import Fields, check_content_type
 
+_Long = Annotated[int, msgspec.Meta(ge=-limits.LONG_MAX - 1, le=limits.LONG_MAX)]
 
-class _Metric(ModelMetric, frozen=True, kw_only=True, rename={"at_ms": "timestamp"}):
-    """`mlflow.Metric`."""
+
+class _Metric(ModelMetric, frozen=True, kw_only=True):
+    """`mlflow.Metric`; `rename=` would leave inherited fields as they are, so they are declared anew."""
+
+    at_ms: _Long = msgspec.field(name="timestamp")
+    step: _Long = 0
 
 
 class _LogMetric(_Metric, frozen=True, kw_only=True):
