@@ -98,7 +98,8 @@ def check_metrics(metrics: Sequence[Metric]) -> None:
         if metric.key not in checked:
             check_key(metric.key, field=f"metrics[{index}].name", called="Metric name")
             checked.add(metric.key)
-        check_time(metric, field=f"metrics[{index}].timestamp")
+        if not 0 <= metric.at_ms <= LONG_MAX:  # the field's name is made only when it is needed
+            check_time(metric, field=f"metrics[{index}].timestamp")
         if not -LONG_MAX - 1 <= metric.step <= LONG_MAX:
             raise InvalidInputError(
                 f"Invalid value {metric.step} for parameter 'metrics[{index}].step' supplied: metric "

@@ -36,6 +36,7 @@ _INPUTS = f"""
     SELECT run, tags, {", ".join(_INPUT_FACTS)} FROM run_input WHERE run {{ids}} ORDER BY run, name, digest
 """  # noqa: S608
 _OUTPUTS = "SELECT run, name, kind, digest, facts FROM run_output WHERE run {ids} ORDER BY run, name"
+_TARGETS = "SELECT id, uid, deleted, project FROM run WHERE uid {ids}"
 _BY_UIDS = select(run).where(run.c.uid.in_(bindparam("uids", expanding=True)))
 
 
@@ -77,6 +78,15 @@ def writable_run(uow: UnitOfWork, project: str, uid: str) -> Row:
     """The row of a run that may be written to: the actor may, and it is not deleted."""
     uow.require(Permission.RUN_WRITE, project)
     return writable(find_run(uow, project, uid), uid)
+
+
+def find_targets(uow: UnitOfWork, project: str, uids: Collection[str]) -> dict[str, Row]:
+    """Of runs in a project, by uid, only what logging to them needs: `id`, `uid` and `deleted`."""
+    return {
+        uid: {"id": number, "uid": uid, "deleted": deleted}
+        for number, uid, deleted, owner in select_by_ids(uow.conn, _TARGETS, [uid for uid in uids if is_run_uid(uid)])
+        if owner == project
+    }
 
 
 def writable(row: Row | None, uid: str) -> Row:

@@ -26,8 +26,6 @@ from everline.storage.db import upsert
 
 _STREAM = re.compile("[0-9a-f]{32}")
 
-Point = tuple[int, int, int, int, float, bool]
-
 
 @stream
 def append(uow: UnitOfWork, project: str, uid: str, *, stream: str, batches: Sequence[StreamBatch]) -> StreamAnswer:
@@ -105,12 +103,12 @@ def _put_series(uow: UnitOfWork, number: int, batches: Sequence[StreamBatch], re
     return len(points)
 
 
-def _points(number: int, key: int, columns: Any) -> Iterator[Point]:
+def _points(number: int, key: int, columns: Any) -> Iterator[tracking.Point]:
     """Rows of a series; NaN and infinities become what databases can keep."""
     steps, at_ms, values = columns
     if math.isfinite(sum(values)):  # then each of them is
-        return zip(repeat(number), repeat(key), at_ms, steps, values, repeat(False))
-    not_numbers = [value != value for value in values]
+        return zip(repeat(number), repeat(key), at_ms, steps, values, repeat(0))
+    not_numbers = [int(value != value) for value in values]
     kept = [
         0.0 if nan else min(max(value, -tracking.DOUBLE_MAX), tracking.DOUBLE_MAX)
         for value, nan in zip(values, not_numbers, strict=True)

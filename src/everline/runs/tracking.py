@@ -35,6 +35,9 @@ _KEYS_PER_QUERY = 500
 _POINT = ("run", "key", "at_ms", "step", "value", "is_nan")
 _PAIR = ("run", "key", "value")
 
+Point = tuple[int, int, int, int, float, int]
+"""A row of a metric: run, key number, milliseconds, step, value, and 1 if it is no number."""
+
 
 @stream
 def log_batch(
@@ -76,7 +79,7 @@ def log_many(uow: UnitOfWork, project: str, batches: Sequence[Batch]) -> list[Ev
             and each may be tried alone.
     """
     uow.require(Permission.RUN_WRITE, project)
-    known = rows.find_runs(uow, project, {batch.run for batch in batches})
+    known = rows.find_targets(uow, project, {batch.run for batch in batches})
     kept: dict[tuple[int, str], str] = {}
     answers: list[EverlineError | None] = []
     ready: list[tuple[rows.Row, Batch]] = []
@@ -177,18 +180,20 @@ def metric_histories(
     ]
 
 
-def put_points(uow: UnitOfWork, points: Sequence[tuple[int, int, int, int, float, bool]]) -> None:
+def put_points(uow: UnitOfWork, points: Sequence[Point]) -> None:
     """Add points and move the newest value of each metric; asks for no permission.
 
     Args:
-        points: (run, key number, milliseconds, step, value, whether it is NaN), as `point` makes them.
+        points: as `point` makes them.
     """
     insert_rows(uow.conn, metric, _POINT, points, keys=_POINT)
-    newest: dict[tuple[int, int], tuple[int, int, int, int, float, bool]] = {}
+    newest: dict[tuple[int, int], Point] = {}
     for one in points:
-        seen = newest.get(one[:2])
-        if seen is None or (one[3], one[2], one[4]) > (seen[3], seen[2], seen[4]):
-            newest[one[:2]] = one
+        at = one[:2]
+        seen = newest.get(at)
+        # Most are told apart by their step alone.
+        if seen is None or (one[3] >= seen[3] and (one[3], one[2], one[4]) > (seen[3], seen[2], seen[4])):
+            newest[at] = one
     # In order of runs and keys, so that two batches never wait for each other in a circle.
     moved = [newest[at] for at in sorted(newest)]
     insert_rows(uow.conn, latest_metric, _POINT, moved, keys=["run", "key"], newer=["step", "at_ms", "value"])
@@ -228,14 +233,14 @@ def key_numbers(uow: UnitOfWork, names: Iterable[str]) -> dict[str, int]:
     return found
 
 
-def point(number: int, key: int, given: Metric) -> tuple[int, int, int, int, float, bool]:
+def point(number: int, key: int, given: Metric) -> Point:
     """A metric as a row. Databases do not agree on infinities: MLflow keeps the largest double, and so do we."""
     value = float(given.value)
     if math.isfinite(value):
-        return number, key, given.at_ms, given.step, value, False
+        return number, key, given.at_ms, given.step, value, 0
     if math.isnan(value):
-        return number, key, given.at_ms, given.step, 0.0, True
-    return number, key, given.at_ms, given.step, math.copysign(DOUBLE_MAX, value), False
+        return number, key, given.at_ms, given.step, 0.0, 1
+    return number, key, given.at_ms, given.step, math.copysign(DOUBLE_MAX, value), 0
 
 
 def _check(batch: Batch) -> None:
