@@ -6,6 +6,7 @@ busy loop, commit, give the turn on, and only then wait for the disk, together (
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import sqlite3
@@ -36,9 +37,12 @@ class Database:
         self.url = settings.database
         self.is_sqlite = self.url.startswith("sqlite")
         self._turn = threading.Lock()
+        self._writer: Connection | None = None
+        """Of whoever has the turn; kept, because taking one from the pool costs as much as a small transaction."""
         self._wal: WriteAheadLog | None = None
         self.engine = self._create_sqlite(settings) if self.is_sqlite else self._create_postgres(settings)
-        event.listen(self.engine, "handle_error", _name_what_cannot_be_kept)
+        event.listen(self.engine, "handle_error", _name_error)
+        self._reading = self.engine.execution_options(everline_mode="DEFERRED")
 
     def _create_sqlite(self, settings: Settings) -> Engine:
         path = make_url(self.url).database
@@ -47,7 +51,7 @@ class Database:
             self._wal = WriteAheadLog(Path(path), delay_s=settings.metric_flush_s)
         engine = create_engine(
             self.url,
-            pool_size=settings.pool_connections_max,
+            pool_size=settings.pool_connections_max + 1,  # and the writer's
             max_overflow=0,
             connect_args={"timeout": settings.sqlite_busy_s, "check_same_thread": False},
         )
@@ -74,7 +78,7 @@ class Database:
         def _begin(connection: Connection) -> None:
             # A write lock from the start: a reader that turns writer later could only fail.
             mode = connection.get_execution_options().get("everline_mode", "IMMEDIATE")
-            connection.exec_driver_sql(f"BEGIN {mode}")
+            _execute(connection, f"BEGIN {mode}")
 
         return engine
 
@@ -98,10 +102,10 @@ class Database:
                 this process at once, and a power cut after `metric_flush_s`; PostgreSQL always waits.
         """
         if read_only or not self.is_sqlite:
-            with self._transaction(read_only=read_only) as connection:
+            with self._connect(read_only=read_only) as connection, connection.begin():
                 yield connection
             return
-        with self._turn, self._transaction(read_only=False) as connection:
+        with self._turn, self._writing() as connection:
             yield connection
         if self._wal is not None:
             if power_safe:
@@ -110,18 +114,29 @@ class Database:
                 self._wal.flush_soon()
 
     @contextmanager
-    def _transaction(self, *, read_only: bool) -> Iterator[Connection]:
-        mode = "DEFERRED" if read_only else "IMMEDIATE"
+    def _writing(self) -> Iterator[Connection]:
+        writer = self._writer or self._connect(read_only=False)
+        self._writer = None  # whatever goes wrong, the next one begins with a fresh connection
+        with contextlib.ExitStack() as failed:
+            failed.callback(writer.close)
+            with writer.begin():
+                yield writer
+            failed.pop_all()
+        self._writer = writer
+
+    def _connect(self, *, read_only: bool) -> Connection:
         try:
-            connection = self.engine.connect().execution_options(everline_mode=mode)
+            return (self._reading if read_only else self.engine).connect()
         except OperationalError as error:
             hint = "Check EVERLINE_DATABASE_URL, that it runs, and the home directory."
             raise _unusable(error.orig, hint=hint) from error
-        with connection, connection.begin():
-            yield connection
 
     def close(self) -> None:
         """Close every connection."""
+        with self._turn:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
         if self._wal is not None:
             self._wal.close()
         self.engine.dispose()
@@ -131,23 +146,57 @@ def _unusable(error: BaseException | None, *, hint: str) -> UnavailableError:
     return UnavailableError(f"The database cannot be used: {str(error).strip()}.", hint=hint)
 
 
-def _name_what_cannot_be_kept(context: ExceptionContext) -> None:
-    """Every statement's error passes here: a value that a column cannot hold is the caller's error, not ours.
+def _name_error(context: ExceptionContext) -> None:
+    """Every error of a statement that SQLAlchemy runs passes here."""
+    if isinstance(context.original_exception, EverlineError):
+        raise context.original_exception  # a column type has said what is wrong
+    _name_what_cannot_be_kept(context.original_exception, of_value=isinstance(context.sqlalchemy_exception, DataError))
+
+
+def _name_what_cannot_be_kept(error: BaseException, *, of_value: bool) -> None:
+    """Raise what an error of the driver means, if it means anything: a value that a column cannot hold is the caller's.
 
     A zero byte, a text beyond its column: PostgreSQL says no where SQLite does not care. A number beyond
     64 bit: the SQLite driver says no, or a column type does while it writes JSON.
     """
-    error = context.original_exception
-    if isinstance(error, EverlineError):
-        raise error  # a column type has said what is wrong
     if isinstance(error, sqlite3.DatabaseError) and any(words in str(error) for words in _UNUSABLE):
         raise _unusable(error, hint="Check the disk, the permissions of the home directory, and its backup.")
-    if isinstance(context.sqlalchemy_exception, DataError) or isinstance(error, (OverflowError, UnicodeEncodeError)):
+    if of_value or isinstance(error, (OverflowError, UnicodeEncodeError)):
         lines = str(error).splitlines() or [type(error).__name__]
         raise InvalidInputError(
             f"A value cannot be kept: {lines[0]}.",
             hint="Send text without zero bytes, names of at most 256 characters, and whole numbers within 64 bit.",
         ) from error
+
+
+def _execute(connection: Connection, statement: str, values: Sequence[Any] = ()) -> Any:
+    """Run a fixed statement; a cursor of plain tuples.
+
+    On SQLite the driver itself runs it: what SQLAlchemy does for a statement costs several times what SQLite does
+    for a small one.
+    """
+    if connection.dialect.name != "sqlite":
+        return connection.exec_driver_sql(statement, tuple(values))
+    driver: Any = connection.connection.driver_connection
+    try:
+        return driver.execute(statement, values)
+    except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
+        _name_what_cannot_be_kept(error, of_value=isinstance(error, sqlite3.DataError))
+        raise
+
+
+def select_rows(connection: Connection, statement: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    """Rows of a fixed statement, past SQLAlchemy's work for the statement and for each row.
+
+    Args:
+        statement: SQL that both databases read, with `?` for each value and nowhere else, and no `%`.
+        values: plain numbers and texts; what comes back is as plain: a truth value of SQLite is 0 or 1.
+    """
+    sqlite_like = connection.dialect.name == "sqlite"
+    rows: Sequence[Sequence[Any]] = _execute(
+        connection, statement if sqlite_like else statement.replace("?", "%s"), values
+    ).fetchall()
+    return rows
 
 
 IDS_PER_QUERY = 5_000
@@ -163,10 +212,13 @@ def select_by_ids(connection: Connection, statement: str, ids: Sequence[int | st
     """
     sqlite_like = connection.dialect.name == "sqlite"
     among = "IN (SELECT value FROM json_each(?))" if sqlite_like else "= ANY(%s)"
+    if sqlite_like and len(ids) == 1:  # no list to be written and read, which takes longer than to find one row
+        yield from _execute(connection, statement.format(ids="= ?"), ids).fetchall()
+        return
     for start in range(0, len(ids), IDS_PER_QUERY):
         part = list(ids[start : start + IDS_PER_QUERY])
         given: Any = msgspec.json.encode(part).decode() if sqlite_like else part
-        yield from connection.exec_driver_sql(statement.format(ids=among), (given,))
+        yield from _execute(connection, statement.format(ids=among), (given,)).fetchall()
 
 
 def insert_rows(
@@ -194,7 +246,7 @@ def insert_rows(
         for count in _ROWS_PER_INSERT:
             while len(rows) - start >= count:
                 values = tuple(itertools.chain.from_iterable(rows[start : start + count]))
-                connection.exec_driver_sql(_insert_statement(*shape, rows=count), values)
+                _execute(connection, _insert_statement(*shape, rows=count), values)
                 start += count
         return
     kinds = [table.c[name].type for name in columns]
@@ -202,7 +254,7 @@ def insert_rows(
         [bool(one) for one in column] if isinstance(kind, Boolean) else list(column)
         for kind, column in zip(kinds, zip(*rows, strict=True), strict=True)
     )
-    connection.exec_driver_sql(_insert_statement(*shape, rows=len(rows)), given)
+    _execute(connection, _insert_statement(*shape, rows=len(rows)), given)
 
 
 _ROWS_PER_INSERT = (250, 50, 10, 1)
