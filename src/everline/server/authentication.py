@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 from urllib.parse import urlsplit
-
-from starlette.requests import HTTPConnection
 
 from everline.access import service as access
 from everline.access.types import LOCAL, Actor
 from everline.errors import ForbiddenError, UnauthenticatedError
 from everline.server.application import Application
+from everline.server.http import Request
 
 SESSION_COOKIE = "everline_session"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def authenticate(app: Application, request: HTTPConnection) -> Actor:
+def authenticate(app: Application, request: Request) -> Actor:
     """Name the actor of a request.
 
     Raises:
@@ -33,8 +33,8 @@ def authenticate(app: Application, request: HTTPConnection) -> Actor:
         with app.begin(read_only=True) as uow:
             return access.actor_of_password(uow, name, password)
     _refuse_other_sites(request)
-    cookie = request.cookies.get(SESSION_COOKIE)
-    if cookie and app.settings.login:
+    cookie = request.raw.cookies.get(SESSION_COOKIE) if app.settings.login else None
+    if cookie:
         with app.begin(read_only=True) as uow:
             return access.actor_of_session(uow, cookie)
     if not app.settings.login:
@@ -56,24 +56,29 @@ def _basic(value: str) -> tuple[str, str]:
     return name, password
 
 
-def _refuse_other_sites(request: HTTPConnection) -> None:
+def _refuse_other_sites(request: Request) -> None:
     """A cookie or the local user's power must not be lent to a page of another origin."""
     origin = request.headers.get("origin")
     if origin and origin != "null" and urlsplit(origin).netloc == request.headers.get("host"):
         return
     if origin or request.headers.get("sec-fetch-site", "same-origin") == "cross-site":
-        if request.scope.get("method") in ("GET", "HEAD") and not origin:
+        if request.method in ("GET", "HEAD") and not origin:
             return  # following a link is harmless: a GET changes nothing
         raise ForbiddenError(
             "This request comes from a page of another site.", hint="Use an API token for programs on other origins."
         )
 
 
-def _refuse_rebinding(request: HTTPConnection) -> None:
+def _refuse_rebinding(request: Request) -> None:
     """Without login, only names of this machine are answered: a foreign name that points here is an attack."""
-    host = urlsplit("//" + request.headers.get("host", "")).hostname or ""
+    host = _host_name(request.headers.get("host", ""))
     if host not in LOOPBACK:
         raise ForbiddenError(
             f"Without login, this server answers only under 127.0.0.1 or localhost, not {host[:80]!r}.",
             hint="Switch login on (EVERLINE_LOGIN=true) to serve other names.",
         )
+
+
+@functools.lru_cache(maxsize=64)
+def _host_name(host: str) -> str:
+    return urlsplit("//" + host).hostname or ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import anyio.to_thread
-from starlette.requests import ClientDisconnect
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
@@ -61,7 +60,7 @@ class Dispatcher:
         async def answer(raw: StarletteRequest) -> Response:
             request = Request(self._app, raw, body=b"")
             try:
-                request.body = await _read_body(raw, bytes_max=self._app.settings.json_body_bytes_max)
+                request.body = await _read_body(request, bytes_max=self._app.settings.json_body_bytes_max)
             except EverlineError as error:
                 return route.on_error(error, request)
             if route.gather is not None:
@@ -74,7 +73,7 @@ class Dispatcher:
                 request = Request(self._app, raw, body=b"", incoming=body)
                 try:
                     if not route.public:  # before the body: a stranger fills no disk
-                        await anyio.to_thread.run_sync(authenticate, self._app, raw, limiter=self._limiter)
+                        await anyio.to_thread.run_sync(authenticate, self._app, request, limiter=self._limiter)
                     await uploads.receive(raw, body, bytes_max=bytes_max)
                 except (UnauthenticatedError, ForbiddenError) as error:
                     await uploads.drain(raw, bytes_max=bytes_max)
@@ -89,7 +88,7 @@ class Dispatcher:
 def _work(app: Application, route: Route, request: Request) -> Response:
     try:
         if not route.public:
-            request.actor = authenticate(app, request.raw)
+            request.actor = authenticate(app, request)
         result = route.handler(request)
         if isinstance(result, Response):
             return result
@@ -100,17 +99,18 @@ def _work(app: Application, route: Route, request: Request) -> Response:
         return route.on_error(unexpected(request), request)
 
 
-async def _read_body(raw: StarletteRequest, *, bytes_max: int) -> bytes:
-    if raw.method in ("GET", "HEAD"):
+async def _read_body(request: Request, *, bytes_max: int) -> bytes:
+    if request.method in ("GET", "HEAD"):
         return b""
-    uploads.check_announced(raw, bytes_max=bytes_max)
-    pieces, size = [], 0
-    try:
-        async for chunk in raw.stream():
-            size += len(chunk)
-            if size > bytes_max:
-                raise uploads.body_too_large(bytes_max)
-            pieces.append(chunk)
-    except ClientDisconnect:
-        raise uploads.cut_off() from None
+    uploads.check_announced(request.headers, bytes_max=bytes_max)
+    pieces, size, more = [], 0, True
+    while more:
+        message = await request.raw.receive()
+        if message["type"] == "http.disconnect":
+            raise uploads.cut_off()
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        size += len(chunk)
+        if size > bytes_max:
+            raise uploads.body_too_large(bytes_max)
+        pieces.append(chunk)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)

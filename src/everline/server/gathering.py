@@ -166,7 +166,7 @@ class _Lane:
         for waiting in group:
             request, route = waiting.request, waiting.route
             try:
-                request.actor = authenticate(self._app, request.raw)
+                request.actor = authenticate(self._app, request)
                 read = _Read(waiting, route.handler(request))
                 key = (route.gather, request.actor.uid, route.gather.project(request))
                 together.setdefault(key, []).append(read)

@@ -58,7 +58,10 @@ class Request:
         self.body = body
         self._incoming = incoming
         self.path: dict[str, str] = raw.path_params
-        self.headers: Mapping[str, str] = raw.headers
+        self.headers: Mapping[str, str] = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(raw.scope["headers"])
+        }
+        """By names in lower case; of a header that comes twice the first counts."""
         self.method = raw.method
         self.actor: Actor = _MISSING
         """Set before the handler runs; public routes have none."""
@@ -73,6 +76,8 @@ class Request:
     @property
     def project(self) -> str:
         """The project that the request speaks of: `?project=`, else `default`."""
+        if not self.raw.scope.get("query_string"):
+            return "default"
         return check_name(self.raw.query_params.get("project", "default"), field="project")
 
     @overload

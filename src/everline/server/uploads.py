@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import anyio.to_thread
 from starlette.requests import ClientDisconnect
@@ -25,7 +25,7 @@ async def receive(raw: StarletteRequest, body: Incoming, *, bytes_max: int) -> N
         InvalidInputError: the connection ended before the body did.
         UnavailableError: the disk is full.
     """
-    check_announced(raw, bytes_max=bytes_max)
+    check_announced(raw.headers, bytes_max=bytes_max)
     writing: asyncio.Task[None] | None = None
     try:
         async for piece in _pieces(raw, bytes_max):
@@ -47,9 +47,9 @@ async def drain(raw: StarletteRequest, *, bytes_max: int) -> None:
         return
 
 
-def check_announced(raw: StarletteRequest, *, bytes_max: int) -> None:
+def check_announced(headers: Mapping[str, str], *, bytes_max: int) -> None:
     """Refuse a body that says it is too large before it is read."""
-    if (whole_number(raw.headers.get("content-length", "")) or 0) > bytes_max:
+    if (whole_number(headers.get("content-length", "")) or 0) > bytes_max:
         raise body_too_large(bytes_max)
 
 

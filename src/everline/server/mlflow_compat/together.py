@@ -11,11 +11,13 @@ from everline.server.gathering import Gather, Step, in_turn
 from everline.server.mlflow_compat.values import run_message
 from everline.server.mlflow_compat.wire import answer, project_of
 
+_NOTHING = answer({})
+
 ACTS: Gather[Step, Response] = Gather(work=in_turn, render=lambda made: made, project=project_of)
 """Changes that leave an audit event; a handler returns what is to be done in the unit of work."""
 
 LOGGING: Gather[Batch, None] = Gather(
-    work=logged_metrics.log_many, render=lambda _: answer({}), project=project_of, power_safe=False
+    work=logged_metrics.log_many, render=lambda _: _NOTHING, project=project_of, power_safe=False
 )
 """What training loops log."""
 
