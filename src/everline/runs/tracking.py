@@ -23,7 +23,7 @@ from everline.errors import EverlineError, InvalidInputError, NotFoundError
 from everline.runs import limits, rows
 from everline.runs.tables import latest_metric, metric, metric_key, run, run_input, run_output, run_param, run_tag
 from everline.runs.types import Batch, Metric, RunInput, RunOutput
-from everline.storage.db import insert_rows, upsert
+from everline.storage.db import insert_rows, select_rows, upsert
 
 RUN_NAME_TAG = "mlflow.runName"
 MODELS_TAG = "mlflow.log-model.history"
@@ -34,6 +34,11 @@ DOUBLE_MAX = 1.7976931348623157e308
 _KEYS_PER_QUERY = 500
 _POINT = ("run", "key", "at_ms", "step", "value", "is_nan")
 _PAIR = ("run", "key", "value")
+_HISTORY = """
+    SELECT at_ms, step, value, is_nan FROM metric
+    WHERE run = ? AND "key" = (SELECT id FROM metric_key WHERE name = ?)
+    ORDER BY at_ms, step, value LIMIT ? OFFSET ?
+"""
 
 Point = tuple[int, int, int, int, float, int]
 """A row of a metric: run, key number, milliseconds, step, value, and 1 if it is no number."""
@@ -136,22 +141,8 @@ def metric_history(
             f"Invalid value {limit} for parameter 'max_results' supplied. It must be a positive integer.",
             field="max_results",
         )
-    number = uow.conn.execute(select(metric_key.c.id).where(metric_key.c.name == key)).scalar()
-    if number is None:
-        return [], None
-    statement = (
-        select(metric.c.at_ms, metric.c.step, metric.c.value, metric.c.is_nan)
-        .where(metric.c.run == row["id"], metric.c.key == number)
-        .order_by(metric.c.at_ms, metric.c.step, metric.c.value)
-        .offset(offset)
-        .limit(count + 1)
-    )
-    found = uow.conn.execute(statement).all()
-    points = [
-        Metric(key=key, value=math.nan if is_nan else value, at_ms=at_ms, step=step)
-        for at_ms, step, value, is_nan in found[:count]
-    ]
-    return points, offset + count if len(found) > count else None
+    points = _history(uow, row["id"], key, limit=count + 1, offset=offset)
+    return points[:count], offset + count if len(points) > count else None
 
 
 @read
@@ -166,18 +157,12 @@ def metric_histories(
             f"Received {len(uids)} run_ids.",
             field="run_id",
         )
-    statement = (
-        select(run.c.uid, metric.c.at_ms, metric.c.step, metric.c.value, metric.c.is_nan)
-        .join(run, run.c.id == metric.c.run)
-        .join(metric_key, metric_key.c.id == metric.c.key)
-        .where(run.c.uid.in_(list(uids)), run.c.project == project, metric_key.c.name == key)
-        .order_by(run.c.uid, metric.c.at_ms, metric.c.step, metric.c.value)
-        .limit(min(max(limit, 1), HISTORY_POINTS_MAX))
-    )
-    return [
-        (uid, Metric(key=key, value=math.nan if is_nan else value, at_ms=at_ms, step=step))
-        for uid, at_ms, step, value, is_nan in uow.conn.execute(statement)
-    ]
+    left = min(max(limit, 1), HISTORY_POINTS_MAX)
+    known = rows.find_targets(uow, project, set(uids))
+    found: list[tuple[str, Metric]] = []
+    for uid in sorted(known):
+        found += [(uid, one) for one in _history(uow, known[uid]["id"], key, limit=left - len(found))]
+    return found
 
 
 def put_points(uow: UnitOfWork, points: Sequence[Point]) -> None:
@@ -241,6 +226,14 @@ def point(number: int, key: int, given: Metric) -> Point:
     if math.isnan(value):
         return number, key, given.at_ms, given.step, 0.0, 1
     return number, key, given.at_ms, given.step, math.copysign(DOUBLE_MAX, value), 0
+
+
+def _history(uow: UnitOfWork, number: int, key: str, *, limit: int, offset: int = 0) -> list[Metric]:
+    """Points of a metric of one run; histories are long, so that nothing is done for each point that need not be."""
+    return [
+        Metric(key=key, value=math.nan if is_nan else value, at_ms=at_ms, step=step)
+        for at_ms, step, value, is_nan in select_rows(uow.conn, _HISTORY, (number, key, limit, offset))
+    ]
 
 
 def _check(batch: Batch) -> None:

@@ -23,10 +23,10 @@ from everline.server.mlflow_compat.values import (
     VIEWS,
     file_message,
     input_of,
-    metric_message,
     model_input_of,
     model_output_of,
     new_run_message,
+    point_message,
     run_info_message,
     run_message,
 )
@@ -209,7 +209,7 @@ def get_history(request: Request) -> Response:
     except NotFoundError:  # MLflow does not ask whether there is such a run
         points, after = [], None
     token = None if after is None else filters.page_token(after)
-    return answer({"metrics": [metric_message(point) for point in points], "next_page_token": token})
+    return answer({"metrics": [point_message(point) for point in points], "next_page_token": token})
 
 
 @routes.get("/mlflow/metrics/get-history-bulk")
@@ -224,7 +224,7 @@ def get_history_bulk(request: Request) -> Response:
     limit = min(fields.integer("max_results", BULK_POINTS_MAX), BULK_POINTS_MAX)
     with begin(request) as uow:
         points = tracking.metric_histories(uow, project_of(request), uids, fields.text("metric_key"), limit=limit)
-    content = {"metrics": [metric_message(point, run=uid) for uid, point in points[: max(limit, 0)]]}
+    content = {"metrics": [point_message(point, uid) for uid, point in points[: max(limit, 0)]]}
     return Response(msgspec.json.encode(content), media_type="application/json")  # no protocol buffer: never left out
 
 
@@ -250,7 +250,7 @@ def get_history_bulk_interval(request: Request) -> Response:
         )
     with begin(request) as uow:
         found = sampling.sampled_histories(uow, project_of(request), uids, key, points=points, steps=_steps(fields))
-    return answer({"metrics": [metric_message(point, run=uid) for uid, point in found]})
+    return answer({"metrics": [point_message(point, uid) for uid, point in found]})
 
 
 @routes.get("/mlflow/artifacts/list")
