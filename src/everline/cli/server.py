@@ -60,10 +60,15 @@ _SWITCH_S = 0.000_5
 """SQLite's driver lets go of Python's lock at every row; to have it back from a busy thread takes this long."""
 
 
+_OBJECTS_PER_COLLECTION = 20_000
+"""One batch of metrics makes thousands of objects that never refer to each other in a circle."""
+
+
 def _settle() -> None:
     """Tune this process, which is ours alone, for many short pieces of work in few threads."""
     sys.setswitchinterval(_SWITCH_S)
     gc.freeze()  # what start-up made stays for good: the collector need not look through it again and again
+    gc.set_threshold(_OBJECTS_PER_COLLECTION)
 
 
 class _Server(uvicorn.Server):

@@ -97,8 +97,10 @@ metric_key = Table(
 metric = Table(
     "metric",
     metadata,
-    Column("run", BigId, ForeignKey("run.id"), primary_key=True, autoincrement=False),
-    Column("key", BigId, ForeignKey("metric_key.id"), primary_key=True, autoincrement=False),
+    # No foreign keys: whoever adds a point adds its row of `latest_metric` in the same transaction, whose foreign
+    # keys say the same once a metric instead of once a point.
+    Column("run", BigId, primary_key=True, autoincrement=False),
+    Column("key", BigId, primary_key=True, autoincrement=False),
     Column("at_ms", BigInteger, primary_key=True, autoincrement=False),
     Column("step", BigInteger, primary_key=True, autoincrement=False),
     Column("value", Double, primary_key=True, autoincrement=False),

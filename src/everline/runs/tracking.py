@@ -173,12 +173,11 @@ def put_points(uow: UnitOfWork, points: Sequence[Point]) -> None:
     """
     insert_rows(uow.conn, metric, _POINT, points, keys=_POINT)
     newest: dict[tuple[int, int], Point] = {}
-    for one in points:
-        at = one[:2]
-        seen = newest.get(at)
-        # Most are told apart by their step alone.
-        if seen is None or (one[3] >= seen[3] and (one[3], one[2], one[4]) > (seen[3], seen[2], seen[4])):
-            newest[at] = one
+    for one in reversed(points):  # they mostly come in order, so that the first one seen is the newest
+        number, key, at_ms, step, value, _ = one
+        seen = newest.get((number, key))
+        if seen is None or (step >= seen[3] and (step, at_ms, value) > (seen[3], seen[2], seen[4])):
+            newest[number, key] = one
     # In order of runs and keys, so that two batches never wait for each other in a circle.
     moved = [newest[at] for at in sorted(newest)]
     insert_rows(uow.conn, latest_metric, _POINT, moved, keys=["run", "key"], newer=["step", "at_ms", "value"])

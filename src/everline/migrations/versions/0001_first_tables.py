@@ -161,6 +161,16 @@ def upgrade() -> None:
     with op.batch_alter_table('job', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_job_queue_job_status_job_due_at'), ['queue', 'status', 'due_at'], unique=False)
 
+    op.create_table('metric',
+    sa.Column('run', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
+    sa.Column('key', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
+    sa.Column('at_ms', sa.BigInteger(), autoincrement=False, nullable=False),
+    sa.Column('step', sa.BigInteger(), autoincrement=False, nullable=False),
+    sa.Column('value', sa.Double(), autoincrement=False, nullable=False),
+    sa.Column('is_nan', sa.Boolean(), autoincrement=False, nullable=False),
+    sa.PrimaryKeyConstraint('run', 'key', 'at_ms', 'step', 'value', 'is_nan', name=op.f('pk_metric')),
+    sqlite_with_rowid=False
+    )
     op.create_table('metric_key',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=True, nullable=False),
     sa.Column('name', sa.String(length=250), nullable=False),
@@ -765,18 +775,6 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('logged_model', 'key', name=op.f('pk_logged_model_tag')),
     sqlite_with_rowid=False
     )
-    op.create_table('metric',
-    sa.Column('run', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
-    sa.Column('key', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
-    sa.Column('at_ms', sa.BigInteger(), autoincrement=False, nullable=False),
-    sa.Column('step', sa.BigInteger(), autoincrement=False, nullable=False),
-    sa.Column('value', sa.Double(), autoincrement=False, nullable=False),
-    sa.Column('is_nan', sa.Boolean(), autoincrement=False, nullable=False),
-    sa.ForeignKeyConstraint(['key'], ['metric_key.id'], name=op.f('fk_metric_key')),
-    sa.ForeignKeyConstraint(['run'], ['run.id'], name=op.f('fk_metric_run')),
-    sa.PrimaryKeyConstraint('run', 'key', 'at_ms', 'step', 'value', 'is_nan', name=op.f('pk_metric')),
-    sqlite_with_rowid=False
-    )
     op.create_table('model_version_tag',
     sa.Column('model_version', sa.String(length=36), nullable=False),
     sa.Column('key', sa.String(length=250), nullable=False),
@@ -887,7 +885,6 @@ def downgrade() -> None:
 
     op.drop_table('run_input')
     op.drop_table('model_version_tag')
-    op.drop_table('metric')
     op.drop_table('logged_model_tag')
     op.drop_table('logged_model_param')
     op.drop_table('logged_model_metric')
@@ -997,6 +994,7 @@ def downgrade() -> None:
     op.drop_table('monitor')
     op.drop_table('model')
     op.drop_table('metric_key')
+    op.drop_table('metric')
     with op.batch_alter_table('job', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_job_queue_job_status_job_due_at'))
 
