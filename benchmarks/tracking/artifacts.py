@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.tracking import stage
 from benchmarks.tracking.clients import client_of, run_of
 from benchmarks.tracking.stage import Server
-from benchmarks.tracking.table import head, row
+from benchmarks.tracking.table import Target, head, row
 
 MIB = int(os.environ.get("BENCH_ARTIFACT_MIB", "1024"))
 
@@ -27,6 +27,7 @@ def main() -> None:
             mlflow=functools.partial(measure, stage.mlflow()),
             limit=copied,
             unit="MiB/s",
+            target=Target(times=1.5),
         )
 
 

@@ -7,7 +7,7 @@ import time
 
 from benchmarks.tracking import stage
 from benchmarks.tracking.clients import client_of, one, run_of
-from benchmarks.tracking.table import SECONDS, head, row
+from benchmarks.tracking.table import SECONDS, Target, head, row
 
 
 def main() -> None:
@@ -17,6 +17,7 @@ def main() -> None:
         everline=lambda: one(create_versions, stage.everline(), seconds=SECONDS),
         mlflow=lambda: one(create_versions, stage.mlflow(), seconds=SECONDS),
         unit="versions/s",
+        target=Target(times=20),
     )
 
 

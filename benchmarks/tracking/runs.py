@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.tracking import stage
 from benchmarks.tracking.clients import four, log_runs
-from benchmarks.tracking.table import SECONDS, head, row
+from benchmarks.tracking.table import SECONDS, Target, head, row
 
 
 def main() -> None:
@@ -14,4 +14,5 @@ def main() -> None:
         everline=lambda: four(log_runs, stage.everline(), seconds=SECONDS),
         mlflow=lambda: four(log_runs, stage.mlflow(), seconds=SECONDS),
         unit="runs/s",
+        target=Target(times=20),
     )

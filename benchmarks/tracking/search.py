@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from benchmarks.tracking import bulk, stage
 from benchmarks.tracking.clients import client_of
 from benchmarks.tracking.stage import Server
-from benchmarks.tracking.table import head, row
+from benchmarks.tracking.table import Target, head, row
 
 FEW = int(os.environ.get("BENCH_RUNS", "10000"))
 MANY = int(os.environ.get("BENCH_MANY_RUNS", "1000000"))
@@ -28,17 +28,24 @@ def main() -> None:
         experiment(server, FEW)
     head()
     few = f"{FEW:,} runs"
-    _compare(f"`search_runs` filter and order, {few}, p50", filtered)
+    _compare(f"`search_runs` filter and order, {few}, p50", filtered, target=Target(times=20))
     _compare(f"latest 50 of {few}, p50", latest)
     row(
         f"read all of {few} back by pages",
         everline=lambda: read_all(stage.everline()),
         mlflow=lambda: read_all(stage.mlflow()),
         unit="runs/s",
+        target=Target(times=20),
     )
     many = everline_with_many()
     for what, search in (("filter and order", filtered), ("latest 50", latest)):
-        row(f"{what}, {MANY:,} runs, p50", everline=lambda ask=search: median_ms(ask, many, MANY), unit="ms", less=True)  # type: ignore[misc]
+        row(
+            f"{what}, {MANY:,} runs, p50",
+            everline=functools.partial(median_ms, search, many, MANY),
+            unit="ms",
+            less=True,
+            target=Target(bound=100),
+        )
 
 
 Ask = Callable[[Server, int], list[Run]]
@@ -107,11 +114,12 @@ def everline_with_many() -> Server:
     return server
 
 
-def _compare(what: str, ask: Ask) -> None:
+def _compare(what: str, ask: Ask, *, target: Target | None = None) -> None:
     row(
         what,
         everline=lambda: median_ms(ask, stage.everline(), FEW),
         mlflow=lambda: median_ms(ask, stage.mlflow(), FEW),
         unit="ms",
         less=True,
+        target=target,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.tracking import stage
 from benchmarks.tracking.stage import Server, start_everline, start_mlflow, stop
-from benchmarks.tracking.table import head, row
+from benchmarks.tracking.table import Target, head, row
 
 IDLE_S = 3
 
@@ -32,6 +32,7 @@ def main() -> None:
         everline=lambda: measure(start_everline, "everline"),
         mlflow=lambda: measure(start_mlflow, "mlflow"),
         unit="s",
+        target=Target(bound=1.5),
         less=True,
     )
     ours, theirs = iter(memory["everline"]), iter(memory["mlflow"])
@@ -40,5 +41,6 @@ def main() -> None:
         everline=lambda: next(ours),
         mlflow=lambda: next(theirs),
         unit="MiB",
+        target=Target(bound=150),
         less=True,
     )

@@ -1,10 +1,11 @@
-"""One table for all tracking benchmarks: Everline, MLflow and the limit in turn; medians, ranges and ratios."""
+"""One table for all tracking benchmarks: Everline, MLflow and the limit in turn, and the targets."""
 
 from __future__ import annotations
 
 import os
 import statistics
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "3"))
@@ -13,10 +14,24 @@ SECONDS = float(os.environ.get("BENCH_SECONDS", "3"))
 Measure = Callable[[], float]
 
 
+class Target(NamedTuple):
+    """What Everline has set itself to reach; what is None is not asked for.
+
+    Attributes:
+        times: better than MLflow by this factor.
+        share: of the limit, 0 to 1.
+        bound: in the unit of the row; at most, where less is better, else at least.
+    """
+
+    times: float | None = None
+    share: float | None = None
+    bound: float | None = None
+
+
 def head() -> None:
     """The first two lines of the table."""
-    print("| workload | Everline | MLflow | Everline is better | limit | of the limit |", flush=True)
-    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    print("| workload | Everline | MLflow | Everline is better | limit | of the limit | target |", flush=True)
+    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
 
 
 def row(
@@ -28,6 +43,7 @@ def row(
     unit: str,
     less: bool = False,
     rounds: int = ROUNDS,
+    target: Target | None = None,
 ) -> None:
     """Measure each in turn, `rounds` times, and print a line.
 
@@ -41,12 +57,29 @@ def row(
     ours = columns[everline]
     theirs = columns[mlflow] if mlflow else None
     most = columns[limit] if limit else None
-    ratio = "" if theirs is None else f"{_ratio(theirs, ours) if less else _ratio(ours, theirs):.3g} x"
-    share = "" if most is None else f"{_ratio(most, ours) if less else _ratio(ours, most):.2f}"
-    print(
-        f"| {what} | {spread(ours, unit)} | {spread(theirs, unit)} | {ratio} | {spread(most, unit)} | {share} |",
-        flush=True,
+    times = None if theirs is None else _ratio(theirs, ours) if less else _ratio(ours, theirs)
+    share = None if most is None else _ratio(most, ours) if less else _ratio(ours, most)
+    aims = target or Target()
+    asked = [verdict(times, aims.times, "x"), verdict(share, aims.share, "of the limit")]
+    asked.append(verdict(statistics.median(ours), aims.bound, unit, less=less))
+    cells = (
+        what,
+        spread(ours, unit),
+        spread(theirs, unit),
+        "" if times is None else f"{times:.3g} x",
+        spread(most, unit),
+        "" if share is None else f"{share:.2f}",
+        ", ".join(filter(None, asked)),
     )
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def verdict(figure: float | None, wanted: float | None, unit: str, *, less: bool = False) -> str:
+    """A target and whether a figure reaches it; nothing without a target or a figure."""
+    if figure is None or wanted is None:
+        return ""
+    reached = figure <= wanted if less else figure >= wanted
+    return f"{'≤' if less else '≥'} {wanted:,g} {unit}: {'reached' if reached else 'missed'}"
 
 
 def spread(figures: Sequence[float] | None, unit: str) -> str:
