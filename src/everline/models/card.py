@@ -80,7 +80,7 @@ def _gather(uow: UnitOfWork, version: ModelVersion) -> _Facts:
     manifest = None if version.package is None else parse_manifest(uow.blobs.get_bytes(version.package))
     run = None
     if version.run is not None:
-        found = uow.conn.execute(run_rows.by_uid(version.run)).mappings().first()
+        found = run_rows.by_uid(uow, version.run)
         run = run_rows.load_runs(uow.conn, [dict(found)])[0] if found and found["project"] == version.project else None
     attached = evidence.list_evidence(uow, subject=version.subject, project=version.project)
     signatures = [item.body for item in attached if item.kind == "signature"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import and_, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from everline.access.declare import act, read
@@ -23,6 +23,7 @@ DEFAULT_PROJECT = "default"
 ARTIFACT_SCHEME = "mlflow-artifacts:"
 EXPERIMENTS_PER_SEARCH_MAX = 1_000
 ARTIFACT_LOCATION_CHARACTERS_MAX = 2_048
+_BY_NUMBER = select(experiment).where(experiment.c.id == bindparam("number"))
 
 
 @act
@@ -162,7 +163,7 @@ def find(uow: UnitOfWork, project: str, experiment_id: str) -> rows.Row:
     number = experiment_number(experiment_id or "0")
     if number == 0:
         return _default_row(uow, project) or _unused_default(project)
-    row = uow.conn.execute(select(experiment).where(experiment.c.id == number)).mappings().first()
+    row = uow.conn.execute(_BY_NUMBER, {"number": number}).mappings().first()
     if row is None or row["project"] != project:
         raise _no_such(number)
     return dict(row)
@@ -214,10 +215,10 @@ def default_experiment(uow: UnitOfWork, project: str) -> rows.Row:
 def _default_row(uow: UnitOfWork, project: str) -> rows.Row | None:
     """The default experiment if it was used before; in the project `default` it keeps its number when renamed."""
     if project == DEFAULT_PROJECT:
-        where = experiment.c.id == 0
+        row = uow.conn.execute(_BY_NUMBER, {"number": 0}).mappings().first()
     else:
         where = and_(experiment.c.project == project, experiment.c.name == DEFAULT_EXPERIMENT)
-    row = uow.conn.execute(select(experiment).where(where)).mappings().first()
+        row = uow.conn.execute(select(experiment).where(where)).mappings().first()
     return None if row is None else dict(row)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Select, bindparam, select
+from sqlalchemy import Connection, bindparam, select
 
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
@@ -40,9 +40,12 @@ _TARGETS = "SELECT id, uid, deleted, project FROM run WHERE uid {ids}"
 _BY_UIDS = select(run).where(run.c.uid.in_(bindparam("uids", expanding=True)))
 
 
-def by_uid(uid: str) -> Select[Any]:
-    """The query of a run's row, in whatever project."""
-    return select(run).where(run.c.uid == uid)
+_BY_UID = select(run).where(run.c.uid == bindparam("uid"))
+
+
+def by_uid(uow: UnitOfWork, uid: str) -> Row | None:
+    """A run's row, in whatever project."""
+    return uow.conn.execute(_BY_UID, {"uid": uid}).mappings().first()
 
 
 def find_run(uow: UnitOfWork, project: str, uid: str) -> Row:
@@ -51,7 +54,7 @@ def find_run(uow: UnitOfWork, project: str, uid: str) -> Row:
     Raises:
         NotFoundError: there is none with this uid in the project.
     """
-    row = uow.conn.execute(by_uid(uid)).mappings().first() if is_run_uid(uid) else None
+    row = by_uid(uow, uid) if is_run_uid(uid) else None
     if row is None or row["project"] != project:
         raise no_run(uid)
     return dict(row)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import false, select, update
+from sqlalchemy import bindparam, false, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from everline.access.declare import act, read
@@ -27,6 +27,7 @@ _INSERT_RUN = {
     name: dialect.insert(run).on_conflict_do_nothing(index_elements=["uid"]).returning(run.c.id)
     for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
 }
+_UPDATE_RUN = update(run).where(run.c.id == bindparam("number"))
 _CLIENT_UID = re.compile("[0-9a-f]{32}")
 PIPELINE_CHARACTERS_MAX = 512
 
@@ -283,7 +284,7 @@ def _started(uow: UnitOfWork, project: str, uid: str, *, experiment: str) -> Tra
         raise InvalidInputError(
             f"The uid {uid[:80]!r} cannot be a run's.", hint="Use 32 hexadecimal digits in lower case.", field="run"
         )
-    row = uow.conn.execute(rows.by_uid(uid)).mappings().first()
+    row = rows.by_uid(uow, uid)
     if row is None:
         return None
     found = rows.load_runs(uow.conn, [row])[0]
@@ -321,7 +322,7 @@ def _update(
         tracking.put_tags(uow, row["id"], {tracking.RUN_NAME_TAG: name})
     changes = {key: value for key, value in changes.items() if row[key] != value}
     if changes:
-        uow.conn.execute(update(run).where(run.c.id == row["id"]).values(**changes))
+        uow.conn.execute(_UPDATE_RUN, {"number": row["id"], **changes})
         uow.record(
             "run.update", subject=f"run:{uid}", project=project, changed=sorted(changes), status=changes.get("status")
         )

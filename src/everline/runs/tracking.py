@@ -23,7 +23,7 @@ from everline.errors import EverlineError, InvalidInputError, NotFoundError
 from everline.runs import limits, rows
 from everline.runs.tables import latest_metric, metric, metric_key, run, run_input, run_output, run_param, run_tag
 from everline.runs.types import Batch, Metric, RunInput, RunOutput
-from everline.storage.db import insert_rows, select_rows, upsert
+from everline.storage.db import insert_rows, select_by_ids, select_rows, upsert
 
 RUN_NAME_TAG = "mlflow.runName"
 MODELS_TAG = "mlflow.log-model.history"
@@ -34,6 +34,7 @@ DOUBLE_MAX = 1.7976931348623157e308
 _KEYS_PER_QUERY = 500
 _POINT = ("run", "key", "at_ms", "step", "value", "is_nan")
 _PAIR = ("run", "key", "value")
+_PARAMS = 'SELECT "key", value FROM run_param WHERE run = ? AND "key" {ids}'
 _HISTORY = """
     SELECT at_ms, step, value, is_nan FROM metric
     WHERE run = ? AND "key" = (SELECT id FROM metric_key WHERE name = ?)
@@ -185,9 +186,8 @@ def put_points(uow: UnitOfWork, points: Sequence[Point]) -> None:
 
 def put_params(uow: UnitOfWork, row: rows.Row, params: Mapping[str, str]) -> None:
     """Add parameters; the same value again is no change, another is refused. Asks for no permission."""
-    if params:
-        insert_rows(uow.conn, run_param, _PAIR, _pairs(row, params), keys=["run", "key"])
-        # Read after the insert: it has waited for whoever inserted the same at the same time.
+    if params and insert_rows(uow.conn, run_param, _PAIR, _pairs(row, params), keys=["run", "key"]) < len(params):
+        # Some were there. Read after the insert: it has waited for whoever inserted the same at the same time.
         _agree(uow, row, params, {})
 
 
@@ -251,8 +251,7 @@ def _agree(uow: UnitOfWork, row: rows.Row, params: Mapping[str, str], kept: dict
         kept: values that batches before this one are about to write, by run and key; this one's are entered.
     """
     number = row["id"]
-    statement = select(run_param.c.key, run_param.c.value).where(run_param.c.run == number)
-    found = {item.key: item.value for item in uow.conn.execute(statement.where(run_param.c.key.in_(list(params))))}
+    found: dict[str, str] = {one[0]: one[1] for one in select_by_ids(uow.conn, _PARAMS, list(params), before=[number])}
     found |= {key: kept[number, key] for key in params if (number, key) in kept}
     wrong = [
         {"key": key, "old_value": found[key], "new_value": value}

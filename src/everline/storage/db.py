@@ -202,23 +202,28 @@ def select_rows(connection: Connection, statement: str, values: Sequence[Any]) -
 IDS_PER_QUERY = 5_000
 
 
-def select_by_ids(connection: Connection, statement: str, ids: Sequence[int | str]) -> Iterator[Sequence[Any]]:
+def select_by_ids(
+    connection: Connection, statement: str, ids: Sequence[int | str], *, before: Sequence[Any] = ()
+) -> Iterator[Sequence[Any]]:
     """Rows of a fixed statement for many ids, past SQLAlchemy's work of expanding a list into it.
 
     Args:
         statement: SQL that both databases read, with `{ids}` after a column, such as `WHERE run {ids} ORDER BY run`.
         ids: all integers, or all texts without zero bytes; none gives no rows. They are asked for in parts, so an
             order holds within a part only.
+        before: what other values the statement has before `{ids}`, each written as `?`.
     """
     sqlite_like = connection.dialect.name == "sqlite"
     among = "IN (SELECT value FROM json_each(?))" if sqlite_like else "= ANY(%s)"
+    if not sqlite_like:
+        statement = statement.replace("?", "%s")
     if sqlite_like and len(ids) == 1:  # no list to be written and read, which takes longer than to find one row
-        yield from _execute(connection, statement.format(ids="= ?"), ids).fetchall()
+        yield from _execute(connection, statement.format(ids="= ?"), (*before, *ids)).fetchall()
         return
     for start in range(0, len(ids), IDS_PER_QUERY):
         part = list(ids[start : start + IDS_PER_QUERY])
         given: Any = msgspec.json.encode(part).decode() if sqlite_like else part
-        yield from _execute(connection, statement.format(ids=among), (given,)).fetchall()
+        yield from _execute(connection, statement.format(ids=among), (*before, given)).fetchall()
 
 
 def insert_rows(
@@ -229,7 +234,7 @@ def insert_rows(
     *,
     keys: Sequence[str],
     newer: Sequence[str] = (),
-) -> None:
+) -> int:
     """Insert many rows of plain numbers and texts past SQLAlchemy's per-row work; existing `keys` keep their row.
 
     Args:
@@ -237,24 +242,27 @@ def insert_rows(
             SQLite's driver looks for an adapter of each `bool`, which costs a fifth of the insert.
         newer: with columns given, the old row is overwritten where these, compared in this order, are greater
             than its own; then each key may come once only.
+
+    Returns:
+        How many rows were inserted or overwritten.
     """
     if not rows:
-        return
+        return 0
     shape = (table, tuple(columns), tuple(keys), tuple(newer), connection.dialect.name)
     if connection.dialect.name == "sqlite":
-        start = 0
+        start = changed = 0
         for count in _ROWS_PER_INSERT:
             while len(rows) - start >= count:
                 values = tuple(itertools.chain.from_iterable(rows[start : start + count]))
-                _execute(connection, _insert_statement(*shape, rows=count), values)
+                changed += _execute(connection, _insert_statement(*shape, rows=count), values).rowcount
                 start += count
-        return
+        return changed
     kinds = [table.c[name].type for name in columns]
     given = tuple(
         [bool(one) for one in column] if isinstance(kind, Boolean) else list(column)
         for kind, column in zip(kinds, zip(*rows, strict=True), strict=True)
     )
-    _execute(connection, _insert_statement(*shape, rows=len(rows)), given)
+    return int(_execute(connection, _insert_statement(*shape, rows=0), given).rowcount)
 
 
 _ROWS_PER_INSERT = (250, 50, 10, 1)
