@@ -142,7 +142,7 @@ class UnavailableError(EverlineError):
 
 
 def _tree(root: type[EverlineError]) -> dict[str, type[EverlineError]]:
-    found = {root.code: root}
+    found = {root.code: root} if "code" in vars(root) else {}  # whose code it is, not who inherited it
     for child in root.__subclasses__():
         found |= _tree(child)
     return found

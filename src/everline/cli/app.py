@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("everline.cli.run", "Run a pipeline."),
     "runs": ("everline.cli.runs", "List, show and compare runs."),
     "views": ("everline.cli.views", "List, show and delete saved views of the table of runs."),
-    "models": ("everline.cli.models", "List, show, verify and export model versions."),
+    "models": ("everline.cli.models", "List, show, verify, export and package model versions."),
     "webhooks": ("everline.cli.webhooks", "Tell other programs what happens in the registry."),
     "reproduce": ("everline.cli.reproduce", "Rebuild a run or model and compare."),
     "replay": ("everline.cli.replay", "Replay a logged prediction bit for bit."),

@@ -1,4 +1,4 @@
-"""`everline models`: list, show, verify, export and card; aliases and their history; deletion."""
+"""`everline models`: list, show, verify, export, package and card; aliases and their history; deletion."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from everline.errors import InvalidInputError
 
 @click.group("models")
 def command() -> None:
-    """List, show, verify and export model versions; move aliases; delete."""
+    """List, show, verify, export and package model versions; move aliases; delete."""
 
 
 @command.command("list")
@@ -100,6 +100,27 @@ def export(model: str, version: str, directory: Path, *, client: Any, as_json: b
         as_json=as_json,
         human=lambda: click.echo(f"wrote {len(files)} files to {written}"),
     )
+
+
+@command.command("package")
+@click.argument("model")
+@click.argument("version")
+@click.option("--as", "into", metavar="NAME", help="Register the package under another model's name.")
+@click.option(
+    "--trust-pickle",
+    is_flag=True,
+    help="Load a pickle, here: it runs whatever its author put in there. The package is free of it.",
+)
+@client_options
+def package(model: str, version: str, into: str | None, trust_pickle: bool, *, client: Any, as_json: bool) -> None:
+    """Make a package of a VERSION that MLflow's client registered: the next version, which can be released."""
+    made = client.models.package(model, version, into=into, trust_pickle=trust_pickle)
+
+    def human() -> None:
+        click.echo(f"{made.model} {made.version} is the package of {made.tags['everline.packaged_from']}")
+        click.echo(f"  {made.package}")
+
+    emit(made, as_json=as_json, human=human)
 
 
 @command.command("alias")

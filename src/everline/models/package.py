@@ -119,6 +119,7 @@ def build_package(
     flavor: str = "sklearn",
     metadata: Mapping[str, Any] | None = None,
     created_from: Mapping[str, Any] | None = None,
+    probe: Signature | None = None,
 ) -> Package:
     """Write a model as a package and read it back once, to be sure that it answers as the model does.
 
@@ -128,6 +129,8 @@ def build_package(
         out_dir: a directory that does not exist yet, or is empty.
         metadata: JSON facts to carry along; `threshold` (default 0.5) decides the label of a binary classifier.
         created_from: `{"run": uid, "code": digest, "environment": digest, "data": [digests]}`.
+        probe: the inputs with ranges and categories that rows are made up from, to ask the model while it is
+            written; None takes those of `signature`, which come from the training table.
 
     Raises:
         InvalidInputError: the model cannot be written without pickle, or does not fit the signature.
@@ -141,7 +144,7 @@ def build_package(
         )
     out_dir.mkdir(parents=True, exist_ok=True)
     facts = {**(metadata or {})}
-    written = _flavor(flavor).write_model(model, signature, directory=out_dir, metadata=facts)
+    written = _flavor(flavor).write_model(model, signature, directory=out_dir, metadata=facts, probe=probe or signature)
     signature, facts["flavor"] = written
     paths = sorted(path.relative_to(out_dir).as_posix() for path in out_dir.rglob("*") if path.is_file())
     manifest = Manifest(
@@ -154,7 +157,7 @@ def build_package(
     manifest_bytes = canonical_json(msgspec.to_builtins(manifest))
     (out_dir / MANIFEST_FILE).write_bytes(manifest_bytes)
     package = open_package(out_dir, digest=digest_bytes(manifest_bytes))
-    _flavor(flavor).check_written(model, package)
+    _flavor(flavor).check_written(model, package, probe=probe or package.manifest.signature)
     return package
 
 

@@ -48,7 +48,7 @@ def _arrow(table: Any) -> pa.Table:
     if isinstance(table, pa.Table):
         return table
     if isinstance(table, Mapping):
-        return pa.table({str(name): pa.array(values) for name, values in table.items()})
+        return pa.table({str(name): _array(str(name), values) for name, values in table.items()})
     if hasattr(table, "to_arrow"):
         return table.to_arrow()
     if type(table).__module__.partition(".")[0] == "pandas":
@@ -58,6 +58,15 @@ def _arrow(table: Any) -> pa.Table:
         hint="Give a pandas, polars or pyarrow table, or a mapping of column name to values.",
         field="table",
     )
+
+
+def _array(name: str, values: Any) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise InvalidInputError(
+            f"Column {name!r} has no single type: {error}.", hint="Give values of one type.", field=name
+        ) from error
 
 
 def _field(name: str, column: pa.ChunkedArray, *, nullable: Collection[str] | None) -> Field:

@@ -289,5 +289,6 @@ def _problem(answer: Answer) -> dict[str, Any]:
     except msgspec.DecodeError:
         body = None
     if isinstance(body, dict):
-        return body
+        # MLflow's addresses answer with errors in MLflow's form.
+        return body if "detail" in body or "message" not in body else {"detail": body["message"]}
     return {"detail": f"The server answered {answer.status} {answer.reason}."}

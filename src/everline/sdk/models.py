@@ -9,6 +9,7 @@ from typing import Any
 
 from everline.clock import rfc3339
 from everline.errors import IntegrityError, NotFoundError
+from everline.loader import load
 from everline.models.types import AliasMove, Lineage, Model, ModelCard, ModelVersion, PackageCheck
 from everline.sdk.client import Client
 
@@ -143,7 +144,7 @@ class ModelsApi:
         if found.package is None or found.signature is None:
             raise NotFoundError(
                 f"{model} {found.version} has no package: an MLflow client registered it from {found.source}.",
-                hint="Fetch it with MLflow's own client.",
+                hint="Fetch it with MLflow's own client, or make a package of it with `everline models package`.",
             )
         blobs = self._client.blobs
         for entry in self.manifest(model, found.version)["files"]:
@@ -151,6 +152,28 @@ class ModelsApi:
         blobs.fetch(found.package, directory / MANIFEST_FILE)
         blobs.fetch(found.signature, directory.with_name(directory.name + ".sig.json"))
         return directory
+
+    def package(
+        self, model: str, version: int | str = "latest", *, into: str | None = None, trust_pickle: bool = False
+    ) -> ModelVersion:
+        """Make a package of a version that MLflow's client registered, and register it as a model's next version.
+
+        The work is done by this process: the server never loads a model.
+
+        Args:
+            into: the model that gets the package; None means the same one.
+            trust_pickle: load the version's pickle, which runs whatever its author put in there.
+
+        Raises:
+            ConflictError: the version has a package, or was packaged before.
+            InvalidInputError: it is no scikit-learn model in a safe format, its inputs are not known, or the
+                package would answer differently.
+            IntegrityError: the model's file holds types that are not trusted.
+        """
+        packaged: ModelVersion = load("everline.sdk.packaging").package_version(
+            self._client, model, version, into=into or model, trust_pickle=trust_pickle
+        )
+        return packaged
 
 
 def _alias(model: str, alias: str) -> str:

@@ -98,6 +98,16 @@ class SklearnModel:
             ]
         return {name: np.concatenate([answer[name] for answer in single]) for name in single[0]}
 
+    def predict_plainly(self, arrays: Mapping[str, Array], *, rows: int) -> Array:
+        """What the estimator's own `predict` says, row by row."""
+        with self._threads.limit(limits=1):
+            said = [
+                np.asarray(self._estimator.predict(self._table({n: a[row : row + 1] for n, a in arrays.items()})))
+                for row in range(rows)
+            ]
+        answers = np.concatenate(said).reshape(-1)
+        return answers.astype(np.float64) if self._facts.task == "regressor" else answers
+
     def _answer(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         given = self._table(arrays)
         if self._facts.task == "regressor":
@@ -119,9 +129,12 @@ class SklearnModel:
 
 
 def write_model(
-    model: Any, signature: Signature, *, directory: Path, metadata: Mapping[str, Any]
+    model: Any, signature: Signature, *, directory: Path, metadata: Mapping[str, Any], probe: Signature
 ) -> tuple[Signature, dict[str, Any]]:
     """Write a fitted estimator and what goes with it; return the whole signature and the flavor's facts.
+
+    Args:
+        probe: what rows are made up from to ask the model while it is written.
 
     Raises:
         InvalidInputError: the estimator is not fitted, holds something that skops cannot write or this
@@ -151,11 +164,11 @@ def write_model(
         sklearn_version=sklearn.__version__,
         skops_version=skops.__version__,
     )
-    independent = _row_independent(SklearnModel(model, signature, facts), signature)
+    independent = _row_independent(SklearnModel(model, signature, facts), signature, probe)
     facts = msgspec.structs.replace(facts, row_independent=independent)
     (directory / MODEL_FILE).write_bytes(written)
     (directory / "requirements.txt").write_text(pinned_requirements("scikit-learn", "skops", "pandas", "threadpoolctl"))
-    example = json.dumps({"inputs": example_columns(signature, rows=3)}, indent=1)
+    example = json.dumps({"inputs": example_columns(probe, rows=3)}, indent=1)
     (directory / "input_example.json").write_text(example + "\n")
     (directory / "MLmodel").write_text(_mlmodel(signature, facts))
     return signature, msgspec.to_builtins(facts)
@@ -178,6 +191,29 @@ def from_files(files: Mapping[str, bytes]) -> Any:
         raise IntegrityError(f"The model file {MODEL_FILE} was not loaded: {error}.") from error
 
 
+def read_model(path: Path, *, written_by: str) -> Any:
+    """The estimator in a skops file.
+
+    Args:
+        written_by: which version of scikit-learn wrote it, for errors.
+
+    Raises:
+        IntegrityError: the file holds a type that is not trusted, or is not a skops file.
+    """
+    try:
+        return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+    except UntrustedTypesFoundException as error:
+        raise IntegrityError(
+            f"The model file {path.name} was not loaded: {error}.",
+            hint="Build the model from scikit-learn's own estimators; custom classes are not loaded.",
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, zipfile.BadZipFile) as error:
+        raise IntegrityError(
+            f"The model file {path.name} cannot be read by scikit-learn {sklearn.__version__} "
+            f"(written by {written_by}): {error}."
+        ) from error
+
+
 def load_model(package: Package) -> SklearnModel:
     """Load the estimator of a verified package.
 
@@ -185,31 +221,44 @@ def load_model(package: Package) -> SklearnModel:
         IntegrityError: the file holds a type that is not trusted, or is not a skops file.
     """
     facts = msgspec.convert(package.manifest.metadata.get("flavor"), Facts)
-    path = package.directory / MODEL_FILE
-    try:
-        estimator = skops.io.load(path, trusted=list(TRUSTED_TYPES))
-    except UntrustedTypesFoundException as error:
-        raise IntegrityError(
-            f"The model file {MODEL_FILE} was not loaded: {error}.",
-            hint="Build the model from scikit-learn's own estimators; custom classes are not loaded.",
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise IntegrityError(
-            f"The model file {MODEL_FILE} cannot be read by scikit-learn {sklearn.__version__} "
-            f"(written by {facts.sklearn_version}): {error}."
-        ) from error
+    estimator = read_model(package.directory / MODEL_FILE, written_by=facts.sklearn_version)
     return SklearnModel(estimator, package.manifest.signature, facts)
 
 
-def check_written(model: Any, package: Package) -> None:
+def check_written(model: Any, package: Package, *, probe: Signature) -> None:
     """Ask the written model and the given one the same made-up rows; they must answer with the same bits."""
     signature = package.manifest.signature
-    call = check_columns(signature, example_columns(signature, rows=64))
+    call = check_columns(signature, example_columns(probe, rows=64))
     facts = msgspec.convert(package.manifest.metadata["flavor"], Facts)
     given = SklearnModel(model, signature, facts).predict(call.arrays, rows=call.rows)
     written = package.load().predict_checked(call)
     if not _equal(given, written):
         raise InvalidInputError("The model answers differently after it was written and read back, so it was refused.")
+
+
+def check_answers(model: Any, package: Package, columns: Mapping[str, Any]) -> None:
+    """Ask the given model some rows as whoever fitted it would; the package must answer with the same bits.
+
+    `check_written` compares how both are asked here; this compares with plain `predict`, one row at a time and on
+    one thread, for the sums of BLAS depend on the number of rows.
+
+    Raises:
+        SignatureError: the rows do not fit the signature.
+        InvalidInputError: an answer differs.
+    """
+    facts = msgspec.convert(package.manifest.metadata["flavor"], Facts)
+    call = check_columns(package.manifest.signature, columns)
+    given = SklearnModel(model, package.manifest.signature, facts)
+    answered = package.load().predict_checked(call)
+    expected = given.predict(call.arrays, rows=call.rows) | {
+        "prediction" if facts.task == "regressor" else "label": given.predict_plainly(call.arrays, rows=call.rows)
+    }
+    if not _equal(expected, answered):
+        raise InvalidInputError(
+            "The package answers its input example differently than the model's own `predict`, so it was refused.",
+            hint="Where `predict` and `predict_proba` disagree (as in SVC), wrap the model in CalibratedClassifierCV.",
+            field="model",
+        )
 
 
 def _outputs(model: Any) -> tuple[list[OutputField], str]:
@@ -230,8 +279,8 @@ def _outputs(model: Any) -> tuple[list[OutputField], str]:
     )
 
 
-def _row_independent(model: SklearnModel, signature: Signature) -> bool:
-    columns = example_columns(signature, rows=_PROBE_ROWS)
+def _row_independent(model: SklearnModel, signature: Signature, probe: Signature) -> bool:
+    columns = example_columns(probe, rows=_PROBE_ROWS)
     try:
         arrays = check_columns(signature, columns).arrays
         whole = model.predict(arrays, rows=_PROBE_ROWS)
@@ -242,6 +291,12 @@ def _row_independent(model: SklearnModel, signature: Signature) -> bool:
             "name only columns as nullable that the model can take NaN in.",
             field="signature",
         ) from error
+    if any(array.shape != (_PROBE_ROWS,) for array in whole.values()):
+        raise InvalidInputError(
+            "The model gives more than one answer for a row, which no package can carry.",
+            hint="Package one model for each target.",
+            field="model",
+        )
     for batch in _PROBE_BATCHES:
         for start in range(0, _PROBE_ROWS, batch):
             part = slice(start, min(start + batch, _PROBE_ROWS))
