@@ -13,6 +13,7 @@ def main() -> None:
         "new run with 20 params and 20 metrics, 4 clients",
         everline=lambda: four(log_runs, stage.everline(), seconds=SECONDS),
         mlflow=lambda: four(log_runs, stage.mlflow(), seconds=SECONDS),
+        limit=lambda: four(log_runs, stage.empty(), seconds=SECONDS),
         unit="runs/s",
         target=Target(times=20),
     )

@@ -95,6 +95,32 @@ def test_a_point_logged_twice_is_one_point_and_a_history_is_in_order_of_time(beg
     assert len(first) == rest == 3
 
 
+def test_batches_of_odd_sizes_are_kept_whole(begin: Begin) -> None:
+    with begin() as uow:
+        uid = service.create_run(uow, PROJECT).run
+        points = [point(f"m{n % 3}", n / 7, step=n, at_ms=n) for n in range(378)]
+        tracking.log_batch(uow, PROJECT, uid, metrics=points)
+        tracking.log_batch(uow, PROJECT, uid, metrics=points[100:])
+        histories = [tracking.metric_history(uow, PROJECT, uid, f"m{n}")[0] for n in range(3)]
+        run = service.get_run(uow, PROJECT, uid)
+    assert [[item.step for item in history] for history in histories] == [list(range(n, 378, 3)) for n in range(3)]
+    assert run.metrics == {"m0": 375 / 7, "m1": 376 / 7, "m2": 377 / 7}
+
+
+def test_histories_of_many_runs_come_run_by_run_up_to_the_limit(begin: Begin) -> None:
+    with begin() as uow:
+        uids = sorted(service.create_run(uow, PROJECT).run for _ in range(3))
+        for uid in uids:
+            tracking.log_batch(uow, PROJECT, uid, metrics=[point("a", n, step=n, at_ms=n) for n in range(4)])
+        asked = [*reversed(uids), "0" * 32]
+        found = tracking.metric_histories(uow, PROJECT, asked, "a", limit=6)
+        nothing = tracking.metric_histories(uow, PROJECT, asked, "b", limit=6)
+    assert [(uid, item.step) for uid, item in found] == [(uids[0], n) for n in range(4)] + [
+        (uids[1], n) for n in (0, 1)
+    ]
+    assert nothing == []
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
