@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import httpx
 import mlflow
@@ -181,3 +183,67 @@ def test_datasets_of_experiments_are_named_once(
     for wrong in ([], ["1"] * 21):
         answer = httpx.post(address, json={"experiment_ids": wrong})
         assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+
+
+def test_a_version_of_a_logged_model_knows_it_and_is_noted_on_it(
+    mlflow_client: MlflowClient, mlflow_server: Server, experiment: str, unique: str, tmp_path: Path
+) -> None:
+    run = mlflow_client.create_run(experiment).info.run_id
+    model = mlflow_client.create_logged_model(experiment, source_run_id=run)
+    (tmp_path / "MLmodel").write_text("flavors: {}")
+    mlflow_client.log_model_artifacts(model.model_id, str(tmp_path))
+    mlflow_client.create_registered_model(unique)
+    body = {"name": unique, "source": f"models:/{model.model_id}", "model_id": model.model_id}
+    address = f"{mlflow_server.url}/api/2.0/mlflow/model-versions/create"
+    made = httpx.post(address, json=body).json()["model_version"]
+    assert (made["source"], made["run_id"], made["model_id"]) == (body["source"], run, model.model_id)
+    assert mlflow_client.get_model_version_download_uri(unique, "1") == model.artifact_location
+    noted = mlflow_client.get_logged_model(model.model_id).tags["mlflow.modelVersions"]
+    assert json.loads(noted) == [{"name": unique, "version": 1}]
+    by_place = httpx.post(address, json=body | {"source": model.artifact_location}).json()["model_version"]
+    assert (by_place["version"], by_place["run_id"], by_place["model_id"]) == ("2", run, model.model_id)
+    copy = mlflow_client.copy_model_version(f"models:/{unique}/1", f"{unique}-copy")
+    assert (copy.run_id, copy.source) == (run, f"models:/{unique}/1")
+    other = mlflow_client.create_logged_model(experiment)
+    for wrong, code in (
+        ({"model_id": other.model_id}, "INVALID_PARAMETER_VALUE"),
+        ({"model_id": None}, "INVALID_PARAMETER_VALUE"),
+        ({"source": other.artifact_location}, "INVALID_PARAMETER_VALUE"),
+        ({"source": f"{model.artifact_location}/../x"}, "INVALID_PARAMETER_VALUE"),
+        ({"source": "/etc"}, "INVALID_PARAMETER_VALUE"),
+        ({"source": f"runs:/{run}/model"}, "INVALID_PARAMETER_VALUE"),
+        ({"source": "models:/m-" + "0" * 32, "model_id": "m-" + "0" * 32}, "RESOURCE_DOES_NOT_EXIST"),
+        ({"source": f"models:/{unique}/1", "model_id": other.model_id}, "INVALID_PARAMETER_VALUE"),
+    ):
+        refused = httpx.post(address, json=body | wrong)
+        assert refused.json()["error_code"] == code, (wrong, refused.text)
+    assert len(mlflow_client.search_model_versions(f"name = '{unique}'")) == 2
+
+
+def test_what_is_written_after_registration_does_not_change_a_version(
+    mlflow_client: MlflowClient, mlflow_server: Server, experiment: str, unique: str, tmp_path: Path
+) -> None:
+    run = mlflow_client.create_run(experiment).info
+    mlflow_client.log_text(run.run_id, "first", "model/data/weights.txt")
+    mlflow_client.log_text(run.run_id, "flavors: {}", "model/MLmodel")
+    mlflow_client.create_registered_model(unique)
+    source = f"{run.artifact_uri}/model"
+    mlflow_client.create_model_version(unique, source, run_id=run.run_id)
+    mlflow_client.create_model_version(unique, f"runs:/{run.run_id}/model", run_id=run.run_id)
+    assert mlflow_client.get_model_version_download_uri(unique, "1") == source
+    mlflow_client.log_text(run.run_id, "second", "model/data/weights.txt")
+    mlflow_client.log_text(run.run_id, "more", "model/added.txt")
+    mlflow.set_tracking_uri(mlflow_server.url)
+    for number in (1, 2):
+        place = mlflow_client.get_model_version_download_uri(unique, str(number))
+        assert place.startswith("mlflow-artifacts:/versions/")
+        files = Path(mlflow.artifacts.download_artifacts(place, dst_path=str(tmp_path / str(number))))
+        assert sorted(path.name for path in files.rglob("*") if path.is_file()) == ["MLmodel", "weights.txt"]
+        assert (files / "data" / "weights.txt").read_text() == "first"
+    frozen = place.removeprefix("mlflow-artifacts:/")
+    address = f"{mlflow_server.url}/api/2.0/mlflow-artifacts/artifacts/{frozen}/MLmodel"
+    assert httpx.put(address, content=b"x").json()["error_code"] == "INVALID_PARAMETER_VALUE"
+    assert httpx.delete(address).json()["error_code"] == "INVALID_PARAMETER_VALUE"
+    assert httpx.get(address).text == "flavors: {}"
+    version = httpx.get(f"{mlflow_server.url}/api/v1/models/{unique}/versions/1").json()
+    assert version["contents"].startswith("sha256:")

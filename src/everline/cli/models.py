@@ -72,7 +72,8 @@ def verify(model: str, version: str, *, client: Any, as_json: bool) -> int:
 
     def human() -> None:
         if check.verified:
-            click.secho(f"verified: {check.files} files, {check.bytes:,} bytes, signed by {check.key}", fg="green")
+            signed = f"signed by {check.key}" if check.key else "as registered; nobody signed them"
+            click.secho(f"verified: {check.files} files, {check.bytes:,} bytes, {signed}", fg="green")
         else:
             click.secho(f"not verified: {check.problem}", fg="red")
 
@@ -224,6 +225,7 @@ def _show(one: Any, graph: Any) -> None:
             ("version", one.version),
             ("uid", one.uid),
             ("package", one.package),
+            ("contents", one.contents),
             ("signature", one.signature),
             ("run", one.run),
             ("by", one.author_name),

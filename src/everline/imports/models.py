@@ -19,7 +19,7 @@ from everline.ids import new_uid
 from everline.imports.runs import Home, is_remote
 from everline.imports.source import Row
 from everline.imports.types import ImportReport
-from everline.models import aliases, registry
+from everline.models import aliases, contents, registry
 from everline.models.tables import (
     logged_model,
     logged_model_metric,
@@ -161,10 +161,12 @@ def _put_logged_metrics(uow: UnitOfWork, number: int, metrics: Sequence[Row]) ->
 def _insert_version(uow: UnitOfWork, owner: Mapping[Any, Any], row: Row, moved: Moved) -> None:
     uid, source = new_uid(), moved.follow(row["source"])
     storage = moved.follow(row["storage_location"])
+    files = contents.find(uow, owner["project"], storage or source or "")
     values = {
         "uid": uid, "model": owner["uid"], "project": owner["project"], "version": row["version"], "package": None,
         "signature": None, "model_signature": None, "run": row["run_id"] or None, "run_link": row["run_link"] or "",
-        "source": source, "storage": storage if storage != source else None, "author": uow.actor.uid,
+        "source": source, "storage": storage if storage != source else None, "contents": contents.digest_of(files),
+        "author": uow.actor.uid,
         "author_name": row["user_id"] or uow.actor.name,
         "status": _STATUSES.get(row["status"] or "READY", VersionStatus.READY).value,
         "stage": row["current_stage"] or "None", "description": row["description"] or "",
@@ -172,6 +174,8 @@ def _insert_version(uow: UnitOfWork, owner: Mapping[Any, Any], row: Row, moved: 
         "deleted": False,
     }  # fmt: skip
     uow.conn.execute(insert(model_version).values(**values))
+    if files:
+        contents.keep(uow, uid, files)
     tags = [{"model_version": uid, "key": key, "value": value} for key, value in row["tags"].items()]
     upsert(uow.conn, model_version_tag, tags, keys=["model_version", "key"])
 

@@ -16,7 +16,7 @@ from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import ConflictError, InvalidInputError
 from everline.ids import new_uid
-from everline.models import aliases, rows
+from everline.models import aliases, contents, rows
 from everline.models.tables import model, model_tag, model_version, model_version_tag
 from everline.models.tags import put as put_tags
 from everline.models.types import Model, TrackedVersion, VersionStatus
@@ -159,26 +159,45 @@ def create_version_from_source(
     storage: str | None = None,
     run: str | None = None,
     run_link: str = "",
+    logged_model: str | None = None,
     description: str = "",
     tags: Mapping[str, str] | None = None,
 ) -> TrackedVersion:
     """Add a version that an MLflow client describes by where its files are.
 
-    It has no package of ours, so nothing vouches for its content and no release may take it.
+    If this server keeps them, they are listed by digest, and what is written there later does not change the version.
+    It has no package of ours, so nobody has signed what it is and no release may take it.
 
     Args:
-        storage: where the files are, if `source` says it only by way of another version.
+        storage: where the files are, if `source` says it only by way of another version or a logged model.
+        logged_model: uid of the logged model whose files they are.
     """
     uow.require(Permission.MODEL_WRITE, project)
     check_tags(tags or {})
     check_length(source, limit=2_000, field="source")
     check_length(run_link, limit=500, field="run_link")
     owner = take_number(uow, project, name)
-    values = {"source": source, "storage": storage, "run": run or None, "run_link": run_link}
-    values["description"] = check_length(description, limit=DESCRIPTION_CHARACTERS_MAX, field="description")
+    files = contents.find(uow, project, storage or source)
+    values = {
+        "source": source,
+        "storage": storage,
+        "run": run or None,
+        "run_link": run_link,
+        "logged_model": logged_model,
+        "contents": contents.digest_of(files),
+        "description": check_length(description, limit=DESCRIPTION_CHARACTERS_MAX, field="description"),
+    }
     version = insert_version(uow, owner, values=values, tags=tags or {})
+    if files:
+        contents.keep(uow, version.uid, files)
     uow.record(
-        "model.register", subject=version.subject, project=project, model=name, version=version.version, source=source
+        "model.register",
+        subject=version.subject,
+        project=project,
+        model=name,
+        version=version.version,
+        source=source,
+        contents=version.contents,
     )
     return version
 
@@ -330,6 +349,8 @@ def insert_version(
         "run_link": "",
         "source": None,
         "storage": None,
+        "logged_model": None,
+        "contents": None,
         "author": uow.actor.uid,
         "author_name": uow.actor.name,
         "status": VersionStatus.READY.value,

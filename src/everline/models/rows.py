@@ -173,6 +173,8 @@ def to_version(row: Row, *, tags: dict[str, str], aliases: list[str]) -> Tracked
         aliases=aliases,
         source=row["source"],
         model_signature=row["model_signature"],
+        logged_model=row["logged_model"],
+        contents=row["contents"],
         stage=row["stage"],
         run_link=row["run_link"],
         storage=row["storage"],

@@ -26,7 +26,7 @@ from everline.errors import EverlineError, IntegrityError, InvalidInputError, No
 from everline.governance import evidence
 from everline.governance.signing import server_key
 from everline.ids import check_digest, check_name
-from everline.models import registry, rows
+from everline.models import contents, registry, rows
 from everline.models.package import MANIFEST_FILE, FileEntry, Manifest, Package, parse_manifest
 from everline.models.signing import sign_package, verify_package_signature
 from everline.models.tables import model_version
@@ -141,26 +141,41 @@ def package_files(uow: UnitOfWork, project: str, package: str) -> list[FileEntry
     return [FileEntry(path=MANIFEST_FILE, digest=package, bytes=len(content)), *parse_manifest(content).files]
 
 
+@read
+def version_files(uow: UnitOfWork, project: str, uid: str) -> list[FileEntry]:
+    """The files of a version without a package, as they were when it was registered."""
+    uow.require(Permission.MODEL_READ, project)
+    row = rows.find_version_by_uid(uow, uid)
+    if row["project"] != project:
+        raise NotFoundError(f"There is no model version {uid[:80]} in project {project!r}.", field="path")
+    return contents.files_of(uow, uid)
+
+
 @act
 def verify(uow: UnitOfWork, uid: str) -> PackageCheck:
-    """Hash every byte of a version's package again and check its signature; the finding becomes evidence."""
+    """Hash every byte of a version again; with a package, its signature too, and the finding becomes evidence."""
     row = rows.find_version_by_uid(uow, uid)
     uow.require(Permission.EVIDENCE_WRITE, row["project"])
     version = rows.load_versions(uow.conn, [row])[0]
     check = check_package(uow, version)
-    body = {"verified": check.verified, "key": check.key, "problem": check.problem}
-    evidence.attach(uow, subject=version.subject, kind="signature", body=body, project=version.project)
+    if version.contents is None:
+        body = {"verified": check.verified, "key": check.key, "problem": check.problem}
+        evidence.attach(uow, subject=version.subject, kind="signature", body=body, project=version.project)
     uow.record("model.verify", subject=version.subject, project=version.project, verified=check.verified)
     return check
 
 
 def check_package(uow: UnitOfWork, version: ModelVersion) -> PackageCheck:
-    """Verify a version's package without leaving a trace; asks for no permission."""
+    """Verify a version without leaving a trace; asks for no permission."""
+    if version.contents is not None:
+        return _check_contents(uow, version, version.contents)
     key = server_key(uow.settings).verify_key
     files = size = 0
     try:
         if version.package is None or version.signature is None:
-            raise IntegrityError("This version has no package: an MLflow client registered it from a folder.")
+            raise IntegrityError(
+                f"{version.model} {version.version} has no package, and its files are not kept by this server."
+            )
         opened = _open_package(uow, version.package)
         _check_files(uow, opened.manifest)
         files, size = len(opened.manifest.files), sum(entry.bytes for entry in opened.manifest.files)
@@ -169,6 +184,16 @@ def check_package(uow: UnitOfWork, version: ModelVersion) -> PackageCheck:
     except (EverlineError, msgspec.DecodeError) as error:
         return PackageCheck(verified=False, key=None, files=files, bytes=size, problem=str(error))
     return PackageCheck(verified=True, key=key.keyid, files=files, bytes=size)
+
+
+def _check_contents(uow: UnitOfWork, version: ModelVersion, expected: str) -> PackageCheck:
+    files = contents.files_of(uow, version.uid)
+    problems = list(contents.damaged(uow, files))
+    if contents.digest_of(files) != expected:
+        problems.insert(0, "the list of its files was altered")
+    problem = f"{version.model} {version.version}: {'; '.join(problems[:10])}." if problems else ""
+    size = sum(one.bytes for one in files)
+    return PackageCheck(verified=not problems, key=None, files=len(files), bytes=size, problem=problem)
 
 
 @read

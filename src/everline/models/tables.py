@@ -16,6 +16,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from everline.runs.tables import ArtifactPath
 from everline.storage.schema import BigId, Digest, JsonValue, Name, Uid, UtcTime, id_pk, metadata, uid_pk
 
 Key = String(250)
@@ -59,6 +60,9 @@ model_version = Table(
     Column("source", Text, nullable=True),
     # Where the files of `source` were when the version was made, if that says it only by way of another version.
     Column("storage", Text, nullable=True),
+    # The logged model that it was registered from, and the digest of the list of files that lay there.
+    Column("logged_model", String(34), nullable=True),
+    Column("contents", Digest, nullable=True),
     Column("author", Uid, nullable=False),
     Column("author_name", Name, nullable=False),
     Column("status", String(16), nullable=False),
@@ -79,6 +83,17 @@ model_version_tag = Table(
     Column("model_version", Uid, ForeignKey("model_version.uid"), primary_key=True),
     Column("key", Key, primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+# The files of a version without a package, as they were when it was registered.
+model_version_file = Table(
+    "model_version_file",
+    metadata,
+    Column("model_version", Uid, ForeignKey("model_version.uid"), primary_key=True),
+    Column("path", ArtifactPath, primary_key=True),
+    Column("digest", Digest, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 model_alias = Table(

@@ -58,6 +58,9 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
         author: uid of the person who registered it; may never approve its release.
         source: MLflow's `source` URI when an MLflow client created it, else None.
         model_signature: types of the inputs and outputs, as in the package manifest; None without a package.
+        logged_model: uid of the logged model that an MLflow client registered it from, or None.
+        contents: digest of the list of its files as they were when it was registered; None for a version with a
+            package, and for one whose files are kept elsewhere.
     """
 
     uid: str
@@ -77,6 +80,8 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     aliases: list[str] = []
     source: str | None = None
     model_signature: dict[str, Any] | None = None
+    logged_model: str | None = None
+    contents: str | None = None
 
     @property
     def subject(self) -> str:
@@ -152,8 +157,8 @@ class PackageCheck(msgspec.Struct, frozen=True, kw_only=True):
     """What was found when a version's package was verified again.
 
     Attributes:
-        verified: every digest and the signature hold.
-        key: identifier of the key that signed, or None when the signature does not hold.
+        verified: every digest holds, and the signature if there is a package.
+        key: identifier of the key that signed; None if the signature does not hold, or without a package.
         files: number of files whose bytes were hashed again.
         bytes: their size.
         problem: the first thing that does not hold, in one sentence; empty if all holds.

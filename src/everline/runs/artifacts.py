@@ -82,6 +82,11 @@ def get_file(uow: UnitOfWork, project: str, path: str) -> Artifact:
 def all_files(uow: UnitOfWork, project: str, path: str) -> list[Artifact]:
     """Every file below a full proxy path, at any depth, by path relative to it."""
     uow.require(Permission.RUN_READ, project)
+    return files_below(uow, project, path)
+
+
+def files_below(uow: UnitOfWork, project: str, path: str) -> list[Artifact]:
+    """What `all_files` answers, for callers who ask for a permission of their own."""
     prefix = check_artifact_path(path) + "/"
     found = _below(uow, project, prefix)
     return [Artifact(path=full[len(prefix) :], is_dir=False, digest=digest, bytes=size) for full, digest, size in found]

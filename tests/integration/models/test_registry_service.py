@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import update
 
 from everline.access.types import Actor, Role
 from everline.access.unit_of_work import UnitOfWork
@@ -21,9 +22,10 @@ from everline.models import aliases, card, registry, service
 from everline.models.package import FileEntry, Manifest
 from everline.models.signature import ColumnType, Field, OutputField, Signature
 from everline.models.signing import verify_package_signature
+from everline.models.tables import model_version_file
 from everline.releases import deletion
+from everline.runs import artifacts, tracking
 from everline.runs import service as runs
-from everline.runs import tracking
 from everline.runs.types import RunInput, RunOutput
 from everline.server.application import Application
 
@@ -86,6 +88,30 @@ def test_a_blob_that_is_no_manifest_is_not_registered(begin: Begin, content: byt
 def test_a_package_that_is_not_there_is_not_registered(begin: Begin) -> None:
     with pytest.raises(NotFoundError, match="not in the blob store"), begin() as uow:
         service.register(uow, project=PROJECT, model="flight-delay", package="sha256:" + "0" * 64)
+
+
+def test_a_version_without_a_package_is_verified_file_by_file(begin: Begin, app: Application) -> None:
+    with begin() as uow:
+        run = runs.create_run(uow, PROJECT)
+        for path, content in (("model/MLmodel", b"flavors"), ("model/data/trees", b"trees"), ("other", b"x")):
+            artifacts.put_artifact(uow, PROJECT, run.run, path, digest=uow.blobs.put_bytes(content))
+        registry.create_model(uow, PROJECT, "trees")
+        source = f"{run.artifact_uri}/model"
+        version = registry.create_version_from_source(uow, PROJECT, "trees", source=source, run=run.run)
+        elsewhere = registry.create_version_from_source(uow, PROJECT, "trees", source="s3://bucket/model")
+    with begin() as uow:
+        check = service.verify(uow, version.uid)
+        assert (check.verified, check.key, check.files, check.bytes) == (True, None, 2, 12)
+        assert "not kept by this server" in service.verify(uow, elsewhere.uid).problem
+        assert evidence.list_evidence(uow, subject=version.subject, project=PROJECT, kind="signature") == []
+    assert app.blobs.directory is not None
+    hexadecimal = digest_bytes(b"trees").removeprefix("sha256:")
+    (app.blobs.directory / "sha256" / hexadecimal[:2] / hexadecimal[2:]).unlink()
+    with begin() as uow:
+        assert service.verify(uow, version.uid).problem == "trees 1: 'data/trees' is gone from storage."
+        uow.conn.execute(update(model_version_file).values(digest=digest_bytes(b"flavors"), bytes=7))
+    with begin() as uow:
+        assert service.verify(uow, version.uid).problem == "trees 1: the list of its files was altered."
 
 
 def test_a_file_altered_in_storage_fails_the_verification_with_its_name(begin: Begin, app: Application) -> None:

@@ -570,6 +570,8 @@ def upgrade() -> None:
     sa.Column('run_link', sa.String(length=500), nullable=False),
     sa.Column('source', sa.Text(), nullable=True),
     sa.Column('storage', sa.Text(), nullable=True),
+    sa.Column('logged_model', sa.String(length=34), nullable=True),
+    sa.Column('contents', sa.String(length=71), nullable=True),
     sa.Column('author', sa.String(length=36), nullable=False),
     sa.Column('author_name', sa.String(length=256), nullable=False),
     sa.Column('status', sa.String(length=16), nullable=False),
@@ -775,6 +777,15 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('logged_model', 'key', name=op.f('pk_logged_model_tag')),
     sqlite_with_rowid=False
     )
+    op.create_table('model_version_file',
+    sa.Column('model_version', sa.String(length=36), nullable=False),
+    sa.Column('path', sa.String(length=1024).with_variant(sa.VARCHAR(length=1024, collation='C'), 'postgresql'), nullable=False),
+    sa.Column('digest', sa.String(length=71), nullable=False),
+    sa.Column('bytes', sa.BigInteger(), nullable=False),
+    sa.ForeignKeyConstraint(['model_version'], ['model_version.uid'], name=op.f('fk_model_version_file_model_version')),
+    sa.PrimaryKeyConstraint('model_version', 'path', name=op.f('pk_model_version_file')),
+    sqlite_with_rowid=False
+    )
     op.create_table('model_version_tag',
     sa.Column('model_version', sa.String(length=36), nullable=False),
     sa.Column('key', sa.String(length=250), nullable=False),
@@ -885,6 +896,7 @@ def downgrade() -> None:
 
     op.drop_table('run_input')
     op.drop_table('model_version_tag')
+    op.drop_table('model_version_file')
     op.drop_table('logged_model_tag')
     op.drop_table('logged_model_param')
     op.drop_table('logged_model_metric')

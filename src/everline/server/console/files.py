@@ -18,6 +18,7 @@ from starlette.responses import Response, StreamingResponse
 
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import EverlineError, InvalidInputError, NotFoundError
+from everline.models import files as model_files
 from everline.runs import artifacts
 from everline.runs.types import Artifact
 from everline.server.console.view import parquet_preview, preview, render
@@ -74,12 +75,12 @@ def look(uow: UnitOfWork, project: str, at: Place, *, path: str) -> Looked:
     """
     if at.root is None:
         return Looked(path="", folder="", entries=[], file=None)
-    entries = artifacts.list_files(uow, project, path=_below(at.root, path))
+    entries = model_files.list_files(uow, project, path=_below(at.root, path))
     file, folder = None, path
     if path and not entries:
-        file = artifacts.get_file(uow, project, _below(at.root, path))
+        file = model_files.get_file(uow, project, _below(at.root, path))
         folder = path.rpartition("/")[0]
-        entries = artifacts.list_files(uow, project, path=_below(at.root, folder))
+        entries = model_files.list_files(uow, project, path=_below(at.root, folder))
     return Looked(path=path, folder=folder, entries=entries, file=file)
 
 
@@ -183,7 +184,7 @@ def _file(request: Request, at: Place) -> Artifact:
     if at.root is None:
         raise NotFoundError(f"The artifacts are kept at {at.uri[:200]}, not by this server.", hint="Read them there.")
     with begin(request) as uow:
-        return artifacts.get_file(uow, request.project, _below(at.root, path))
+        return model_files.get_file(uow, request.project, _below(at.root, path))
 
 
 def _below(root: str, path: str) -> str:

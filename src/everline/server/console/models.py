@@ -14,7 +14,7 @@ from everline.errors import EverlineError
 from everline.governance import evidence
 from everline.governance.types import Evidence
 from everline.models import card as cards
-from everline.models import registry, service
+from everline.models import contents, registry, service
 from everline.models.types import LineageNode, ModelVersion, TrackedVersion
 from everline.releases import service as releases
 from everline.releases.types import Release
@@ -205,6 +205,8 @@ def _version(request: Request) -> TrackedVersion:
 
 def _place(version: TrackedVersion) -> files.Place:
     root = version.storage or version.source or ""
+    if version.contents is not None:
+        root = contents.SCHEME + version.uid
     return files.place(root, "models", version.model, str(version.version), "files")
 
 

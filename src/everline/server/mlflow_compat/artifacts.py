@@ -9,15 +9,14 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from everline.access.types import Permission
-from everline.errors import InvalidInputError, NotFoundError
-from everline.models import service as models
-from everline.models.package import FileEntry
+from everline.errors import InvalidInputError
+from everline.models import files
 from everline.runs import artifacts
 from everline.runs.types import Artifact
 from everline.server.downloads import blob_response
 from everline.server.http import Request, begin
 from everline.server.mlflow_compat.paths import checked_path
-from everline.server.mlflow_compat.values import file_message, package_in
+from everline.server.mlflow_compat.values import file_message
 from everline.server.mlflow_compat.wire import Fields, ProtocolError, answer, new_routes, project_of
 
 _BASE = "/api/2.0/mlflow-artifacts"
@@ -28,8 +27,7 @@ routes = new_routes("")
 def upload(request: Request) -> Response:
     """Keep the body as a file."""
     path, project = _path(request), project_of(request)
-    if package_in(path) is not None:
-        raise InvalidInputError("Packages never change: upload to a run instead.", field="path")
+    files.refuse_frozen(path)
     with request.app.begin(request.actor, read_only=True) as uow:
         uow.require(Permission.RUN_WRITE, project)
     # Outside of the transaction: a large body must not hold the database's one writer.
@@ -49,20 +47,15 @@ def list_files(request: Request) -> Response:
     """List files and folders directly below a folder, by their last names."""
     fields, project = Fields.of(request), project_of(request)
     path = checked_path(fields.text("path")) if fields.text("path") else ""
-    package = package_in(path)
     with begin(request) as uow:
-        if package is None:
-            found = artifacts.list_files(uow, project, path=path)
-        else:
-            found = _package_folder(models.package_files(uow, project, package[0]), package[1])
+        found = files.list_files(uow, project, path=path)
     return answer({"files": [file_message(item, name=item.path.rpartition("/")[2]) for item in found]})
 
 
 def delete(request: Request) -> Response:
     """Forget a file, or all below a folder."""
     path = _path(request)
-    if package_in(path) is not None:
-        raise InvalidInputError("Packages never change and are not deleted through artifacts.", field="path")
+    files.refuse_frozen(path)
     with begin(request) as uow:
         artifacts.delete_files(uow, project_of(request), path)
     return answer({})
@@ -93,12 +86,9 @@ routes.get(_BASE + "/presigned/{path:path}")(presigned)
 
 
 def find_file(request: Request, path: str) -> Artifact:
-    """The file at a full proxy path, of a run or of a package."""
-    project, package = project_of(request), package_in(path)
+    """The file at a full proxy path, of a run, a package or a model version."""
     with begin(request) as uow:
-        if package is None:
-            return artifacts.get_file(uow, project, path)
-        return _package_file(models.package_files(uow, project, package[0]), package[1])
+        return files.get_file(uow, project_of(request), path)
 
 
 def file_response(request: Request, found: Artifact) -> Response:
@@ -110,25 +100,3 @@ def file_response(request: Request, found: Artifact) -> Response:
 
 def _path(request: Request) -> str:
     return checked_path(request.path["path"])
-
-
-def _package_file(files: list[FileEntry], path: str) -> Artifact:
-    for entry in files:
-        if entry.path == path:
-            return Artifact(path=path, is_dir=False, digest=entry.digest, bytes=entry.bytes)
-    raise NotFoundError(f"No such artifact: '{path}'", field="path")
-
-
-def _package_folder(files: list[FileEntry], folder: str) -> list[Artifact]:
-    prefix = f"{folder}/" if folder else ""
-    entries: dict[str, Artifact] = {}
-    for entry in files:
-        if entry.path.startswith(prefix):
-            name, slash, _ = entry.path[len(prefix) :].partition("/")
-            path = prefix + name
-            entries[path] = (
-                Artifact(path=path, is_dir=True)
-                if slash
-                else Artifact(path=path, is_dir=False, digest=entry.digest, bytes=entry.bytes)
-            )
-    return [entries[path] for path in sorted(entries)]

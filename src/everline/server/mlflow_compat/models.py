@@ -8,15 +8,16 @@ from starlette.responses import Response
 
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import InvalidInputError, NotFoundError
-from everline.models import aliases, registry, service
+from everline.models import aliases, files, registry, service
 from everline.models import tags as model_tags
+from everline.models.logged import service as logged_models
 from everline.models.types import TrackedVersion
 from everline.models.words import check_alias
 from everline.releases import deletion
 from everline.runs.filters import page_offset, page_token
 from everline.server.http import Request, begin
 from everline.server.mlflow_compat.sources import resolve
-from everline.server.mlflow_compat.values import download_uri, listed_version_message, model_message, version_message
+from everline.server.mlflow_compat.values import listed_version_message, model_message, version_message
 from everline.server.mlflow_compat.wire import Fields, ProtocolError, answer, new_routes, project_of
 
 routes = new_routes()
@@ -161,10 +162,10 @@ def create_version(request: Request) -> Response:
     name, source = fields.required("name"), fields.required("source")
     tags, description = fields.pairs("tags"), fields.text("description")
     _refuse_prompts(tags)
-    if fields.text("model_id"):
-        raise _no_logged_models()
+    run = fields.text("run_id") if fields.has("run_id") else None
+    logged = fields.text("model_id") if fields.has("model_id") else None
     with begin(request) as uow:
-        found = resolve(uow, project, source, run=fields.text("run_id") if fields.has("run_id") else None)
+        found = resolve(uow, project, source, run=run, logged=logged)
         if found.package is not None:
             registry.get_model(uow, project, name)
             made = service.register(
@@ -186,9 +187,12 @@ def create_version(request: Request) -> Response:
                 storage=found.storage,
                 run=found.run,
                 run_link=fields.text("run_link"),
+                logged_model=found.logged,
                 description=description,
                 tags=tags,
             )
+        if found.logged is not None:
+            logged_models.note_version(uow, project, found.logged, version=made)
     return answer({"model_version": version_message(made)})
 
 
@@ -238,7 +242,7 @@ def get_download_uri(request: Request) -> Response:
     """Say where the files of a version are."""
     fields = Fields.of(request)
     with begin(request) as uow:
-        return answer({"artifact_uri": download_uri(_version(uow, request, fields))})
+        return answer({"artifact_uri": files.place_of(uow, _version(uow, request, fields))})
 
 
 @routes.get("/mlflow/model-versions/search")
@@ -298,7 +302,3 @@ def _number(fields: Fields) -> str:
 def _refuse_prompts(tags: dict[str, str]) -> None:
     if tags.get("mlflow.prompt.is_prompt", "false").lower() == "true":
         raise ProtocolError("Prompts are not supported by this server.", error_code="NOT_IMPLEMENTED", status=501)
-
-
-def _no_logged_models() -> ProtocolError:
-    return ProtocolError("Logged models are not supported by this server.", error_code="NOT_IMPLEMENTED", status=501)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from everline.errors import InvalidInputError
+from everline.models import files
 from everline.runs import uploads
 from everline.runs.limits import check_artifact_path
 from everline.server.http import Request, begin
 from everline.server.mlflow_compat.paths import checked_path
-from everline.server.mlflow_compat.values import package_in
 from everline.server.mlflow_compat.wire import Fields, answer, new_routes, project_of
 
 SECRET_HEADER = "everline-upload-secret"  # noqa: S105 - a name, no secret
@@ -83,6 +82,5 @@ def _target(request: Request, fields: Fields) -> str:
     folder = checked_path(request.path["path"])
     name = fields.required("path").replace("\\", "/").rpartition("/")[2]
     path = check_artifact_path(f"{folder}/{name}")
-    if package_in(path) is not None:
-        raise InvalidInputError("Packages never change: upload to a run instead.", field="path")
+    files.refuse_frozen(path)
     return path

@@ -1,7 +1,8 @@
 """What an MLflow client may name as the source of a model version: MLflow's rules.
 
-A source never points at this server's own disk, never climbs, and lies inside of the run that the request names if
-it is a place that runs own. `models:/…` names another version, of which the new one is a copy.
+A source never points at this server's own disk, never climbs, and lies inside of the run or the logged model that the
+request names if it is a place that these own. `models:/<model>/<version>` names another version, of which the new one
+is a copy, and `models:/<id>` a logged model.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import InvalidInputError, NotFoundError
-from everline.models import registry, service
-from everline.models.types import TrackedVersion
+from everline.models import files, registry, service
+from everline.models.logged import service as logged_models
+from everline.models.types import LoggedModel, TrackedVersion
 from everline.runs import service as runs
-from everline.server.mlflow_compat.values import download_uri
 
 _MODEL_URI = re.compile(r"models:/+([^/]+?)(?:/([^/]+)|@([^/@]+))?")
+_LOGGED_URI = re.compile(r"models:/+(m-[0-9a-f]{32})")
 _PROXY = ("api", "2.0", "mlflow-artifacts", "artifacts")
 
 
@@ -30,36 +32,46 @@ class Source(NamedTuple):
         storage: where the files are, if `source` only names another version.
         run: the run that made them.
         package: the package of the version that is copied, if it has one.
+        logged: uid of the logged model that they are of.
     """
 
     source: str
     storage: str | None
     run: str | None
     package: str | None
+    logged: str | None
 
 
-def resolve(uow: UnitOfWork, project: str, source: str, *, run: str | None) -> Source:
+def resolve(uow: UnitOfWork, project: str, source: str, *, run: str | None, logged: str | None) -> Source:
     """Check a source and say what it means.
 
     Args:
-        run: the run that the request names; None if it names none.
+        run, logged: the run and the logged model that the request names; None if it names none.
 
     Raises:
-        InvalidInputError: the source may not be named, or not by this run.
-        NotFoundError: it names a version that is not there.
+        InvalidInputError: the source may not be named, or not by this run or logged model.
+        NotFoundError: it names a version or a logged model that is not there.
     """
-    if urlsplit(source).scheme == "models":
+    uri = urlsplit(source)
+    if uri.scheme == "models" and not _LOGGED_URI.fullmatch(source):
         copied = _copied(uow, project, source)
-        if run is not None and run != (copied.run or ""):
+        asked = (run, copied.run), (logged, copied.logged_model)
+        if any(mine is not None and mine != (theirs or "") for mine, theirs in asked):
             raise InvalidInputError(
                 f"Invalid model version source: '{source[:200]}'. The run_id and model_id request parameters must "
                 "match the referenced model version.",
                 field="source",
             )
         named = f"models:/{copied.model}/{copied.version}"
-        return Source(named, download_uri(copied), copied.run, copied.package)
-    _check(uow, project, source, run=run or "")
-    return Source(source, None, run or None, None)
+        return Source(named, files.place_of(uow, copied), copied.run, copied.package, copied.logged_model)
+    if not logged:
+        if uri.scheme == "models":
+            raise _not_of(source, "model_id")
+        _check_of_run(uow, project, source, run=run or "")
+        return Source(source, None, run or None, None, None)
+    model = _check_of_logged(uow, project, source, logged=logged)
+    storage = model.artifact_uri if uri.scheme == "models" else None
+    return Source(source, storage, run or model.source_run or None, None, model.uid)
 
 
 def _copied(uow: UnitOfWork, project: str, source: str) -> TrackedVersion:
@@ -89,25 +101,14 @@ def _copied(uow: UnitOfWork, project: str, source: str) -> TrackedVersion:
     return found[0]
 
 
-def _check(uow: UnitOfWork, project: str, source: str, *, run: str) -> None:
+def _check_of_run(uow: UnitOfWork, project: str, source: str, *, run: str) -> None:
     scheme = urlsplit(source).scheme
     if scheme in ("", "file"):
         root = runs.get_run(uow, project, run).artifact_uri if run else ""
         if not root or _climbs(source) or not _inside(source, root):
-            raise InvalidInputError(
-                f"Invalid model version source: '{source[:200]}'. To use a local path as a model version source, the "
-                "run_id request parameter has to be specified and the local path has to be contained within the "
-                "artifact directory of the run specified by the run_id.",
-                field="source",
-            )
+            raise _local(source, field="run_id", owner="run")
         return
-    if _climbs(source):
-        raise InvalidInputError(
-            f"Invalid model version source: '{source[:200]}'. If supplying a source as an http, https, local file "
-            "path, ftp, objectstore, or mlflow-artifacts uri, an absolute path must be provided without relative "
-            "path references present. Please provide an absolute path.",
-            field="source",
-        )
+    _refuse_climbing(source)
     if scheme == "runs":
         path = urlsplit(source).path.lstrip("/")
         if urlsplit(source).netloc or not run or path.split("/")[0] != run:
@@ -119,6 +120,41 @@ def _check(uow: UnitOfWork, project: str, source: str, *, run: str) -> None:
             raise _not_of(source, "run_id") from None
         if not root or not _inside(source, root):
             raise _not_of(source, "run_id")
+
+
+def _check_of_logged(uow: UnitOfWork, project: str, source: str, *, logged: str) -> LoggedModel:
+    scheme = urlsplit(source).scheme
+    if scheme in ("models", "runs") and source != f"models:/{logged}":
+        raise _not_of(source, "model_id")
+    model = logged_models.get(uow, project, logged)
+    if scheme in ("", "file"):
+        if _climbs(source) or not _inside(source, model.artifact_uri):
+            raise _local(source, field="model_id", owner="model")
+        return model
+    if scheme != "models":
+        _refuse_climbing(source)
+        if _is_proxied(source) and not _inside(source, model.artifact_uri):
+            raise _not_of(source, "model_id")
+    return model
+
+
+def _refuse_climbing(source: str) -> None:
+    if _climbs(source):
+        raise InvalidInputError(
+            f"Invalid model version source: '{source[:200]}'. If supplying a source as an http, https, local file "
+            "path, ftp, objectstore, or mlflow-artifacts uri, an absolute path must be provided without relative "
+            "path references present. Please provide an absolute path.",
+            field="source",
+        )
+
+
+def _local(source: str, *, field: str, owner: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"Invalid model version source: '{source[:200]}'. To use a local path as a model version source, the "
+        f"{field} request parameter has to be specified and the local path has to be contained within the "
+        f"artifact directory of the {owner} specified by the {field}.",
+        field="source",
+    )
 
 
 def _climbs(source: str) -> bool:

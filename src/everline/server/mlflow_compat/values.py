@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from everline.models.files import package_uri
 from everline.models.types import LoggedModel, LoggedModelStatus, Model, ModelMetric, TrackedVersion, VersionStatus
 from everline.runs.types import (
     LOGGED_MODEL,
@@ -23,7 +23,6 @@ from everline.runs.types import (
 )
 from everline.server.mlflow_compat.wire import Fields, number, without_nothing
 
-PACKAGE_SCHEME = "mlflow-artifacts:/packages/"
 CONTEXT_TAG = "mlflow.data.context"
 
 STATUSES = {status.name: status for status in RunStatus}
@@ -172,7 +171,10 @@ def model_message(value: Model, latest: Sequence[TrackedVersion]) -> dict[str, A
 
 
 def version_message(value: TrackedVersion) -> dict[str, Any]:
-    """`mlflow.ModelVersion`; a package of ours is seen as a folder of the artifact proxy."""
+    """`mlflow.ModelVersion`; a package of ours is seen as a folder of the artifact proxy.
+
+    MLflow's own server knows the `model_id` only while it answers the creation; here it stays known.
+    """
     return without_nothing({
         "name": value.model,
         "version": str(value.version),
@@ -184,6 +186,7 @@ def version_message(value: TrackedVersion) -> dict[str, Any]:
         "source": value.source or package_uri(value.package),
         "run_id": value.run or "",
         "run_link": value.run_link,
+        "model_id": value.logged_model,
         "status": _VERSION_STATUSES[value.status],
         "tags": _pairs(value.tags),
         "aliases": value.aliases,
@@ -193,22 +196,6 @@ def version_message(value: TrackedVersion) -> dict[str, Any]:
 def listed_version_message(value: TrackedVersion) -> dict[str, Any]:
     """`mlflow.ModelVersion` inside of a list, where MLflow's server leaves out the aliases."""
     return version_message(msgspec.structs.replace(value, aliases=[]))
-
-
-def download_uri(value: TrackedVersion) -> str:
-    """Where a client finds the files of a version."""
-    return package_uri(value.package) or value.storage or value.source or ""
-
-
-def package_uri(package: str | None) -> str | None:
-    """The artifact proxy's name of a package."""
-    return None if package is None else PACKAGE_SCHEME + package.removeprefix("sha256:")
-
-
-def package_in(path: str) -> tuple[str, str] | None:
-    """The package digest and the path inside of it, if a proxy path names one."""
-    match = re.fullmatch(r"packages/([0-9a-f]{64})(?:/(.*))?", path)
-    return None if match is None else (f"sha256:{match[1]}", match[2] or "")
 
 
 def input_of(item: Fields) -> RunInput:

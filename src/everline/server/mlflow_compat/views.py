@@ -6,12 +6,12 @@ from starlette.responses import Response
 
 from everline.access.types import Permission
 from everline.errors import EverlineError, InvalidInputError
+from everline.models import files
 from everline.models import service as models
 from everline.runs import artifacts, service
 from everline.server.http import Request, begin
 from everline.server.mlflow_compat.artifacts import file_response, find_file
 from everline.server.mlflow_compat.paths import checked_path
-from everline.server.mlflow_compat.values import download_uri
 from everline.server.mlflow_compat.wire import Fields, ProtocolError, new_routes, project_of
 
 _UPLOAD_BYTES_MAX = 10 << 20
@@ -38,7 +38,7 @@ def get_version_artifact(request: Request) -> Response:
     path = checked_path(fields.required("path"))
     name, number = fields.required("name"), fields.required("version")
     with begin(request) as uow:
-        address = download_uri(models.get_version(uow, project_of(request), name, number))
+        address = files.place_of(uow, models.get_version(uow, project_of(request), name, number))
     if not artifacts.is_ours(address):
         raise InvalidInputError(
             f"The files of version {number} of {name!r} are kept at {address[:200]}, not by this server.",
