@@ -20,29 +20,37 @@ from everline.server.http import Request
 from everline.server.mlflow_compat.values import metric_of
 from everline.server.mlflow_compat.wire import Fields, check_content_type
 
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
 _Long = Annotated[int, msgspec.Meta(ge=-limits.LONG_MAX - 1, le=limits.LONG_MAX)]
 
 
 class _Metric(ModelMetric, frozen=True, kw_only=True):
     """`mlflow.Metric`; `rename=` would leave inherited fields as they are, so they are declared anew."""
 
+    key: _Text
     at_ms: _Long = msgspec.field(name="timestamp")
     step: _Long = 0
+
+
+class _Pair(Pair, frozen=True, kw_only=True):
+    """`mlflow.Param` and `mlflow.RunTag`."""
+
+    key: _Text
 
 
 class _LogMetric(_Metric, frozen=True, kw_only=True):
     """`mlflow.LogMetric`."""
 
-    run_id: str
+    run_id: _Text
 
 
 class _LogBatch(msgspec.Struct, frozen=True, kw_only=True):
     """`mlflow.LogBatch`."""
 
-    run_id: str
+    run_id: _Text
     metrics: list[_Metric] = []
-    params: list[Pair] = []
-    tags: list[Pair] = []
+    params: list[_Pair] = []
+    tags: list[_Pair] = []
 
 
 _metric = msgspec.json.Decoder(_LogMetric)
@@ -53,11 +61,11 @@ def metric(request: Request) -> Batch:
     """Read `runs/log-metric`."""
     try:
         given = _metric.decode(request.body)
-        if given.key and given.run_id:
-            check_content_type(request)
-            return _of_one(given.run_id, given)
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
+    else:
+        check_content_type(request)
+        return _of_one(given.run_id, given)
     fields = Fields.of(request)
     run = fields.text("run_id") or fields.text("run_uuid") or fields.required("run_id")
     return _of_one(run, metric_of(fields))
@@ -67,11 +75,11 @@ def batch(request: Request) -> Batch:
     """Read `runs/log-batch`."""
     try:
         given = _batch.decode(request.body)
-        if given.run_id and all(item.key for items in (given.metrics, given.params, given.tags) for item in items):
-            check_content_type(request)
-            return _checked(given.run_id, given.metrics, given.params, given.tags)
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
+    else:
+        check_content_type(request)
+        return _checked(given.run_id, given.metrics, given.params, given.tags)
     fields = Fields.of(request)
     return _checked(
         fields.required("run_id"),
