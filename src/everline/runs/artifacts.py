@@ -8,6 +8,7 @@ through a run as `<path>`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, or_, select
 
@@ -21,9 +22,13 @@ from everline.runs.experiments import ARTIFACT_SCHEME
 from everline.runs.limits import check_artifact_path
 from everline.runs.tables import artifact
 from everline.runs.types import Artifact, to_ms
-from everline.storage.db import upsert
+from everline.storage.db import select_rows, upsert
 
 FILES_PER_LIST_MAX = 100_000
+_FILES_BELOW = (
+    "SELECT path, digest, bytes FROM run_artifact WHERE project = ? AND path >= ? AND path < ? ORDER BY path LIMIT ?"
+)
+_BEHIND_ALL = "\U0010ffff"
 _FILES_PER_LOOK = 1_000
 
 
@@ -185,14 +190,10 @@ def _list(uow: UnitOfWork, project: str, root: str, folder: str) -> list[Artifac
 
 def _below(
     uow: UnitOfWork, project: str, prefix: str, *, start: str = "", limit: int = FILES_PER_LIST_MAX
-) -> Sequence[tuple[str, str, int]]:
-    statement = (
-        select(artifact.c.path, artifact.c.digest, artifact.c.bytes)
-        .where(artifact.c.project == project, _starts_with(prefix), artifact.c.path >= start)
-        .order_by(artifact.c.path)
-        .limit(limit)
-    )
-    return [(row.path, row.digest, row.bytes) for row in uow.conn.execute(statement)]
+) -> Sequence[Sequence[Any]]:
+    """Path, digest and bytes of the files below a prefix, by path."""
+    last = prefix[:-1] + "0" if prefix else _BEHIND_ALL
+    return select_rows(uow.conn, _FILES_BELOW, (project, max(prefix, start), last, limit))
 
 
 def _starts_with(prefix: str) -> ColumnElement[bool]:

@@ -15,8 +15,10 @@ from everline.models.types import TrackedVersion
 from everline.models.words import check_alias
 from everline.releases import deletion
 from everline.runs.filters import page_offset, page_token
+from everline.server.gathering import Step
 from everline.server.http import Request, begin
 from everline.server.mlflow_compat.sources import resolve
+from everline.server.mlflow_compat.together import ACTS, READS
 from everline.server.mlflow_compat.values import listed_version_message, model_message, version_message
 from everline.server.mlflow_compat.wire import Fields, ProtocolError, answer, new_routes, project_of
 
@@ -155,16 +157,17 @@ def get_version_by_alias(request: Request) -> Response:
     return answer({"model_version": version_message(found)})
 
 
-@routes.post("/mlflow/model-versions/create")
-def create_version(request: Request) -> Response:
-    """Add a version from a folder of artifacts, or as a copy of another version."""
+@routes.post("/mlflow/model-versions/create", gather=ACTS)
+def create_version(request: Request) -> Step:
+    """Add a version from a folder of artifacts or a logged model, or as a copy of another version."""
     fields, project = Fields.of(request), project_of(request)
     name, source = fields.required("name"), fields.required("source")
-    tags, description = fields.pairs("tags"), fields.text("description")
+    tags, description, run_link = fields.pairs("tags"), fields.text("description"), fields.text("run_link")
     _refuse_prompts(tags)
     run = fields.text("run_id") if fields.has("run_id") else None
     logged = fields.text("model_id") if fields.has("model_id") else None
-    with begin(request) as uow:
+
+    def create(uow: UnitOfWork) -> Response:
         found = resolve(uow, project, source, run=run, logged=logged)
         if found.package is not None:
             registry.get_model(uow, project, name)
@@ -186,22 +189,24 @@ def create_version(request: Request) -> Response:
                 source=found.source,
                 storage=found.storage,
                 run=found.run,
-                run_link=fields.text("run_link"),
+                run_link=run_link,
                 logged_model=found.logged,
                 description=description,
                 tags=tags,
             )
         if found.logged is not None:
             logged_models.note_version(uow, project, found.logged, version=made)
-    return answer({"model_version": version_message(made)})
+        return answer({"model_version": version_message(made)})
+
+    return create
 
 
-@routes.get("/mlflow/model-versions/get")
-def get_version(request: Request) -> Response:
+@routes.get("/mlflow/model-versions/get", gather=READS)
+def get_version(request: Request) -> Step:
     """Return a version."""
-    fields = Fields.of(request)
-    with begin(request) as uow:
-        return answer({"model_version": version_message(_version(uow, request, fields))})
+    project, fields = project_of(request), Fields.of(request)
+    name, number = fields.required("name"), _number(fields)
+    return lambda uow: answer({"model_version": version_message(service.get_version(uow, project, name, number))})
 
 
 @routes.patch("/mlflow/model-versions/update")

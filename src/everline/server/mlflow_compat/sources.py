@@ -12,12 +12,13 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote, unquote_plus, urlsplit
 
+from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import InvalidInputError, NotFoundError
 from everline.models import files, registry, service
 from everline.models.logged import service as logged_models
 from everline.models.types import LoggedModel, TrackedVersion
-from everline.runs import service as runs
+from everline.runs import rows as runs
 
 _MODEL_URI = re.compile(r"models:/+([^/]+?)(?:/([^/]+)|@([^/@]+))?")
 _LOGGED_URI = re.compile(r"models:/+(m-[0-9a-f]{32})")
@@ -104,7 +105,7 @@ def _copied(uow: UnitOfWork, project: str, source: str) -> TrackedVersion:
 def _check_of_run(uow: UnitOfWork, project: str, source: str, *, run: str) -> None:
     scheme = urlsplit(source).scheme
     if scheme in ("", "file"):
-        root = runs.get_run(uow, project, run).artifact_uri if run else ""
+        root = _root_of_run(uow, project, run)
         if not root or _climbs(source) or not _inside(source, root):
             raise _local(source, field="run_id", owner="run")
         return
@@ -115,11 +116,17 @@ def _check_of_run(uow: UnitOfWork, project: str, source: str, *, run: str) -> No
             raise _not_of(source, "run_id")
     elif _is_proxied(source):
         try:
-            root = runs.get_run(uow, project, run).artifact_uri if run else ""
+            root = _root_of_run(uow, project, run)
         except NotFoundError:
             raise _not_of(source, "run_id") from None
         if not root or not _inside(source, root):
             raise _not_of(source, "run_id")
+
+
+def _root_of_run(uow: UnitOfWork, project: str, run: str) -> str:
+    """Where the artifacts of a run are; empty for no run."""
+    uow.require(Permission.RUN_READ, project)
+    return str(runs.find_run(uow, project, run)["artifact_uri"]) if run else ""
 
 
 def _check_of_logged(uow: UnitOfWork, project: str, source: str, *, logged: str) -> LoggedModel:

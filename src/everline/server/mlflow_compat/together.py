@@ -16,6 +16,9 @@ _NOTHING = answer({})
 ACTS: Gather[Step, Response] = Gather(work=in_turn, render=lambda made: made, project=project_of)
 """Changes that leave an audit event; a handler returns what is to be done in the unit of work."""
 
+READS: Gather[Step, Response] = Gather(work=in_turn, render=lambda found: found, project=project_of, read_only=True)
+"""Small answers from the database that clients ask for in loops."""
+
 LOGGING: Gather[Batch, None] = Gather(
     work=logged_metrics.log_many, render=lambda _: _NOTHING, project=project_of, power_safe=False
 )
