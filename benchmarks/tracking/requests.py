@@ -68,6 +68,5 @@ def _latencies(what: str, seen: dict[str, list[Load]], *, p99_ms_max: float | No
         p50, p99 = [one.p50_ms for one in loads], [one.p99_ms for one in loads]
         asked = p99_ms_max if name == stage.everline().name else None
         reached = verdict(statistics.median(p99), asked, "ms", less=True)
-        print(
-            f"- `{what}`, {name}: p50 {spread(p50, 'ms')}, p99 {spread(p99, 'ms')}, {ROUNDS} rounds {reached}".rstrip()
-        )
+        figures = f"p50 {spread(p50, 'ms')}, p99 {spread(p99, 'ms')}, {ROUNDS} rounds"
+        print(f"- `{what}`, {name}: {figures}{reached and f'; p99 {reached}'}")
