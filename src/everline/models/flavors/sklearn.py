@@ -26,6 +26,7 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from everline.errors import IntegrityError, InvalidInputError
 from everline.ids import digest_bytes
 from everline.loader import load
+from everline.models.flavors.sklearn_indices import check_indices
 from everline.models.requirements import pinned_requirements
 from everline.models.signature import (
     Array,
@@ -50,6 +51,7 @@ TRUSTED_TYPES = (
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
     "sklearn.utils.validation.check_array",
 )
 """Types beyond the defaults of skops that a package may hold: data containers and pure functions only."""
@@ -183,12 +185,14 @@ def from_files(files: Mapping[str, bytes]) -> Any:
     """The estimator that `to_files` wrote.
 
     Raises:
-        IntegrityError: the bytes hold a type that is not trusted.
+        IntegrityError: the bytes hold a type that is not trusted, or an index that leads out of its tree.
     """
     try:
-        return skops.io.loads(files[MODEL_FILE], trusted=list(TRUSTED_TYPES))
+        model = skops.io.loads(files[MODEL_FILE], trusted=list(TRUSTED_TYPES))
     except UntrustedTypesFoundException as error:
         raise IntegrityError(f"The model file {MODEL_FILE} was not loaded: {error}.") from error
+    check_indices(model)
+    return model
 
 
 def read_model(path: Path, *, written_by: str) -> Any:
@@ -198,10 +202,11 @@ def read_model(path: Path, *, written_by: str) -> Any:
         written_by: which version of scikit-learn wrote it, for errors.
 
     Raises:
-        IntegrityError: the file holds a type that is not trusted, or is not a skops file.
+        IntegrityError: the file holds a type that is not trusted or an index that leads out of its tree, or is not
+            a skops file.
     """
     try:
-        return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+        model = skops.io.load(path, trusted=list(TRUSTED_TYPES))
     except UntrustedTypesFoundException as error:
         raise IntegrityError(
             f"The model file {path.name} was not loaded: {error}.",
@@ -212,6 +217,8 @@ def read_model(path: Path, *, written_by: str) -> Any:
             f"The model file {path.name} cannot be read by scikit-learn {sklearn.__version__} "
             f"(written by {written_by}): {error}."
         ) from error
+    check_indices(model)
+    return model
 
 
 def load_model(package: Package) -> SklearnModel:
