@@ -27,6 +27,8 @@ def test_a_model_of_an_mlflow_client_shows_its_metrics_files_and_aliases(browser
     for text in ("<strong>late</strong>", "0.8125", "@champion", "version 3"):
         assert text in page
     assert "flavors: {}" in browser.get("/models/flights/1/files", params={"path": "MLmodel"}).text
+    version = browser.get("/models/flights/1").text
+    assert "everline models package flights 1" in version and "everline release create" not in version
     assert browser.get("/models/flights/1/files/content", params={"path": "MLmodel"}).content == b"flavors: {}"
     assert "s3://elsewhere/x" in browser.get("/models/flights/3/files").text
     for before, words in ((1, "it pointed at nothing"), (-1, "in the future")):
