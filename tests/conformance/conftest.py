@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import psycopg
@@ -21,7 +21,18 @@ import mlflow
 from mlflow import MlflowClient
 
 from conftest import Server
+from tests_support import mlflow_endpoints as endpoints
 from tests_support import postgres
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Function) -> Generator[None]:
+    """Fail a test that docs/mlflow.md names for an endpoint which it does not call."""
+    named = {row.endpoint for row in endpoints.rows() if item.originalname in row.tests}
+    with endpoints.called() as called:
+        yield
+    if not named <= called:
+        pytest.fail(f"docs/mlflow.md names this test for {sorted(named - called)}, which it does not call.")
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgres"])

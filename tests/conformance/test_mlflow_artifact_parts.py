@@ -167,7 +167,8 @@ def test_artifacts_are_found_by_run_and_by_model_version(
         root = mlflow_client.get_run(uid).info.artifact_uri
         mlflow_client.create_model_version(unique, f"{root}/notes", run_id=uid)
         version = {"name": unique, "version": "1", "path": "a.txt"}
-        assert client.get("/model-versions/get-artifact", params=version).content == b"hello"
+        for path in ("/model-versions/get-artifact", "/ajax-api/2.0/mlflow/model-versions/get-artifact"):
+            assert client.get(path, params=version).content == b"hello"
         for direction in ("upload", "download"):
             answer = client.post(
                 f"{API}/mlflow/artifacts/presigned-{direction}-url", json={"run_id": uid, "path": "notes/a.txt"}

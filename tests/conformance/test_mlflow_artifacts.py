@@ -43,6 +43,23 @@ def test_text_dictionaries_and_figures_are_logged(mlflow_client: MlflowClient, e
     assert mlflow.artifacts.load_dict(f"runs:/{uid}/a.json") == {"a": 1}
 
 
+def test_artifacts_of_a_run_are_listed_by_run(
+    mlflow_client: MlflowClient, mlflow_server: Server, experiment: str
+) -> None:
+    run = mlflow_client.create_run(experiment).info
+    mlflow_client.log_text(run.run_id, "hello", "notes/a.txt")
+    address = f"{mlflow_server.url}/api/2.0/mlflow/artifacts/list"
+    top = httpx.get(address, params={"run_id": run.run_id}).json()
+    assert top == {"root_uri": run.artifact_uri, "files": [{"path": "notes", "is_dir": True}]}
+    inside = httpx.get(address, params={"run_id": run.run_id, "path": "notes"}).json()["files"]
+    assert inside == [{"path": "notes/a.txt", "is_dir": False, "file_size": 5}]
+    for path in ("../x", "/etc", "a/../../b", "%2e%2e"):
+        refused = httpx.get(address, params={"run_id": run.run_id, "path": path})
+        assert (refused.status_code, refused.json().get("error_code")) == (400, "INVALID_PARAMETER_VALUE"), path
+    missing = httpx.get(address, params={"run_id": "0" * 32})
+    assert (missing.status_code, missing.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
 def test_a_file_is_replaced_and_deleted(mlflow_client: MlflowClient, experiment: str, mlflow_server: Server) -> None:
     uid = mlflow_client.create_run(experiment).info.run_id
     for text in ("one", "two"):

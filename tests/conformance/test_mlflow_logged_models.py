@@ -151,7 +151,9 @@ def test_logged_models_are_searched_ordered_and_paged(mlflow_client: MlflowClien
         mlflow_client.search_logged_models([experiment], "name = 'x'", order_by=by_name, page_token=first.token)
 
 
-def test_files_of_a_logged_model_go_up_and_come_back(mlflow_client: MlflowClient, experiment: str, tmp_path) -> None:
+def test_files_of_a_logged_model_go_up_and_come_back(
+    mlflow_client: MlflowClient, mlflow_server: Server, experiment: str, tmp_path: Path
+) -> None:
     model = mlflow_client.create_logged_model(experiment)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "weights.txt").write_text("weights")
@@ -162,6 +164,12 @@ def test_files_of_a_logged_model_go_up_and_come_back(mlflow_client: MlflowClient
     assert [(one.path, one.is_dir, one.file_size) for one in listed] == [("MLmodel", False, 12), ("data", True, None)]
     inside = mlflow_client.list_logged_model_artifacts(model.model_id, "data")
     assert [one.path for one in inside] == ["data/weights.txt"]
+    address = f"{mlflow_server.url}/api/2.0/mlflow/logged-models/{model.model_id}/artifacts/directories"
+    by_model = httpx.get(address, params={"artifact_directory_path": "data"}).json()
+    assert by_model["files"] == [{"path": "data/weights.txt", "is_dir": False, "file_size": 7}]
+    for path in ("../x", "/etc", "%2e%2e", "data/%252e%252e/x"):
+        refused = httpx.get(address, params={"artifact_directory_path": path})
+        assert (refused.status_code, refused.json().get("error_code")) == (400, "INVALID_PARAMETER_VALUE"), path
     fetched = mlflow.artifacts.download_artifacts(f"models:/{model.model_id}", dst_path=str(tmp_path / "back"))
     assert open(f"{fetched}/data/weights.txt").read() == "weights"  # noqa: PTH123, SIM115
 

@@ -196,7 +196,9 @@ def test_a_package_of_ours_is_fetched_and_copied_but_never_changed(
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_a_stage_is_a_note_and_releases_nothing(mlflow_client: MlflowClient, experiment: str, unique: str) -> None:
+def test_a_stage_is_a_note_and_releases_nothing(
+    mlflow_client: MlflowClient, mlflow_server: Server, experiment: str, unique: str
+) -> None:
     run, source = model_folder(mlflow_client, experiment)
     mlflow_client.create_registered_model(unique)
     for _ in range(2):
@@ -205,5 +207,8 @@ def test_a_stage_is_a_note_and_releases_nothing(mlflow_client: MlflowClient, exp
     mlflow_client.transition_model_version_stage(unique, "2", "Production", archive_existing_versions=True)
     assert mlflow_client.get_model_version(unique, "1").current_stage == "Archived"
     assert [str(version.version) for version in mlflow_client.get_latest_versions(unique, ["Production"])] == ["2"]
+    query = {"name": unique, "stages": ["Production", "Archived"]}
+    by_get = httpx.get(f"{mlflow_server.url}/api/2.0/mlflow/registered-models/get-latest-versions", params=query).json()
+    assert sorted(version["version"] for version in by_get["model_versions"]) == ["1", "2"]
     with pytest.raises(MlflowException, match="Invalid Model Version stage"):
         mlflow_client.transition_model_version_stage(unique, "1", "elsewhere")

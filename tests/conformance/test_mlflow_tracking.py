@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 
@@ -10,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 
 
 def test_the_fluent_api_logs_a_run_and_reads_it_back(mlflow_client: MlflowClient, unique: str) -> None:
@@ -88,6 +90,15 @@ def test_experiments_are_searched_and_paged(mlflow_client: MlflowClient, unique:
     mlflow_client.delete_experiment(numbers[0])
     gone = mlflow_client.search_experiments(view_type=ViewType.DELETED_ONLY, filter_string=f"tags.u = '{unique}'")
     assert [item.experiment_id for item in gone] == numbers[:1]
+
+
+def test_a_tag_of_an_experiment_goes(mlflow_client: MlflowClient, unique: str) -> None:
+    number = mlflow_client.create_experiment(unique, tags={"team": "x", "kept": "y"})
+    mlflow_client.delete_experiment_tag(number, "team")
+    assert mlflow_client.get_experiment(number).tags == {"kept": "y"}
+    with pytest.raises(MlflowException, match="No tag with name") as caught:
+        mlflow_client.delete_experiment_tag(number, "team")
+    assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
 
 
 def test_batches_are_all_or_nothing(mlflow_client: MlflowClient, experiment: str) -> None:
@@ -182,6 +193,17 @@ def test_inputs_are_logged_and_searched(mlflow_client: MlflowClient, experiment:
     ]
     assert len(mlflow_client.search_runs([experiment], "dataset.context = 'train' AND dataset.name = 'flights'")) == 1
     assert mlflow_client.search_runs([experiment], "dataset.digest = 'other'") == []
+
+
+def test_a_model_of_an_older_client_is_noted_on_its_run(mlflow_client: MlflowClient, experiment: str) -> None:
+    uid = mlflow_client.create_run(experiment).info.run_id
+    for path in ("first", "second"):
+        mlflow_client._record_logged_model(uid, Model(artifact_path=path, run_id=uid, flavors={"sklearn": {"a": "b"}}))
+    noted = json.loads(mlflow_client.get_run(uid).data.tags["mlflow.log-model.history"])
+    assert [(model["artifact_path"], model["run_id"], model["flavors"]) for model in noted] == [
+        ("first", uid, {"sklearn": {"a": "b"}}),
+        ("second", uid, {"sklearn": {"a": "b"}}),
+    ]
 
 
 def test_search_filters_orders_and_pages(mlflow_client: MlflowClient, experiment: str) -> None:

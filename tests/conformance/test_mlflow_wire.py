@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 
 from conftest import Server
 
@@ -164,6 +165,41 @@ def test_histories_of_many_runs_come_in_bulk(
     query = [("run_id", uid) for uid in uids] + [("metric_key", "loss")]
     answer = httpx.get(f"{mlflow_server.url}{BASE}/metrics/get-history-bulk", params=query).json()
     assert [point["run_id"] for point in answer["metrics"]] == uids
+
+
+def test_histories_of_many_runs_come_thinned(
+    mlflow_server: Server, mlflow_client: MlflowClient, experiment: str
+) -> None:
+    uids = [mlflow_client.create_run(experiment).info.run_id for _ in range(2)]
+    for uid in uids:
+        mlflow_client.log_batch(uid, metrics=[Metric("loss", step, step, step) for step in range(100)])
+
+    def points(**query: object) -> list[tuple[str, int]]:
+        asked = httpx.QueryParams({"run_ids": uids, "metric_key": "loss", **query})
+        answer = httpx.get(f"{mlflow_server.url}{BASE}/metrics/get-history-bulk-interval", params=asked)
+        assert answer.status_code == 200, answer.text
+        return [(point["run_id"], point["step"]) for point in answer.json()["metrics"]]
+
+    assert points() == [(uid, step) for uid in uids for step in range(100)]
+    thinned = points(max_results=10)
+    assert [step for uid, step in thinned if uid == uids[0]] == [0, 10, 20, 30, 40, 50, 60, 70, 80, 99]
+    assert points(start_step=40, end_step=42) == [(uid, step) for uid in uids for step in (40, 41, 42)]
+
+
+def test_experiments_are_searched_by_get_as_well(
+    mlflow_server: Server, mlflow_client: MlflowClient, unique: str
+) -> None:
+    numbers = [mlflow_client.create_experiment(f"{unique}-{letter}") for letter in "ab"]
+    query = {
+        "filter": f"name LIKE '{unique}%'",
+        "order_by": ["name DESC"],
+        "max_results": 1,
+        "view_type": "ACTIVE_ONLY",
+    }
+    first = httpx.get(f"{mlflow_server.url}{BASE}/experiments/search", params=query).json()
+    query["page_token"] = first["next_page_token"]
+    second = httpx.get(f"{mlflow_server.url}{BASE}/experiments/search", params=query).json()
+    assert [page["experiments"][0]["experiment_id"] for page in (first, second)] == numbers[::-1]
 
 
 def test_a_history_is_paged(mlflow_server: Server, mlflow_client: MlflowClient, run: str) -> None:

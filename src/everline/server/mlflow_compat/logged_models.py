@@ -12,9 +12,9 @@ from starlette.responses import Response
 from everline.errors import InvalidInputError
 from everline.models.logged import search, service
 from everline.models.types import DatasetChoice, LoggedModelOrder
-from everline.runs.limits import check_artifact_path
 from everline.runs.search import experiment_number
 from everline.server.http import Request, begin
+from everline.server.mlflow_compat.paths import checked_path
 from everline.server.mlflow_compat.values import (
     LOGGED_STATUS_NUMBERS,
     LOGGED_STATUSES,
@@ -138,7 +138,7 @@ def list_artifacts(request: Request) -> Response:
     path = Fields.of(request).text("artifact_directory_path")
     with begin(request) as uow:
         root, found = service.list_artifacts(
-            uow, project_of(request), request.path["model_id"], path=check_artifact_path(path) if path else ""
+            uow, project_of(request), request.path["model_id"], path=checked_path(path) if path else ""
         )
     return answer({"root_uri": root, "files": [file_message(item, name=item.path) for item in found]})
 

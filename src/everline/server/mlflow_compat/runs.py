@@ -15,6 +15,7 @@ from everline.runs.types import Batch, View
 from everline.server.gathering import Step
 from everline.server.http import Request, begin
 from everline.server.mlflow_compat import batches
+from everline.server.mlflow_compat.paths import checked_path
 from everline.server.mlflow_compat.together import ACTS, GETTING, LOGGING
 from everline.server.mlflow_compat.values import (
     STATUS_NUMBERS,
@@ -257,9 +258,10 @@ def get_history_bulk_interval(request: Request) -> Response:
 def list_artifacts(request: Request) -> Response:
     """List files and folders of a run."""
     fields = Fields.of(request)
+    path = checked_path(fields.text("path")) if fields.text("path") else ""
     with begin(request) as uow:
         run = service.get_run(uow, project_of(request), _run_id(fields))
-        found = artifacts.list_artifacts(uow, project_of(request), run.run, path=fields.text("path"))
+        found = artifacts.list_artifacts(uow, project_of(request), run.run, path=path)
     return answer({"root_uri": run.artifact_uri, "files": [file_message(item, name=item.path) for item in found]})
 
 
