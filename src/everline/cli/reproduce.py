@@ -10,7 +10,7 @@ from everline.cli.output import client_options, emit, facts, table
 from everline.errors import InvalidInputError
 from everline.reproduction.types import Reproduction, Verdict
 from everline.sdk.client import Client
-from everline.sdk.reproduction import Changes
+from everline.sdk.reproduction import Changes, Where
 
 _COLOURS = {Verdict.IDENTICAL: "green", Verdict.EQUIVALENT: "yellow"}
 _MARKS = {"bits": "=", "tolerance": "≈", "no": "≠", "missing": "?"}
@@ -24,6 +24,12 @@ _MARKS = {"bits": "=", "tolerance": "≈", "no": "≠", "missing": "?"}
 @click.option("--seed", type=int, help="Change the seed.")
 @click.option("--data", "data", multiple=True, metavar="NAME=VERSION[,VERSION]", help="Take other dataset versions.")
 @click.option("--code", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Replace recorded files.")
+@click.option(
+    "--environment",
+    type=click.Choice([where.value for where in Where]),
+    default=Where.AUTO.value,
+    help="Where to run: here, in a fresh one made from the record, or (auto) here if it is as recorded.",
+)
 @click.option("--timeout-s", type=click.FloatRange(min=1), default=24 * 3600.0, help="Most seconds of one rebuild.")
 @client_options
 def command(
@@ -34,12 +40,14 @@ def command(
     seed: int | None,
     data: tuple[str, ...],
     code: Path | None,
+    environment: str,
     timeout_s: float,
 ) -> int:
     changes = Changes(params=_pairs(params, "--param"), seed=seed, data=_pairs(data, "--data"), code=code)
     report: Reproduction = client.reproduction.reproduce(
         target,
         changes=changes,
+        environment=Where(environment),
         timeout_s=timeout_s,
         watch=lambda message: None if as_json else click.secho(f"… {message}", err=True, dim=True),
     )

@@ -57,13 +57,18 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge(
-    recorded: Recorded, rebuilds: Sequence[Rebuild], *, failure: str | None = None, measure: Measure
+    recorded: Recorded,
+    rebuilds: Sequence[Rebuild],
+    *,
+    failure: str | None = None,
+    cause: Cause = Cause.RECORD,
+    measure: Measure,
 ) -> Reproduction:
     """Compare a run with its repetitions.
 
     Args:
         rebuilds: the first is compared; a second one only tells chance from a hidden input.
-        failure: what went wrong on the way.
+        failure, cause: what went wrong on the way, and what it was about, if there is no repetition.
         measure: the largest relative difference between two results, or None if they cannot be compared.
     """
     rebuild = rebuilds[0] if rebuilds else None
@@ -83,7 +88,9 @@ def judge(
         if not check.earned:
             break
         level = check.level
-    first = first_difference(recorded, rebuilds, steps, run_level=run_level, hardware=hardware, failure=failure)
+    first = first_difference(
+        recorded, rebuilds, steps, run_level=run_level, hardware=hardware, failure=failure, cause=cause
+    )
     verdict = _verdict(rebuild, steps, first)
     return Reproduction(
         run=recorded.run,
@@ -166,10 +173,11 @@ def first_difference(
     run_level: dict[Cause, str],
     hardware: tuple[str, ...],
     failure: str | None,
+    cause: Cause = Cause.RECORD,
 ) -> FirstDifference | None:
     """Name the first step that differs and the class of its cause; None if everything is as recorded."""
     if not rebuilds:
-        return FirstDifference(step=None, cause=Cause.RECORD, detail=failure or "the run was not rebuilt")
+        return FirstDifference(step=None, cause=cause, detail=failure or "the run was not rebuilt")
     rebuild = rebuilds[0]
     failed = next((step for step in rebuild.steps if step.status is StepStatus.FAILED), None)
     where = next((step for step in steps if step.equal != "bits"), None)

@@ -76,13 +76,19 @@ def prepare(uow: UnitOfWork, project: str, run: str) -> Preparation:
 
 @read
 def compare(
-    uow: UnitOfWork, project: str, run: str, *, rebuilds: Sequence[str] = (), failure: str | None = None
+    uow: UnitOfWork,
+    project: str,
+    run: str,
+    *,
+    rebuilds: Sequence[str] = (),
+    failure: str | None = None,
+    cause: Cause = Cause.RECORD,
 ) -> Reproduction:
     """Compare a run with its rebuilds, from what was recorded of each.
 
     Args:
         rebuilds: runs that carry the tag `everline.reproduces` with this run's uid.
-        failure: what went wrong on the way, if no rebuild could be recorded.
+        failure, cause: what went wrong on the way, and what it was about, if no rebuild could be recorded.
 
     Raises:
         NotFoundError: there is no such run or rebuild.
@@ -109,7 +115,7 @@ def compare(
         # The record is whole, so L0 is earned; without recorded results there is nothing to hold a rebuild against.
         return _unverifiable(msgspec.structs.replace(prepared, problem=problem), subjects, level="L0")
     found = [_rebuild(uow, project, item, of=run) for item in rebuilds]
-    report = judge(recorded, found, failure=failure, measure=lambda old, new: _measure(uow, old, new))
+    report = judge(recorded, found, failure=failure, cause=cause, measure=lambda old, new: _measure(uow, old, new))
     return msgspec.structs.replace(report, subjects=subjects)
 
 

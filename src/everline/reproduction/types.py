@@ -128,12 +128,14 @@ class CertifyReproduction(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     Attributes:
         rebuilds: runs that rebuilt `run`, in order; none when it could not be started.
         failure: what went wrong on the way, in one sentence.
+        cause: what it was about, if nothing was rebuilt.
         certify: False compares only, for rebuilds that changed something on purpose.
     """
 
     run: str
     rebuilds: list[str] = []
     failure: str | None = None
+    cause: Cause = Cause.RECORD
     certify: bool = True
 
 

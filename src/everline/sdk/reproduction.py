@@ -12,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -39,6 +40,21 @@ TIMEOUT_S = 24 * 3600.0
 _OUTPUT_CHARS_MAX = 2_000
 _UNEXPLAINED = frozenset({Cause.NON_DETERMINISM, Cause.HIDDEN_INPUT})
 _RUN = re.compile(r"[0-9a-f]{32}")
+
+
+class Where(StrEnum):
+    """The environment that a rebuild runs in."""
+
+    AUTO = "auto"
+    HERE = "here"
+    FRESH = "fresh"
+
+
+class Inside(NamedTuple):
+    """A Python and the environment variables of its process."""
+
+    python: str
+    variables: dict[str, str]
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +86,7 @@ class ReproductionApi:
         target: str,
         *,
         changes: Changes | None = None,
+        environment: Where = Where.AUTO,
         timeout_s: float = TIMEOUT_S,
         watch: Watch = lambda message: None,
     ) -> Reproduction:
@@ -78,6 +95,8 @@ class ReproductionApi:
         Args:
             target: a run's uid, or a model as `name`, `name/version` or `name@alias`.
             changes: what to do differently, to see which step it changes first.
+            environment: where to run: in the environment of this process (`here`), in one that is made from the record
+                (`fresh`), or in the former if it is as recorded or the latter cannot be made (`auto`).
             timeout_s: most seconds that one rebuild may take.
             watch: is told what happens, in short sentences.
 
@@ -95,13 +114,19 @@ class ReproductionApi:
             return self._compare(run, [], failure=None, certify=not changes)
         record = msgspec.convert(prepared.record, RunRecord)
         rebuilds: list[str] = []
-        watch("running again in a process of its own")
-        failure = self._rebuild(run, record, changes, timeout_s=timeout_s, rebuilds=rebuilds)
-        report = self._compare(run, rebuilds, failure=failure, certify=False)
-        first = report.first_difference
-        if first is not None and first.cause in _UNEXPLAINED and rebuilds and failure is None:
-            watch("running once more, to tell chance from a hidden input")
-            self._rebuild(run, record, changes, timeout_s=timeout_s, rebuilds=rebuilds)
+        with tempfile.TemporaryDirectory(prefix="everline-environment-") as name:
+            try:
+                inside = self._inside(record, environment, Path(name) / "venv", watch=watch)
+            except EverlineError as error:
+                missing = f"{error.message} {error.hint or ''}".strip()
+                return self._compare(run, [], failure=missing, cause=Cause.ENVIRONMENT, certify=not changes)
+            watch("running again in a process of its own")
+            failure = self._rebuild(run, record, changes, inside, timeout_s=timeout_s, rebuilds=rebuilds)
+            report = self._compare(run, rebuilds, failure=failure, certify=False)
+            first = report.first_difference
+            if first is not None and first.cause in _UNEXPLAINED and rebuilds and failure is None:
+                watch("running once more, to tell chance from a hidden input")
+                self._rebuild(run, record, changes, inside, timeout_s=timeout_s, rebuilds=rebuilds)
         if changes:
             return self._compare(run, rebuilds, failure=failure, certify=False)
         watch("comparing and signing")
@@ -138,8 +163,36 @@ class ReproductionApi:
         """One certificate with its signed envelope."""
         return self._client.call("GET", f"/certificates/{uid}", returns=CertificateDetail)
 
-    def _compare(self, run: str, rebuilds: Sequence[str], *, failure: str | None, certify: bool) -> Reproduction:
-        body = CertifyReproduction(run=run, rebuilds=list(rebuilds), failure=failure, certify=certify)
+    def _inside(self, record: RunRecord, where: Where, directory: Path, *, watch: Watch) -> Inside:
+        """The Python to rebuild with and its environment variables."""
+        variables = self._environment(record)
+        here = Inside(sys.executable, variables)
+        if where is Where.HERE:
+            return here
+        environments = load("everline.reproduction.environments")
+        paths = environments.search_path(sys.executable, variables)
+        if where is Where.AUTO and environments.is_here(record.environment, paths):
+            return here
+        watch("making the recorded environment")
+        try:
+            python = environments.make(record.environment, directory, paths=paths, watch=watch)
+        except EverlineError as error:
+            if where is Where.FRESH:
+                raise
+            watch(f"{error.message} Going on in the environment that is here.")
+            return here
+        return Inside(str(python), environments.variables_for(variables))
+
+    def _compare(
+        self,
+        run: str,
+        rebuilds: Sequence[str],
+        *,
+        failure: str | None,
+        cause: Cause = Cause.RECORD,
+        certify: bool,
+    ) -> Reproduction:
+        body = CertifyReproduction(run=run, rebuilds=list(rebuilds), failure=failure, cause=cause, certify=certify)
         return self._client.call("POST", "/reproductions", body=body, returns=Reproduction)
 
     def _run_of(self, target: str) -> str:
@@ -159,7 +212,14 @@ class ReproductionApi:
         return str(found.run)
 
     def _rebuild(
-        self, run: str, record: RunRecord, changes: Changes, *, timeout_s: float, rebuilds: list[str]
+        self,
+        run: str,
+        record: RunRecord,
+        changes: Changes,
+        inside: Inside,
+        *,
+        timeout_s: float,
+        rebuilds: list[str],
     ) -> str | None:
         """Run once more in a fresh process; adds the rebuild's uid, returns what went wrong in one sentence."""
         known = set(self._rebuilds_of(run))
@@ -167,10 +227,11 @@ class ReproductionApi:
             root = Path(name).resolve()
             try:
                 self.materialise(record.code, root, over=changes.code)
-                command = [*self._command(run, record, changes), "--directory", str(root / _folder_of(record))]
+                command = [inside.python, *self._command(run, record, changes)]
+                command += ["--directory", str(root / _folder_of(record))]
             except EverlineError as error:
                 return error.message
-            failure = _run_process(command, root, self._environment(record), timeout_s)
+            failure = _run_process(command, root, inside.variables, timeout_s)
         # A rebuild that failed names no run in its answer: it is the one that was not there before.
         rebuilds.extend([uid for uid in self._rebuilds_of(run) if uid not in known][:1])
         return failure
@@ -194,7 +255,7 @@ class ReproductionApi:
 
     def _command(self, run: str, record: RunRecord, changes: Changes) -> list[str]:
         settings = self._client.settings
-        command = [sys.executable, "-m", "everline", "run", record.entry, "--no-cache", "--reproduces", run, "--json"]
+        command = ["-m", "everline", "run", record.entry, "--no-cache", "--reproduces", run, "--json"]
         command += ["--url", settings.url] if settings.url else ["--home", str(settings.home.absolute())]
         command += ["--project", self._client.project]
         params = {name: _parameter(value) for name, value in record.params.items() if value is not None}

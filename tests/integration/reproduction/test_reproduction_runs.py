@@ -22,7 +22,7 @@ from everline.reproduction import service
 from everline.reproduction.types import Cause, Verdict
 from everline.runs.capture import capture
 from everline.sdk.client import Client
-from everline.sdk.reproduction import Changes
+from everline.sdk.reproduction import Changes, Where
 from everline.server.application import Application
 from everline.storage.blobs import blob_path
 
@@ -183,7 +183,7 @@ def test_another_package_version_is_named(client: Client, run: Any, tmp_path: Pa
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / '1.0'}{os.pathsep}{paths}")
     made = run()
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / '2.0'}{os.pathsep}{paths}")
-    report = client.reproduction.reproduce(made)
+    report = client.reproduction.reproduce(made, environment=Where.HERE)
     assert report.first_difference is not None
     assert report.first_difference.cause is Cause.ENVIRONMENT
     assert report.first_difference.detail.startswith("wheel-of-chance: 1.0")

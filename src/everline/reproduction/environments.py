@@ -1,0 +1,180 @@
+"""A recorded environment, made anew: a virtual environment with the recorded distributions and nothing else.
+
+A distribution that is installed here with the recorded digest is taken from here, each of its files held against the
+SHA-256 in its `RECORD`, so that a file somebody edited in place is found. Whatever is not here is installed by uv from
+the package index, in the recorded version and without its dependencies, for the record names these too.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import venv
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from everline.errors import EverlineError
+from everline.runs.environment import Distribution, Environment, installed_distributions
+
+_OUTPUT_CHARS_MAX = 1_000
+_INSTALL_TIMEOUT_S = 3_600.0
+# What pip is told about indexes, in uv's words.
+_INDEX_VARIABLES = {"PIP_INDEX_URL": "UV_DEFAULT_INDEX", "PIP_EXTRA_INDEX_URL": "UV_INDEX"}
+_OTHER_PATHS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+
+
+class EnvironmentUnavailableError(EverlineError):
+    """A recorded environment cannot be made here."""
+
+    code = "environment_unavailable"
+    status = 422
+
+
+def search_path(python: str, variables: Mapping[str, str]) -> list[str]:
+    """Where a Python process with these environment variables looks for modules."""
+    code = "import json, sys; print(json.dumps(sys.path[1:]))"
+    done = subprocess.run([python, "-c", code], env=dict(variables), capture_output=True, check=True)
+    found: list[str] = json.loads(done.stdout)
+    return found
+
+
+def is_here(recorded: Environment, paths: Sequence[str]) -> bool:
+    """Whether a search path holds the recorded distributions, and this is the recorded Python."""
+    software = (recorded.python, recorded.implementation, list(recorded.distributions))
+    here = (platform.python_version(), platform.python_implementation(), installed_distributions(list(paths)))
+    return software == here
+
+
+def make(
+    recorded: Environment, directory: Path, *, paths: Sequence[str], watch: Callable[[str], None] = lambda _: None
+) -> Path:
+    """Make a virtual environment of what was recorded.
+
+    Args:
+        directory: does not exist yet.
+        paths: where to look for distributions that are here already.
+
+    Returns:
+        Its Python.
+
+    Raises:
+        EnvironmentUnavailableError: a distribution is neither here nor on the index, a file of it was edited, or uv is
+            needed and missing.
+    """
+    python = _create(recorded, directory)
+    site = Path(_ask(python, "import sysconfig; print(sysconfig.get_path('purelib'))"))
+    here = {one.name: one for one in installed_distributions(list(paths))}
+    # Reversed: of two with one name the first on the path counts, as in imports.
+    found = reversed(list(importlib.metadata.distributions(path=list(paths))))
+    folders = {_normal(one.metadata["Name"]): one for one in found if one.metadata["Name"]}
+    missing = []
+    for one in recorded.distributions:
+        if one.digest is not None and here.get(one.name) == one and one.name in folders:
+            _take(one, folders[one.name], site)
+        else:
+            missing.append(one)
+    if missing:
+        watch(f"installing {len(missing)} distributions that are not here as recorded")
+        _install(missing, python)
+    return python
+
+
+def variables_for(variables: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables for a process inside of a made environment: nothing leads to another one's modules."""
+    return {name: value for name, value in variables.items() if name not in _OTHER_PATHS}
+
+
+def _create(recorded: Environment, directory: Path) -> Path:
+    python = directory / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if (recorded.python, recorded.implementation) == (platform.python_version(), platform.python_implementation()):
+        venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(directory)
+    else:
+        _run([_uv(), "venv", "--quiet", "--python", recorded.python, str(directory)])
+    return python
+
+
+def _take(recorded: Distribution, found: importlib.metadata.Distribution, site: Path) -> None:
+    """Put the files of a distribution that is here into another environment, each after a look at its digest."""
+    for file in found.files or ():
+        if file.is_absolute() or ".." in file.parts or file.suffix == ".pyc":
+            continue  # scripts carry the path of their interpreter, and compiled files are made again
+        source = Path(str(file.locate()))
+        try:
+            if file.hash is not None and file.hash.value != _digest(source, file.hash.mode):
+                raise EnvironmentUnavailableError(
+                    f"{recorded.name} {recorded.version}: {file} was edited after it was installed.",
+                    hint=f"pip install --force-reinstall --no-deps {recorded.name}=={recorded.version}",
+                )
+            target = site / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(source, target)
+        except OSError as error:
+            raise EnvironmentUnavailableError(f"{recorded.name} {recorded.version}: {file}: {error}") from error
+
+
+def _digest(path: Path, mode: str) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, mode).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
+def _install(missing: Sequence[Distribution], python: Path) -> None:
+    local = [one for one in missing if one.editable]
+    if local:
+        names = ", ".join(f"{one.name} {one.version}" for one in local)
+        raise EnvironmentUnavailableError(
+            f"Installed from a folder when it was recorded, and not here as it was then: {names}.",
+            hint="Check out the recorded commit of that folder and install it again, or run with --environment here.",
+        )
+    wanted = [f"{one.name}=={one.version}" for one in missing]
+    _run([_uv(), "pip", "install", "--quiet", "--no-deps", "--python", str(python), *wanted])
+
+
+def _uv() -> str:
+    if importlib.util.find_spec("uv") is not None:
+        return str(importlib.import_module("uv").find_uv_bin())
+    found = shutil.which("uv")
+    if found is None:
+        raise EnvironmentUnavailableError(
+            "What was recorded is not installed here, and uv, which would install it, is missing.",
+            hint="pip install 'everline[uv]'",
+        )
+    return found
+
+
+def _run(command: Sequence[str]) -> None:
+    variables = dict(os.environ)
+    for theirs, ours in _INDEX_VARIABLES.items():
+        if variables.get(theirs) and not variables.get(ours):
+            variables[ours] = variables[theirs]
+    try:
+        done = subprocess.run(command, env=variables, capture_output=True, check=False, timeout=_INSTALL_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EnvironmentUnavailableError(f"uv did not install the recorded environment: {error}") from error
+    if done.returncode != 0:
+        said = " ".join(done.stderr.decode("utf-8", errors="replace").split())[-_OUTPUT_CHARS_MAX:]
+        raise EnvironmentUnavailableError(f"uv could not install the recorded environment: {said}")
+
+
+def _ask(python: Path, code: str) -> str:
+    done = subprocess.run([str(python), "-c", code], capture_output=True, check=True, env=variables_for(os.environ))
+    return done.stdout.decode().strip()
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
