@@ -8,7 +8,7 @@ import click
 
 from everline.cli.output import client_options, emit, facts, table
 from everline.errors import InvalidInputError
-from everline.reproduction.types import Reproduction, Verdict
+from everline.reproduction.types import Determinism, Reproduction, Verdict
 from everline.sdk.client import Client
 from everline.sdk.reproduction import Changes, Where
 
@@ -30,6 +30,11 @@ _MARKS = {"bits": "=", "tolerance": "≈", "no": "≠", "missing": "?"}
     default=Where.AUTO.value,
     help="Where to run: here, in a fresh one made from the record, or (auto) here if it is as recorded.",
 )
+@click.option(
+    "--check-determinism",
+    is_flag=True,
+    help="Repeat with another hash seed, number of threads and order of files, and name the step that minds.",
+)
 @click.option("--timeout-s", type=click.FloatRange(min=1), default=24 * 3600.0, help="Most seconds of one rebuild.")
 @client_options
 def command(
@@ -41,15 +46,31 @@ def command(
     data: tuple[str, ...],
     code: Path | None,
     environment: str,
+    check_determinism: bool,
     timeout_s: float,
 ) -> int:
+    def watch(message: str) -> None:
+        if not as_json:
+            click.secho(f"… {message}", err=True, dim=True)
+
+    if check_determinism:
+        if params or data or code or seed is not None:
+            raise InvalidInputError(
+                "--check-determinism repeats a run as recorded: --param, --seed, --data and --code do not go with it.",
+                field="--check-determinism",
+            )
+        checked = client.reproduction.check_determinism(
+            target, environment=Where(environment), timeout_s=timeout_s, watch=watch
+        )
+        emit(checked, as_json=as_json, human=lambda: _show_determinism(checked))
+        return 0 if checked.deterministic else 1
     changes = Changes(params=_pairs(params, "--param"), seed=seed, data=_pairs(data, "--data"), code=code)
     report: Reproduction = client.reproduction.reproduce(
         target,
         changes=changes,
         environment=Where(environment),
         timeout_s=timeout_s,
-        watch=lambda message: None if as_json else click.secho(f"… {message}", err=True, dim=True),
+        watch=watch,
     )
     emit(report, as_json=as_json, human=lambda: _show(report))
     return 0 if report.level in ("L4", "L5", "L6") else 1
@@ -71,6 +92,19 @@ def _show(report: Reproduction) -> None:
     facts(
         [("run", report.run), ("rebuilt as", ", ".join(report.rebuilds) or None), ("certificate", report.certificate)]
     )
+
+
+def _show_determinism(checked: Determinism) -> None:
+    click.secho("deterministic" if checked.deterministic else "not deterministic", bold=True,
+                fg="green" if checked.deterministic else "red")  # fmt: skip
+    click.echo(checked.reason)
+    click.echo()
+    rows = [
+        (one.changed, one.what, "= bits" if one.equal else "≠ no", one.step or (one.detail or "")[:80])
+        for one in checked.variations
+    ]
+    if rows:
+        table(rows, headers=("changed", "from → to", "equal", "first step that differs"), empty="")
 
 
 def _pairs(items: tuple[str, ...], option: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ import click
 from everline.cli.output import client_options, emit
 from everline.errors import InvalidInputError
 from everline.pipelines.types import PipelineResult, StepFailedError, StepStatus, StepUpdate
+from everline.reproduction.determinism import VARY, reverse_files
 
 _MARKS = {
     StepStatus.RUNNING: ("…", "cyan"), StepStatus.SUCCEEDED: ("✓", "green"),
@@ -61,6 +62,7 @@ def _fix_hash_seed() -> None:
 @click.option(
     "--directory", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of the module. [.]"
 )
+@click.option("--vary", type=click.Choice(VARY), hidden=True, help="See `everline reproduce --check-determinism`.")
 @fixed_hash_seed
 @client_options
 def command(
@@ -73,15 +75,19 @@ def command(
     reproduces: str | None,
     reason: str,
     directory: Path | None,
+    vary: str | None,
     client: Any,
     as_json: bool,
 ) -> int:
+    if vary == "files":
+        reverse_files()
     overrides = {name: value.split(",") for name, value in _pairs(data, "--data")}
     watch = _Progress(why=why)  # on standard error: JSON stays alone on standard output
     try:
         result = client.pipelines.run(
             pipeline, params=dict(_pairs(params, "--param")), cache=cache, seed=seed, data=overrides,
             reproduces=reproduces, reason=reason, directory=directory, argv=sys.argv[1:], watch=watch,
+            vary=vary,
         )  # fmt: skip
     except StepFailedError as error:
         click.secho(f"error: {error.message}", err=True, fg="red")

@@ -89,9 +89,11 @@ class LocalExecutor:
         context: what every step of the run may know; data, inputs and folder are set per step.
         root: the project's folder, whose code counts in step keys.
         previous: the material of each step's last run by name, to say why a step runs again.
-        cache: look for kept results; new ones are kept either way.
+        cache: look for kept results; new ones are kept either way, unless `keep` is off.
         skip_effects: leave out steps that change the world outside, and what depends on them.
         origins: by step name, the run that results name as their maker, where it is not the context's.
+        keep: whether results may serve later runs too.
+        more_threads: what numeric libraries get beyond what a step declares; to see whether results depend on it.
         watch: is told of each state for live progress.
     """
 
@@ -105,6 +107,8 @@ class LocalExecutor:
     cache: bool = True
     skip_effects: bool = False
     origins: dict[str, str] = field(default_factory=dict)
+    keep: bool = True
+    more_threads: int = 0
     watch: Callable[[StepUpdate], None] = lambda update: None
     _results: dict[Node, _Result] = field(default_factory=dict)
     _pending: list[StepUpdate] = field(default_factory=list)
@@ -208,8 +212,8 @@ class LocalExecutor:
         result.data = uses
         self._results[node] = result
         end = msgspec.structs.replace(
-            update, status=StepStatus.SUCCEEDED, outputs=result.refs, cache=update.key is not None, attempts=attempts,
-            ended_at=self.clock.now(),
+            update, status=StepStatus.SUCCEEDED, outputs=result.refs, attempts=attempts, ended_at=self.clock.now(),
+            cache=self.keep and update.key is not None,
         )  # fmt: skip
         self._report(end)
         self._flush()
@@ -223,7 +227,7 @@ class LocalExecutor:
             own.mkdir(parents=True, exist_ok=True)
             arguments[spec.context] = self._context_for(update, own, uses)
         _seed(update.key or update.name)
-        with _threads(spec.resources.threads):
+        with _threads(spec.resources.threads + self.more_threads):
             returned = spec.function(**arguments)
         values = (returned,) if len(spec.outputs) == 1 else tuple(returned)
         if len(values) != len(spec.outputs):

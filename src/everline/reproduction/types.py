@@ -122,6 +122,35 @@ class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
     subjects: tuple[str, ...] = ()
 
 
+class Variation(msgspec.Struct, frozen=True, kw_only=True):
+    """A repetition in which one thing was changed that should not matter.
+
+    Attributes:
+        changed: `nothing`, `hash seed`, `threads` or `file order`.
+        what: from what to what.
+        equal: whether every output has the recorded bits.
+        step: the first step with other bits, or None.
+        detail: what went wrong, if it did not finish.
+        run: the repetition's run, or None if it was not recorded.
+    """
+
+    changed: str
+    what: str
+    equal: bool
+    step: str | None = None
+    detail: str | None = None
+    run: str | None = None
+
+
+class Determinism(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a run's results depend on what should not matter, and through which step."""
+
+    run: str
+    deterministic: bool
+    reason: str
+    variations: tuple[Variation, ...] = ()
+
+
 class CertifyReproduction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body that asks for a comparison and, unless told otherwise, a certificate.
 

@@ -67,6 +67,7 @@ class PipelinesApi:
         reason: str = "",
         directory: Path | None = None,
         argv: Sequence[str] = (),
+        vary: str | None = None,
         watch: Watch = lambda update: None,
     ) -> PipelineResult:
         """Run a pipeline in this process.
@@ -77,11 +78,13 @@ class PipelinesApi:
             cache: reuse kept results of earlier steps.
             seed: value for the pipeline's parameter `seed`; recorded with the run.
             data: dataset versions to take instead of what the pipeline names, by dataset.
-            reproduces: uid of the run that is rebuilt: steps with effects are left out, and packages name that
-                run as their maker, so that equal results have equal digests.
+            reproduces: uid of the run that is rebuilt: results are kept for no other run, steps with effects are left
+                out, and packages name that run as their maker, so that equal results have equal digests.
             reason: why the run was started; kept as a tag.
             directory: folder where the module is found first; the current one if not given.
             argv: the command line, recorded without secrets.
+            vary: change one thing that should not matter, as `check_determinism` does: `threads`, `files` or
+                `nothing`.
             watch: called at each change of a step, for live progress.
 
         Raises:
@@ -97,7 +100,7 @@ class PipelinesApi:
         driver = _Driver(
             self._client, entry=entry, graph=graph, root=project_root(_file_of(found)),
             seed=bound.get("seed") if seed is None else seed, overrides=data or {}, cache=cache, reproduces=reproduces,
-            watch=watch,
+            vary=vary, watch=watch,
         )  # fmt: skip
         return driver.run(argv=tuple(argv), reason=reason)
 
@@ -162,10 +165,12 @@ class _Driver:
         overrides: Mapping[str, Sequence[str | int]],
         cache: bool,
         reproduces: str | None,
+        vary: str | None,
         watch: Watch,
     ) -> None:
         self._client, self._entry, self._graph, self._root = client, entry, graph, root
         self._seed, self._cache, self._reproduces, self._watch = seed, cache, reproduces, watch
+        self._vary = vary
         self._data = Datasets(client, overrides)
         self._states: dict[str, StepUpdate] = {}
 
@@ -213,7 +218,7 @@ class _Driver:
             journal=_Journal(self._client, run=run, pipeline=self._entry),
             blobs=StepBlobs(self._client), data=self._data, clock=SystemClock(), root=self._root, cache=self._cache,
             previous=self._client.pipelines.materials(self._entry), skip_effects=self._reproduces is not None,
-            origins=self._origins(),
+            origins=self._origins(), keep=self._reproduces is None, more_threads=int(self._vary == "threads"),
             watch=self._saw,
             context=RunContext(
                 run=run, origin=self._reproduces or run, pipeline=self._entry, client=self._client,

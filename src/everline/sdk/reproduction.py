@@ -20,16 +20,19 @@ import msgspec
 
 from everline.errors import EverlineError, InvalidInputError
 from everline.loader import load
+from everline.reproduction import determinism
 from everline.reproduction.types import (
     Cause,
     Certificate,
     CertificateDetail,
     CertifyReplay,
     CertifyReproduction,
+    Determinism,
     Preparation,
     Replay,
     ReplayBatch,
     Reproduction,
+    Variation,
 )
 from everline.runs.capture import CodeSnapshot, RunRecord
 from everline.runs.environment import pinned_variables
@@ -132,6 +135,66 @@ class ReproductionApi:
         watch("comparing and signing")
         return self._compare(run, rebuilds, failure=failure, certify=True)
 
+    def check_determinism(
+        self,
+        target: str,
+        *,
+        environment: Where = Where.AUTO,
+        timeout_s: float = TIMEOUT_S,
+        watch: Watch = lambda message: None,
+    ) -> Determinism:
+        """Repeat a run with another hash seed, number of threads and order of files, one at a time.
+
+        Args:
+            target, environment, timeout_s, watch: as in `reproduce`; there are four repetitions.
+
+        Returns:
+            For each the first step with other bits. A run that cannot be repeated gives the reason, never an exception.
+
+        Raises:
+            NotFoundError: there is no such run or model.
+        """
+        run = self._run_of(target)
+        prepared = self.prepare(run)
+        if prepared.problem is not None or prepared.record is None:
+            detail = prepared.problem.detail if prepared.problem is not None else "the run recorded nothing"
+            return Determinism(run=run, deterministic=False, reason=f"the run cannot be repeated: {detail}")
+        record = msgspec.convert(prepared.record, RunRecord)
+        found: list[Variation] = []
+        with tempfile.TemporaryDirectory(prefix="everline-environment-") as name:
+            try:
+                inside = self._inside(record, environment, Path(name) / "venv", watch=watch)
+            except EverlineError as error:
+                return Determinism(run=run, deterministic=False, reason=f"the run cannot be repeated: {error.message}")
+            for change in determinism.changes(record.environment):
+                watch(f"changing {change.name}: {change.what}")
+                found.append(self._vary(run, record, inside, change, timeout_s=timeout_s))
+        return Determinism(
+            run=run,
+            deterministic=all(one.equal for one in found),
+            reason=_why_not_deterministic(found),
+            variations=tuple(found),
+        )
+
+    def _vary(
+        self, run: str, record: RunRecord, inside: Inside, change: determinism.Change, *, timeout_s: float
+    ) -> Variation:
+        changed = Inside(inside.python, {**inside.variables, **change.variables})
+        rebuilds: list[str] = []
+        failure = self._rebuild(
+            run, record, Changes(), changed, timeout_s=timeout_s, rebuilds=rebuilds, options=["--vary", change.vary]
+        )
+        report = self._compare(run, rebuilds, failure=failure, certify=False)
+        step = determinism.first_step(report) if rebuilds else None
+        return Variation(
+            changed=change.name,
+            what=change.what,
+            equal=failure is None and bool(report.steps) and step is None,
+            step=step,
+            detail=failure or (None if report.steps else report.reason),
+            run=rebuilds[0] if rebuilds else None,
+        )
+
     def prepare(self, run: str) -> Preparation:
         """Have the server look whether a run can be rebuilt."""
         return self._client.call("GET", f"/runs/{run}/preparation", returns=Preparation)
@@ -220,6 +283,7 @@ class ReproductionApi:
         *,
         timeout_s: float,
         rebuilds: list[str],
+        options: Sequence[str] = (),
     ) -> str | None:
         """Run once more in a fresh process; adds the rebuild's uid, returns what went wrong in one sentence."""
         known = set(self._rebuilds_of(run))
@@ -228,7 +292,7 @@ class ReproductionApi:
             try:
                 self.materialise(record.code, root, over=changes.code)
                 command = [inside.python, *self._command(run, record, changes)]
-                command += ["--directory", str(root / _folder_of(record))]
+                command += [*options, "--directory", str(root / _folder_of(record))]
             except EverlineError as error:
                 return error.message
             failure = _run_process(command, root, inside.variables, timeout_s)
@@ -282,6 +346,19 @@ class ReproductionApi:
     def _rebuilds_of(self, run: str) -> list[str]:
         found = self._client.runs.search(f"tags.`everline.reproduces` = '{run}'", limit=1_000)
         return [item.run for item in found]
+
+
+def _why_not_deterministic(found: Sequence[Variation]) -> str:
+    """The first step that depends on something, and on what."""
+    different = [one for one in found if not one.equal]
+    if not different:
+        return "no result depends on hash seed, threads or file order"
+    first = different[0]
+    if first.step is None:
+        return first.detail or "it could not be repeated"
+    if first.changed == "nothing":
+        return f"step {first.step} gives other results although nothing was changed"
+    return f"step {first.step} depends on the {first.changed}"
 
 
 def _folder_of(record: RunRecord) -> str:

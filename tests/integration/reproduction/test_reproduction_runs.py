@@ -73,6 +73,32 @@ def chance() -> str:
 @el.pipeline
 def dice() -> str:
     return chance()
+
+
+@el.step
+def order_of_set() -> list:
+    return list({"a", "b", "c", "d", "e", "f"})
+
+
+@el.step
+def number_of_threads() -> str:
+    import os
+
+    return os.environ["OMP_NUM_THREADS"]
+
+
+@el.step
+def order_of_files() -> list:
+    import os
+    from pathlib import Path
+
+    folder = os.environ["SOME_FOLDER"]
+    return [os.listdir(folder), [entry.name for entry in os.scandir(folder)], [p.name for p in Path(folder).iterdir()]]
+
+
+@el.pipeline
+def careless() -> list:
+    return [order_of_set(), number_of_threads(), order_of_files()]
 """
 
 only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -275,3 +301,45 @@ def test_a_script_says_how_far_its_record_goes(client: Client, tmp_path: Path) -
     assert (report.level, report.verdict) == ("L0", Verdict.UNVERIFIABLE)
     assert "no recorded steps" in report.reason
     assert report.certificate is not None
+
+
+@only_sqlite
+def test_what_should_not_matter_is_changed_and_the_step_that_minds_is_named(
+    client: Client, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "some"
+    folder.mkdir()
+    (folder / "one").touch()
+    monkeypatch.setenv("SOME_FOLDER", str(folder))
+    made = run("flow:careless")
+    (folder / "one").rename(folder / "two")
+    assert client.reproduction.reproduce(made).first_difference.step == "order_of_files"
+    (folder / "two").rename(folder / "one")
+    checked = client.reproduction.check_determinism(made)
+    assert [(one.changed, one.equal, one.step) for one in checked.variations] == [
+        ("nothing", True, None),
+        ("hash seed", False, "order_of_set"),
+        ("threads", False, "number_of_threads"),
+        ("file order", True, None),
+    ]
+    assert not checked.deterministic and checked.reason == "step order_of_set depends on the hash seed"
+    recorded = {step.key: step.outputs for step in client.pipelines.steps(made)}
+    kept = client.pipelines.lookup(list(recorded))
+    assert {key: entry.outputs for key, entry in kept.items()} == recorded
+    assert client.reproduction.certificates(f"run:{made}")  # of the rebuild above, and none of the variations
+    home = str(client.settings.home)
+    assert everline(["reproduce", made, "--home", home, "--check-determinism", "--seed", "1"]) == 2
+    plain = run("flow:flow")
+    assert everline(["reproduce", plain, "--home", home, "--check-determinism"]) == 0
+    assert "no result depends on hash seed, threads or file order" in capfd.readouterr().out
+
+
+@only_sqlite
+def test_the_order_of_files_is_a_hidden_input(client: Client, run: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    folder = tmp_path / "some"
+    folder.mkdir()
+    for name in ("one", "two", "three"):
+        (folder / name).touch()
+    monkeypatch.setenv("SOME_FOLDER", str(folder))
+    checked = client.reproduction.check_determinism(run("flow:careless"))
+    assert [one.step for one in checked.variations][3] == "order_of_files"
