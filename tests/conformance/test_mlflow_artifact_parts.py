@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 import socket
 import time
@@ -207,10 +208,46 @@ def test_a_folder_of_ten_thousand_files_is_listed_at_once(mlflow_server: Server,
 
 def test_a_client_that_dies_in_the_middle_leaves_nothing(mlflow_server: Server, experiment: str) -> None:
     path = f"{PROXY}/{experiment}/r/artifacts/half.bin"
-    with socket.create_connection(("127.0.0.1", mlflow_server.port)) as connection:
-        connection.sendall(
-            f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000000\r\n\r\n".encode() + b"x" * 4_000_000
-        )
-        eventually(lambda: bool(leftovers(mlflow_server)))
-    eventually(lambda: not leftovers(mlflow_server))
-    assert httpx.get(mlflow_server.url + path).status_code == 404
+    for before in (404, 200):  # where nothing was, and where a file is
+        with socket.create_connection(("127.0.0.1", mlflow_server.port)) as connection:
+            connection.sendall(
+                f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000000\r\n\r\n".encode() + b"x" * 4_000_000
+            )
+            eventually(lambda: bool(leftovers(mlflow_server)))
+        eventually(lambda: not leftovers(mlflow_server))
+        answer = httpx.get(mlflow_server.url + path)
+        assert answer.status_code == before
+        assert httpx.put(mlflow_server.url + path, content=b"whole").status_code == 200
+        assert before == 404 or answer.content == b"whole"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "Content-Length: 500",
+        "Transfer-Encoding: chunked",
+        "Content-Length: -5",
+        "Content-Length: 3\r\nContent-Length: 4",
+    ],
+)
+def test_half_a_body_is_no_body(mlflow_client: MlflowClient, mlflow_server: Server, experiment: str, head: str) -> None:
+    uid = mlflow_client.create_run(experiment).info.run_id
+    batch = json.dumps({"run_id": uid, "params": [{"key": "a", "value": "b"}]}).encode()
+    for method, path, body in (
+        ("POST", f"{API}/mlflow/runs/log-batch", batch),
+        ("PUT", f"{PROXY}/{experiment}/{uid}/artifacts/a.txt", b"half"),
+        ("POST", f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={uid}&path=b.txt", b"half"),
+    ):
+        if "chunked" in head:  # without the last, empty chunk
+            body = f"{len(body):x}\r\n".encode() + body + b"\r\n"
+        with socket.create_connection(("127.0.0.1", mlflow_server.port), timeout=10) as connection:
+            kind = "Content-Type: application/json"
+            connection.sendall(
+                f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{kind}\r\n{head}\r\n\r\n".encode() + body
+            )
+            connection.shutdown(socket.SHUT_WR)
+            answered = b"".join(iter(lambda: connection.recv(4096), b""))  # until the server hangs up
+        assert b" 200 " not in answered.split(b"\r\n")[0]
+    assert mlflow_client.get_run(uid).data.params == {}
+    assert mlflow_client.list_artifacts(uid) == []
+    assert leftovers(mlflow_server) == []

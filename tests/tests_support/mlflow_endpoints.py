@@ -24,6 +24,7 @@ from everline.server.mlflow_compat.faces import all_routes, not_supported
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "mlflow.md"
 CONFORMANCE = ROOT / "tests" / "conformance"
+EXAMPLES = ROOT / "tests" / "integration" / "examples"
 _PUBLISHED = (service_pb2, model_registry_pb2, mlflow_artifacts_pb2, webhooks_pb2)
 _CONVERTER = re.compile(r":\w+(?=})")
 _ROW = re.compile(r"^\| `([A-Z]+ /\S+)` \| (.+) \|$", re.MULTILINE)
@@ -41,6 +42,12 @@ class Row(NamedTuple):
 def rows() -> tuple[Row, ...]:
     """The table of covered endpoints."""
     return tuple(Row(endpoint, tuple(re.findall(r"`(\w+)`", tests))) for endpoint, tests in _ROW.findall(_page()))
+
+
+@cache
+def tests_on_the_page() -> frozenset[str]:
+    """Every test that the page names, in the table or elsewhere."""
+    return frozenset(re.findall(r"`(test_\w+)`", _page()))
 
 
 @cache
@@ -76,11 +83,11 @@ def published() -> frozenset[str]:
 
 
 @cache
-def names_of_tests() -> frozenset[str]:
-    """The names of the conformance suite's tests."""
+def names_of_tests(folder: Path) -> frozenset[str]:
+    """The names of the tests directly in a folder."""
     return frozenset(
         node.name
-        for module in CONFORMANCE.glob("test_*.py")
+        for module in folder.glob("test_*.py")
         for node in ast.parse(module.read_text()).body
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     )

@@ -137,7 +137,7 @@ def delete_experiment_tag(uow: UnitOfWork, project: str, experiment_id: str, *, 
     row = _active(uow, project, experiment_id)
     where = (experiment_tag.c.experiment == row["id"], experiment_tag.c.key == key)
     if uow.conn.execute(experiment_tag.delete().where(*where)).rowcount == 0:
-        raise NotFoundError(f"No tag with name: {key} in experiment with id {row['id']}", field="key")
+        raise NotFoundError(f"No tag with name: {key[:300]} in experiment with id {row['id']}", field="key")
     uow.record("experiment.untag", subject=f"experiment:{row['id']}", project=project, key=key)
 
 

@@ -63,7 +63,7 @@ def find_run(uow: UnitOfWork, project: str, uid: str) -> Row:
 def no_run(uid: str) -> EverlineError:
     """What to say of a run that is not there, or that could not be a run."""
     return NotFoundError(
-        f"Run with id={uid} not found", hint="`everline runs list` shows the runs of a project.", field="run_id"
+        f"Run with id={uid[:300]} not found", hint="`everline runs list` shows the runs of a project.", field="run_id"
     )
 
 

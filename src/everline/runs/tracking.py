@@ -110,7 +110,7 @@ def delete_tag(uow: UnitOfWork, project: str, uid: str, *, key: str) -> None:
     row = rows.writable_run(uow, project, uid)
     where = (run_tag.c.run == row["id"], run_tag.c.key == key)
     if uow.conn.execute(run_tag.delete().where(*where)).rowcount == 0:
-        raise NotFoundError(f"No tag with name: {key} in run with id {uid}", field="key")
+        raise NotFoundError(f"No tag with name: {key[:300]} in run with id {uid}", field="key")
 
 
 @stream

@@ -30,6 +30,7 @@ KNOWN: tuple[Known, ...] = (
     Known("", "status", "^(404|405) <!doctype", "^(501 NOT_IMPL|405 {)", "an error of MLflow's form, not a page"),
     Known("", "status", "^308 <!doctype", "^501 NOT_IMPLEMENTED", "an address has one spelling"),
     Known("", "kind", "text/html", "application/(problem.)?json", "an error in JSON, not a page"),
+    Known("search-datasets ", "status", "^404 <!doctype", "^(200|400) ", "MLflow's path lacks a slash below /api/2.0"),
     Known("OPTIONS", "status", "^204 ", "^405 ", "pages of other origins may not call"),
     Known("/health", "kind", "text/plain", "application/json", "ours says more than OK"),
     Known("/version", "kind", "text/html", "text/plain", "a version is no page"),

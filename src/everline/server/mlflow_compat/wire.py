@@ -79,7 +79,9 @@ def error_response(error: EverlineError, _request: Request | None = None) -> Res
         code, status = next(
             ((code, status) for kind, code, status in _CODES if isinstance(error, kind)), ("INTERNAL_ERROR", 500)
         )
-    message = f"{error.message} {error.hint}" if error.hint else error.message
+    message = error.message
+    if error.hint:
+        message = message.rstrip() + (" " if message.rstrip().endswith((".", ":", "?")) else ". ") + error.hint
     headers = {"WWW-Authenticate": 'Basic realm="everline"'} if status == 401 else {}
     content = msgspec.json.encode({"error_code": code, "message": message})
     return Response(content, status_code=status, media_type="application/json", headers=headers)
@@ -301,6 +303,10 @@ def _read(text: bytes) -> Any:
         if b"NaN" in text or b"Infinity" in text:
             with contextlib.suppress(ValueError, RecursionError):
                 return json.loads(text)
+        if "out of range" in str(error):
+            raise InvalidInputError(
+                "The request body has a number that is beyond every double, such as 1e400."
+            ) from None
         raise InvalidInputError(f"The request body is not JSON: {error}.") from None
 
 
