@@ -48,7 +48,7 @@ def check_alias(alias: str, *, reserved: bool = False) -> str:
         raise InvalidInputError("'latest' alias name (case insensitive) is reserved.", field="alias")
     if not reserved and _VERSION_ALIAS.fullmatch(alias):
         raise InvalidInputError(f"Version alias name '{alias}' is reserved.", field="alias")
-    return check_length(alias, limit=ALIAS_CHARACTERS_MAX, field="alias")
+    return check_length(alias, limit=ALIAS_CHARACTERS_MAX, field="alias", called="Registered model alias name")
 
 
 def check_tags(tags: Mapping[str, str]) -> None:

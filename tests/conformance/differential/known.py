@@ -97,6 +97,43 @@ KNOWN: tuple[Known, ...] = (
         SEARCH + ".*it(''|.{1,4}')s", "body", "'names': \\[\\]", "'names': \\['r5'\\]", "a quote is doubled, as in SQL"
     ),
     Known("experiments/search .*tags.'n'", "status", "^200 ", "^400 ", "quotes are for values"),
+    # The registry.
+    Known(
+        "(registered-models|model-versions)/search .*(filter|order_by)",
+        "message",
+        "",
+        "",
+        "what is wrong is said, and how to write it",
+    ),
+    Known("registered-models/search .*creation_timestamp", "status", "^400 ", "^200 ", "both times sort"),
+    Known(
+        "registered-models/search .*name..? = 'x'",
+        "status",
+        "^400 ",
+        "^200 ",
+        "double quotes around a name, as for runs",
+    ),
+    Known(
+        "registered-models/search ",
+        "status",
+        "^200 .*next_page_token",
+        "^400 .*at least 1",
+        "no page has nothing or less",
+    ),
+    Known(
+        "registered-models/search ", "message", "Value was of type", "at least 1 and at most 1000", "the limit is named"
+    ),
+    Known(
+        "registered-models/rename ", "message", "UNIQUE constraint", "already exists", "the SQL is nobody's business"
+    ),
+    Known(
+        "model-versions/(update|get) ",
+        "body",
+        "'run_id': ''",
+        "'description': ''",
+        "a description that is taken away is empty",
+    ),
+    Known("version.: .9{20}", "status", "^500 ", "^404 ", "no version has such a number"),
     Known("creation_time = 1.5", "status", "^400 ", "^200 ", "no time is between two milliseconds"),
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import scripts_experiments
 import scripts_metrics
+import scripts_registry
 import scripts_runs
 import scripts_search
 import scripts_wire
@@ -22,7 +23,7 @@ SCRIPTS = [
         f"{module.__name__.removeprefix('scripts_')} {name}",
         id=f"{module.__name__.removeprefix('scripts_')}-{name}",
     )
-    for module in (scripts_experiments, scripts_runs, scripts_metrics, scripts_search, scripts_wire)
+    for module in (scripts_experiments, scripts_runs, scripts_metrics, scripts_registry, scripts_search, scripts_wire)
     for name, script in inspect.getmembers(module, inspect.isfunction)
     if script.__module__ == module.__name__ and not name.startswith("_")
 ]

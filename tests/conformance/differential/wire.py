@@ -106,7 +106,9 @@ class Wire:
 
     def _tidy(self, value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
-            return {name: self._tidy(item, name) for name, item in value.items()}
+            # MLflow's own server does not know who made a version.
+            unsaid = {"user_id"} if "current_stage" in value else set()
+            return {name: self._tidy(item, name) for name, item in value.items() if name not in unsaid}
         if isinstance(value, list):
             items = [self._tidy(item, key if isinstance(item, str) else "") for item in value]
             if key in _SETS and _no_key_twice(items):  # a set; a history, whose order counts, has one key only

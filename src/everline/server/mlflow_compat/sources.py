@@ -87,6 +87,7 @@ def _copied(uow: UnitOfWork, project: str, source: str) -> TrackedVersion:
     if match is None or (match[2] is None and match[3] is None):
         raise _not_of(source, "model_id")
     name, suffix, alias = match[1], match[2], match[3]
+    registry.get_model(uow, project, name)
     if alias is not None:
         try:
             return service.get_version(uow, project, name, f"@{alias}")

@@ -198,8 +198,6 @@ class Fields:
     def boolean(self, name: str) -> bool:
         """A truth value; absent means false."""
         value = self._raw(name)
-        if isinstance(value, str) and value.lower() in ("true", "false"):
-            return value.lower() == "true"
         if value is not None and not isinstance(value, bool):
             raise self._wrong(name, value)
         return bool(value)
