@@ -82,6 +82,12 @@ class ConflictError(EverlineError):
     status = 409
 
 
+class ContractBrokenError(ConflictError):
+    """A dataset version does not keep the contract that its reader declares."""
+
+    code = "contract_broken"
+
+
 class GateClosedError(ConflictError):
     """A release policy fails or lacks evidence."""
 

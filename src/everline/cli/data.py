@@ -1,15 +1,24 @@
-"""`everline data`: add, list, show, verify, checkout and diff."""
+"""`everline data`: add, list, show, verify, checkout, diff, contract and check."""
 
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import click
 
 from everline.cli.output import client_options, emit, facts, table
-from everline.datasets.types import Column, ColumnDifference, DatasetDifference, DatasetVersion, DatasetVersionDetail
+from everline.datasets.types import (
+    Column,
+    ColumnDifference,
+    ContractCheck,
+    DatasetDifference,
+    DatasetVersion,
+    DatasetVersionDetail,
+)
+from everline.errors import InvalidInputError, NotFoundError
 from everline.sdk.client import Client
 
 
@@ -26,10 +35,15 @@ def command() -> None:
 def add(client: Client, as_json: bool, name: str, paths: tuple[Path, ...], label: str | None) -> None:
     """Snapshot files, folders or tables as an immutable version."""
     version = client.datasets.add(name, paths, label=label, watch=_progress)
+    checked = _checked(client, version)
 
     def human() -> None:
         click.echo(f"{'added' if version.created else 'already there:'} {name}@{version.version}")
         facts(_version_facts(version))
+        if checked is not None and not checked.holds:
+            click.secho(f"it breaks contract {checked.contract} of {checked.owner}:", fg="yellow", err=True)
+            for breach in checked.breaches[:10]:
+                click.echo(f"  {breach}", err=True)
 
     emit(version, as_json=as_json, human=human)
 
@@ -123,10 +137,82 @@ def diff(client: Client, as_json: bool, name: str, before: str, after: str | Non
     emit(found, as_json=as_json, human=lambda: _print_difference(found))
 
 
+@command.command()
+@click.argument("name")
+@click.option(
+    "--set", "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Keep this TOML as the newest."
+)
+@click.option("--number", type=click.IntRange(min=1), help="An older contract.")
+@client_options
+def contract(client: Client, as_json: bool, name: str, file: Path | None, number: int | None) -> None:
+    """Show what a dataset promises to its readers, or set it from a TOML file."""
+    kept = client.datasets.contract(name, number) if file is None else client.datasets.set_contract(name, _toml(file))
+
+    def human() -> None:
+        if file is not None:
+            click.echo(f"{'set' if kept.created else 'already there:'} contract {kept.number} of {name}")
+        rules = kept.contract
+        facts(
+            [
+                ("dataset", name), ("contract", kept.number), ("owner", rules.owner), ("key", ", ".join(rules.key) or None),
+                ("fresh within", rules.fresh_within), ("further columns", "no" if rules.closed else "yes"),
+                ("since", kept.created_at), ("by", kept.created_by),
+            ]
+        )  # fmt: skip
+        if rules.columns:
+            click.echo()
+            rows = [(n, r.type, "yes" if r.nullable else "no", r.min, r.max, r.values and ", ".join(map(str, r.values)))
+                    for n, r in rules.columns.items()]  # fmt: skip
+            table(rows, headers=("column", "type", "may be missing", "min", "max", "values"), empty="")
+
+    emit(kept, as_json=as_json, human=human)
+
+
+@command.command()
+@click.argument("name")
+@click.argument("version", required=False)
+@click.option("--contract", "number", type=click.IntRange(min=1), help="The contract's number; the newest without it.")
+@client_options
+def check(client: Client, as_json: bool, name: str, version: str | None, number: int | None) -> int:
+    """Hold a version against its dataset's contract; exits 1 if it breaks it."""
+    checked = client.datasets.check(name, version, number=number)
+
+    def human() -> None:
+        where = f"{name}@{checked.version}"
+        if checked.holds:
+            click.secho(f"{where} keeps contract {checked.contract} of {checked.owner}", fg="green")
+            return
+        click.secho(f"{where} breaks contract {checked.contract} of {checked.owner}", fg="red")
+        rows = [(one.column, one.rule, _shown(one.asked), _shown(one.seen)) for one in checked.breaches]
+        table(rows, headers=("column", "rule", "asked", "seen"), empty="")
+
+    emit(checked, as_json=as_json, human=human)
+    return 0 if checked.holds else 1
+
+
+def _toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"{file} is not TOML: {error}.", field="--set") from error
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def _progress(path: str, done: int, total: int) -> None:
     if sys.stderr.isatty():
         share = done / total if total else 1.0
         click.echo(f"\r\x1b[K{share:4.0%}  {path[-60:]}", nl=done == total, err=True)
+
+
+def _checked(client: Client, version: DatasetVersion) -> ContractCheck | None:
+    """How a version stands to its dataset's contract, if there is one."""
+    try:
+        return client.datasets.check(version.dataset, version.version)
+    except NotFoundError:
+        return None
 
 
 def _version_facts(version: DatasetVersion) -> list[tuple[str, Any]]:

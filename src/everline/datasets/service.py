@@ -132,7 +132,7 @@ def list_datasets(uow: UnitOfWork, project: str, *, limit: int, cursor: str | No
 def get_dataset(uow: UnitOfWork, project: str, name: str) -> Dataset:
     """One dataset with its newest version."""
     uow.require(Permission.DATA_READ, project)
-    return _dataset(uow, _require_dataset(uow, project, name))
+    return _dataset(uow, find_dataset(uow, project, name))
 
 
 @read
@@ -141,7 +141,7 @@ def list_versions(
 ) -> list[DatasetVersion]:
     """Versions of a dataset, newest first, those with a number below `before`."""
     uow.require(Permission.DATA_READ, project)
-    series = _require_dataset(uow, project, name)
+    series = find_dataset(uow, project, name)
     query = select(tables.version).where(tables.version.c.dataset == series["uid"])
     if before is not None:
         query = query.where(tables.version.c.number < before)
@@ -161,16 +161,16 @@ def get_version(uow: UnitOfWork, project: str, name: str, version: str | None = 
         IntegrityError: the kept manifest or profile was altered.
     """
     uow.require(Permission.DATA_READ, project)
-    series = _require_dataset(uow, project, name)
-    return _detail(uow, series, _require_version(uow, series, version))
+    series = find_dataset(uow, project, name)
+    return detail_of(uow, series, find_version(uow, series, version))
 
 
 @read
 def verify_version(uow: UnitOfWork, project: str, name: str, version: str | None = None) -> Verification:
     """Read every stored byte of a version again and compare it with the digests."""
     uow.require(Permission.DATA_READ, project)
-    series = _require_dataset(uow, project, name)
-    row = _require_version(uow, series, version)
+    series = find_dataset(uow, project, name)
+    row = find_version(uow, series, version)
     bad: list[BadFile] = []
     files: tuple[DatasetFile, ...] = ()
     try:
@@ -206,9 +206,9 @@ def compare_versions(
     uow.require(Permission.DATA_READ, project)
     if len(key) > KEY_COLUMNS_MAX:
         raise InvalidInputError(f"A key has at most {KEY_COLUMNS_MAX} columns.", field="key")
-    series = _require_dataset(uow, project, name)
-    old = _detail(uow, series, _require_version(uow, series, before))
-    new = _detail(uow, series, _require_version(uow, series, after))
+    series = find_dataset(uow, project, name)
+    old = detail_of(uow, series, find_version(uow, series, before))
+    new = detail_of(uow, series, find_version(uow, series, after))
     added, removed, changed = diff.compare_files(old.files, new.files)
     columns: tuple[ColumnDifference, ...] = ()
     rows: RowDifference | None = None
@@ -327,7 +327,8 @@ def _put_label(uow: UnitOfWork, series: _Row, version: _Row, label: str) -> None
         )
 
 
-def _require_dataset(uow: UnitOfWork, project: str, name: str) -> _Row:
+def find_dataset(uow: UnitOfWork, project: str, name: str) -> _Row:
+    """The row of a dataset, or NotFoundError; asks for no permission."""
     check_name(name, field="dataset")
     query = select(tables.dataset).where(tables.dataset.c.project == project, tables.dataset.c.name == name)
     row = uow.conn.execute(query).mappings().first()
@@ -340,7 +341,8 @@ def _require_dataset(uow: UnitOfWork, project: str, name: str) -> _Row:
     return row
 
 
-def _require_version(uow: UnitOfWork, series: _Row, version: str | None) -> _Row:
+def find_version(uow: UnitOfWork, series: _Row, version: str | None) -> _Row:
+    """The row of a version by number, label, digest, or None for the newest; asks for no permission."""
     column = tables.version.c
     if version is None or version == "latest":
         row = _version_where(uow, series, column.number > 0)
@@ -395,7 +397,8 @@ def _values(uow: UnitOfWork, series: _Row, rows: Sequence[_Row]) -> list[Dataset
     ]
 
 
-def _detail(uow: UnitOfWork, series: _Row, row: _Row) -> DatasetVersionDetail:
+def detail_of(uow: UnitOfWork, series: _Row, row: _Row) -> DatasetVersionDetail:
+    """A version with its files and profile; asks for no permission."""
     table = None
     if row["profile_digest"] is not None:
         table = msgspec.json.decode(uow.blobs.get_bytes(row["profile_digest"]), type=TableSummary)

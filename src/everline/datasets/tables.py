@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, Table, UniqueConstraint
 
-from everline.storage.schema import Digest, Name, Uid, UtcTime, metadata, uid_pk
+from everline.storage.schema import Digest, JsonValue, Name, Uid, UtcTime, metadata, uid_pk
 
 dataset = Table(
     "dataset",
@@ -33,6 +33,17 @@ version = Table(
     Column("created_by", Name, nullable=False),
     UniqueConstraint("dataset", "number", name="uq_dataset_version_number"),
     UniqueConstraint("dataset", "digest", name="uq_dataset_version_digest"),
+)
+
+contract = Table(
+    "dataset_contract",
+    metadata,
+    Column("dataset", Uid, ForeignKey("dataset.uid"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("digest", Digest, nullable=False),
+    Column("body", JsonValue, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("created_by", Name, nullable=False),
 )
 
 label = Table(

@@ -174,3 +174,79 @@ class DatasetDifference(msgspec.Struct, frozen=True, kw_only=True):
     files_changed: tuple[str, ...]
     columns: tuple[ColumnDifference, ...]
     rows: RowDifference | None = None
+
+
+class ColumnRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a contract promises of one column.
+
+    Attributes:
+        type: as `everline data show` prints it, such as `int64`.
+        nullable: whether values may be missing.
+        min, max: numbers, or dates and times as text, both ends allowed.
+        values: the only values that there may be, besides missing ones.
+    """
+
+    type: str | None = None
+    nullable: bool = True
+    min: Any = None
+    max: Any = None
+    values: list[Any] | None = None
+
+
+class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a dataset promises to those who read it.
+
+    Attributes:
+        owner: who answers for it.
+        key: columns that identify a row: never missing, and never twice the same.
+        fresh_within: how old a version may be when it is read, such as `40d`.
+        closed: whether there may be no columns but these.
+    """
+
+    owner: str
+    description: str = ""
+    columns: dict[str, ColumnRule] = {}
+    key: list[str] = []
+    fresh_within: str | None = None
+    closed: bool = False
+
+
+class KeptContract(msgspec.Struct, frozen=True, kw_only=True):
+    """A contract as it is kept: numbered 1, 2, 3, … in its dataset, never changed."""
+
+    dataset: str
+    number: int
+    digest: str
+    contract: Contract
+    created_at: datetime
+    created_by: str
+    created: bool = False
+
+
+class Breach(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule that a version does not keep.
+
+    Attributes:
+        column: None for a rule of the table or the version as a whole.
+        rule: `column`, `type`, `nullable`, `min`, `max`, `values`, `closed`, `key`, `fresh_within` or `table`.
+    """
+
+    column: str | None = None
+    rule: str
+    asked: Any
+    seen: Any
+
+    def __str__(self) -> str:
+        where = f"{self.column}: " if self.column else ""
+        return f"{where}{self.rule} {self.asked} asked, {self.seen} seen"
+
+
+class ContractCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a version keeps a contract."""
+
+    dataset: str
+    version: int
+    contract: int
+    owner: str
+    holds: bool
+    breaches: tuple[Breach, ...] = ()

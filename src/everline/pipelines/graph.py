@@ -137,10 +137,12 @@ class DatasetRef:
     Attributes:
         versions: version numbers or labels; empty means the newest. `"2013-01..2013-03"` is the range of all
             labels from one to the other, in the order of the versions.
+        contract: the contract that every version must keep: its number, True for the newest, None for none.
     """
 
     name: str
     versions: tuple[str | int, ...] = ()
+    contract: int | bool | None = None
 
     def __str__(self) -> str:
         return f"dataset {self.name!r}"

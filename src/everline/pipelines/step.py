@@ -187,13 +187,17 @@ def pipeline(
     return decorate if function is None else decorate(function)
 
 
-def dataset(name: str, version: str | int | Sequence[str | int] | None = None) -> Table:
+def dataset(
+    name: str, version: str | int | Sequence[str | int] | None = None, *, contract: int | bool | None = None
+) -> Table:
     """Stand for a dataset's rows inside a pipeline; each version's digest is recorded as an input of the run.
 
     Args:
         name: the dataset.
         version: number or label of one version, a list of them (their rows follow each other), a range of
             labels such as `"2013-01..2013-03"`, or None for the newest version when the run starts.
+        contract: the dataset's contract that the pipeline relies on: its number, or True for the newest. A version
+            that breaks it is refused before the run starts.
 
     Raises:
         InvalidInputError: called outside a pipeline, or with no or too many versions.
@@ -210,4 +214,4 @@ def dataset(name: str, version: str | int | Sequence[str | int] | None = None) -
             hint=f"Ask for 1 to {VERSIONS_MAX}.",
             field="version",
         )
-    return cast(Table, DatasetRef(check_name(name, field="dataset"), versions))
+    return cast(Table, DatasetRef(check_name(name, field="dataset"), versions, contract))

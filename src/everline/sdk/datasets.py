@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,19 +18,24 @@ from everline.datasets.manifest import check_path, scan
 from everline.datasets.reading import read_table, table_format
 from everline.datasets.types import (
     AddVersion,
+    Contract,
+    ContractCheck,
     Dataset,
     DatasetDifference,
     DatasetVersion,
     DatasetVersionDetail,
+    KeptContract,
     Verification,
 )
-from everline.errors import ConflictError, InvalidInputError
+from everline.errors import ConflictError, ContractBrokenError, InvalidInputError
 from everline.ids import check_name, digest_file
 from everline.loader import load
 from everline.sdk.client import Client
 
 VERSIONS_MAX = 100_000
 Version = str | int | None
+Declared = int | bool | None
+_BREACHES_TOLD = 10
 Watch = Callable[[str, int, int], None]
 Versions = list[DatasetVersion]
 Paths = list[Path]
@@ -108,14 +113,56 @@ class DatasetsApi:
         path = f"/datasets/{_segment(name)}/difference"
         return self._client.call("GET", path, query=query, returns=DatasetDifference)
 
-    def table(self, name: str, version: Version = None) -> pa.Table:
+    def table(self, name: str, version: Version = None, *, contract: Declared = None) -> pa.Table:
         """The rows of a version, in the canonical types that its digest speaks of, one chunk a column.
+
+        Args:
+            contract: the contract that the reader relies on: its number, or True for the newest.
 
         Raises:
             InvalidInputError: the version is not a table.
             IntegrityError: stored bytes were altered.
+            ContractBrokenError: the version does not keep the contract; nothing was read.
         """
+        self.require(name, version, contract=contract)
         return self.read(self.show(name, version))
+
+    def set_contract(self, name: str, contract: Contract | Mapping[str, Any]) -> KeptContract:
+        """Keep a contract as the newest of a dataset; see `everline.datasets.types.Contract` for what it may say.
+
+        Raises:
+            InvalidInputError: it cannot be meant.
+        """
+        return self._client.call("PUT", f"/datasets/{_segment(name)}/contract", body=contract, returns=KeptContract)
+
+    def contract(self, name: str, number: int | None = None) -> KeptContract:
+        """A contract of a dataset, the newest if no number is given."""
+        path = f"/datasets/{_segment(name)}/contract"
+        return self._client.call("GET", path, query={"number": number}, returns=KeptContract)
+
+    def check(self, name: str, version: Version = None, *, number: int | None = None) -> ContractCheck:
+        """Hold a version against a contract of its dataset, the newest if no number is given."""
+        path = _path(name, version) + "/contract"
+        return self._client.call("GET", path, query={"number": number}, returns=ContractCheck)
+
+    def require(self, name: str, version: Version = None, *, contract: Declared) -> None:
+        """Refuse a version that does not keep the contract that its reader declares; none refuses nothing.
+
+        Raises:
+            ContractBrokenError: with each rule that is broken, and what was seen.
+        """
+        if contract is None or contract is False:
+            return
+        checked = self.check(name, version, number=None if contract is True else contract)
+        if not checked.holds:
+            told = "; ".join(str(breach) for breach in checked.breaches[:_BREACHES_TOLD])
+            further = len(checked.breaches) - _BREACHES_TOLD
+            raise ContractBrokenError(
+                f"{name}@{checked.version} breaks contract {checked.contract}: {told}"
+                f"{f'; and {further} more' if further > 0 else ''}.",
+                hint=f"Read a version that keeps it, or ask its owner, {checked.owner}.",
+                field="contract",
+            )
 
     def read(self, detail: DatasetVersionDetail) -> pa.Table:
         """The rows of a version that was fetched before; see `table`."""
@@ -128,17 +175,26 @@ class DatasetsApi:
         return canonical_table(read_table([self._client.blobs.path(file.digest) for file in detail.files], kind))
 
     def checkout(
-        self, name: str, target: str | os.PathLike[str], version: Version = None, *, force: bool = False
+        self,
+        name: str,
+        target: str | os.PathLike[str],
+        version: Version = None,
+        *,
+        contract: Declared = None,
+        force: bool = False,
     ) -> Paths:
         """Write the files of a version below `target`; hard links to the verified cache where possible.
 
         Args:
+            contract: as in `table`.
             force: replace files that are there with other content.
 
         Raises:
+            ContractBrokenError: the version does not keep the contract; nothing was written.
             ConflictError: a file with other content is in the way; nothing was written.
             IntegrityError: stored bytes were altered.
         """
+        self.require(name, version, contract=contract)
         detail = self.show(name, version)
         root = Path(target)
         wanted = [(root / check_path(file.path), file.digest) for file in detail.files]

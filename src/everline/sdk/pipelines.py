@@ -348,6 +348,7 @@ class Datasets:
         Raises:
             NotFoundError: there is no such dataset.
             InvalidInputError: there is no such version.
+            ContractBrokenError: one of them does not keep the contract that the pipeline declares.
         """
         if ref not in self._resolved:
             asked = tuple(self._overrides.get(ref.name, ref.versions))
@@ -357,6 +358,8 @@ class Datasets:
                     f"Dataset {ref.name!r} has no version yet.", hint="Add one with `everline data add`."
                 )
             found = [version for item in asked for version in _matching(item, known, ref.name)] if asked else known[-1:]
+            for version in found:
+                self._client.datasets.require(ref.name, version.version, contract=ref.contract)
             self._resolved[ref] = tuple(
                 DatasetUse(name=ref.name, version=v.version, digest=v.digest, label=v.labels[0] if v.labels else None)
                 for v in found

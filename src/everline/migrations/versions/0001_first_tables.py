@@ -467,6 +467,16 @@ def upgrade() -> None:
     with op.batch_alter_table('alias_move', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_alias_move_model_alias_move_alias_alias_move_at'), ['model', 'alias', 'at'], unique=False)
 
+    op.create_table('dataset_contract',
+    sa.Column('dataset', sa.String(length=36), nullable=False),
+    sa.Column('number', sa.Integer(), nullable=False),
+    sa.Column('digest', sa.String(length=71), nullable=False),
+    sa.Column('body', everline.storage.schema.JsonValue(), nullable=False),
+    sa.Column('created_at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('created_by', sa.String(length=256), nullable=False),
+    sa.ForeignKeyConstraint(['dataset'], ['dataset.uid'], name=op.f('fk_dataset_contract_dataset')),
+    sa.PrimaryKeyConstraint('dataset', 'number', name=op.f('pk_dataset_contract'))
+    )
     op.create_table('dataset_version',
     sa.Column('uid', sa.String(length=36), nullable=False),
     sa.Column('dataset', sa.String(length=36), nullable=False),
@@ -952,6 +962,7 @@ def downgrade() -> None:
     op.drop_table('incident')
     op.drop_table('experiment_tag')
     op.drop_table('dataset_version')
+    op.drop_table('dataset_contract')
     with op.batch_alter_table('alias_move', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_alias_move_model_alias_move_alias_alias_move_at'))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from everline.datasets import service
+from everline.datasets import contracts, service
 from everline.datasets.types import (
     AddVersion,
+    Contract,
+    ContractCheck,
     Dataset,
     DatasetDifference,
     DatasetVersion,
     DatasetVersionDetail,
+    KeptContract,
     Verification,
 )
 from everline.loader import load
@@ -66,6 +69,33 @@ def verify_version(request: Request) -> Verification:
     """Read every stored byte of a version again and compare digests."""
     with begin(request) as uow:
         return service.verify_version(uow, request.project, request.path["name"], request.path["version"])
+
+
+@routes.get("/datasets/{name}/versions/{version}/contract", returns=ContractCheck)
+def check_version(request: Request) -> ContractCheck:
+    """Hold a version against the dataset's newest contract, or contract `number`."""
+    number = request.query("number", int, None)
+    with begin(request) as uow:
+        return contracts.check_version(
+            uow, request.project, request.path["name"], request.path["version"], number=number
+        )
+
+
+@routes.get("/datasets/{name}/contract", returns=KeptContract)
+def get_contract(request: Request) -> KeptContract:
+    """Show the dataset's newest contract, or contract `number`."""
+    with begin(request) as uow:
+        return contracts.get_contract(
+            uow, request.project, request.path["name"], number=request.query("number", int, None)
+        )
+
+
+@routes.put("/datasets/{name}/contract", body=Contract, returns=KeptContract)
+def set_contract(request: Request) -> KeptContract:
+    """Keep a contract as the newest of the dataset."""
+    body = decode(Contract, request)
+    with begin(request) as uow:
+        return contracts.set_contract(uow, request.project, request.path["name"], body)
 
 
 @routes.get("/datasets/{name}/difference", returns=DatasetDifference)
