@@ -154,8 +154,9 @@ def contract(client: Client, as_json: bool, name: str, file: Path | None, number
         rules = kept.contract
         facts(
             [
-                ("dataset", name), ("contract", kept.number), ("owner", rules.owner), ("key", ", ".join(rules.key) or None),
-                ("fresh within", rules.fresh_within), ("further columns", "no" if rules.closed else "yes"),
+                ("dataset", name), ("contract", kept.number), ("owner", rules.owner),
+                ("key", ", ".join(rules.key) or None), ("fresh within", rules.fresh_within),
+                ("further columns", "no" if rules.closed else "yes"),
                 ("since", kept.created_at), ("by", kept.created_by),
             ]
         )  # fmt: skip
@@ -210,7 +211,8 @@ def _progress(path: str, done: int, total: int) -> None:
 def _checked(client: Client, version: DatasetVersion) -> ContractCheck | None:
     """How a version stands to its dataset's contract, if there is one."""
     try:
-        return client.datasets.check(version.dataset, version.version)
+        checked: ContractCheck = client.datasets.check(version.dataset, version.version)
+        return checked
     except NotFoundError:
         return None
 

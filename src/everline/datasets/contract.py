@@ -1,8 +1,8 @@
 """What a dataset promises to those who read it: columns, types, ranges, keys, freshness, and who answers for it.
 
-A producer may add whatever version there is, for data are facts. Consumers that declare a contract are refused a version
-that breaks it. Most rules are held against the exact profile of the version; only allowed values that the profile does
-not list, and keys, need the rows.
+A producer may add whatever version there is, for data are facts. Consumers that declare a contract are refused a
+version that breaks it. Most rules are held against the exact profile of the version; only allowed values that the
+profile does not list, and keys, need the rows.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def check_contract(contract: Contract) -> Contract:
     for name, rule in contract.columns.items():
         _check_rule(name, rule)
     for name in contract.key:
-        if contract.columns and name not in contract.columns:
+        alike = difflib.get_close_matches(name, contract.columns, n=1, cutoff=0.8)
+        if name not in contract.columns and (contract.closed or alike):
             raise InvalidInputError(
                 f"The key names {name!r}, which is none of the contract's columns{_meant(name, contract.columns)}.",
                 field="key",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import RowMapping, insert, select
 
 from everline.access.declare import act, read
 from everline.access.types import Permission
@@ -104,7 +104,7 @@ def _columns(uow: UnitOfWork, detail: DatasetVersionDetail, names: Sequence[str]
         return pa.table({name: columns.column(columns.names.index(name)) for name in names})
 
 
-def _find(uow: UnitOfWork, series: Mapping[str, Any], number: int | None) -> KeptContract:
+def _find(uow: UnitOfWork, series: Mapping[str, Any] | RowMapping, number: int | None) -> KeptContract:
     row = _row(uow, series, number)
     if row is None:
         which = "no contract" if number is None else f"no contract {number}"
@@ -116,7 +116,7 @@ def _find(uow: UnitOfWork, series: Mapping[str, Any], number: int | None) -> Kep
     return _kept(series["name"], row)
 
 
-def _row(uow: UnitOfWork, series: Mapping[str, Any], number: int | None) -> Mapping[str, Any] | None:
+def _row(uow: UnitOfWork, series: Mapping[str, Any] | RowMapping, number: int | None) -> Mapping[str, Any] | None:
     table = tables.contract
     query = select(table).where(table.c.dataset == series["uid"]).order_by(table.c.number.desc()).limit(1)
     if number is not None:
