@@ -136,7 +136,7 @@ def test_ten_megabytes_are_cut_or_refused_as_a_whole(
 
 
 def test_a_parameter_that_comes_twice_is_refused_with_all_that_came_with_it(
-    wire: httpx.Client, mlflow_client: MlflowClient, run: str
+    wire: httpx.Client, mlflow_client: MlflowClient, experiment: str, run: str
 ) -> None:
     beside = {"metrics": [{"key": "beside", "value": 1, "timestamp": 1}], "tags": [{"key": "beside", "value": "x"}]}
 
@@ -155,6 +155,14 @@ def test_a_parameter_that_comes_twice_is_refused_with_all_that_came_with_it(
     assert (data.params, data.metrics, "beside" in data.tags) == ({"d": "1"}, {}, False)
     assert log(("n", "1"), ("d", "1")).json() == {}
     assert mlflow_client.get_run(run).data.params == {"d": "1", "n": "1"}
+    # Those of a logged model as well, when it is made and later.
+    twice = {"params": [{"key": "n", "value": "1"}, {"key": "d", "value": "1"}, {"key": "d", "value": "2"}]}
+    model = mlflow_client.create_logged_model(experiment).model_id
+    for path, fields in (("/logged-models", {"experiment_id": experiment}), (f"/logged-models/{model}/params", {})):
+        assert "Duplicate parameter keys have been submitted: ['d']" in said(ask(wire, "POST", path, fields | twice))
+    assert [(found.model_id, found.params) for found in mlflow_client.search_logged_models([experiment])] == [
+        (model, {})
+    ]
 
 
 def test_steps_out_of_order_leave_the_highest_step_as_the_last(mlflow_client: MlflowClient, run: str) -> None:

@@ -142,6 +142,8 @@ def test_logged_models_are_searched_ordered_and_paged(mlflow_client: MlflowClien
     assert sorted(found(datasets=[{"dataset_name": "train"}])) == ["n2"]
     by_auc = [{"field_name": "metrics.auc", "ascending": False, "dataset_name": "test", "dataset_digest": "d-test"}]
     assert found(order_by=by_auc) == ["n0", "n2", "n1", "n3"]
+    by_digest = [{"field_name": "metrics.auc", "ascending": False, "dataset_digest": "d-test"}]
+    assert found(order_by=by_digest) == ["n0", "n2", "n1", "n3"]
     assert found(order_by=[{"field_name": "metrics.auc"}, {"field_name": "name"}]) == ["n2", "n1", "n0", "n3"]
     by_name = [{"field_name": "name", "ascending": True}]
     first = mlflow_client.search_logged_models([experiment], order_by=by_name, max_results=3)
@@ -149,6 +151,11 @@ def test_logged_models_are_searched_ordered_and_paged(mlflow_client: MlflowClien
     assert [model.name for model in [*first, *rest]] == ["n0", "n1", "n2", "n3"] and not rest.token
     with pytest.raises(MlflowException, match="Filter string in the page token does not match"):
         mlflow_client.search_logged_models([experiment], "name = 'x'", order_by=by_name, page_token=first.token)
+    page = mlflow_client.search_logged_models([experiment], order_by=by_auc, max_results=1)
+    for other in ({"dataset_name": "train"}, {"dataset_digest": "d-train"}):
+        with pytest.raises(MlflowException, match="Order by in the page token does not match"):
+            order_by = [{**by_auc[0], **other}]
+            mlflow_client.search_logged_models([experiment], order_by=order_by, page_token=page.token)
 
 
 def test_files_of_a_logged_model_go_up_and_come_back(

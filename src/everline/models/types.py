@@ -269,7 +269,7 @@ class LoggedModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatasetChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """A dataset by its name, and by its digest if one is given."""
+    """A dataset by its name, by its digest, or by both; an empty name is any."""
 
     name: str
     digest: str | None = None

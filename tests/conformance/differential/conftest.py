@@ -24,6 +24,8 @@ sys.path.insert(0, str(HERE))
 from wire import Exchange, Wire  # noqa: E402 - the path comes first
 
 PEERS = HERE.parents[2] / ".peers"
+# As our own server of these tests has it: webhooks may go to this machine, so that none has to leave it.
+LOCAL_WEBHOOKS = {"MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true", "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http"}
 Script = Callable[[Wire], None]
 
 
@@ -64,7 +66,9 @@ class Peer:
             ]
             command = [str(program), "server", *stores, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
             with (self._home / "log").open("wb") as log:
-                self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+                self._process = subprocess.Popen(
+                    command, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **LOCAL_WEBHOOKS}
+                )
             self._url = f"http://127.0.0.1:{port}"
             wait_ready(self._url, self._process, seconds=120)
         return self._url

@@ -134,6 +134,57 @@ KNOWN: tuple[Known, ...] = (
         "a description that is taken away is empty",
     ),
     Known("version.: .9{20}", "status", "^500 ", "^404 ", "no version has such a number"),
+    # Logged models and webhooks.
+    Known(
+        "logged-models|webhooks",
+        "status",
+        "^200 ",
+        UNREADABLE + "|^400 .*(maximum length|at most 10000)",
+        "refused, where MLflow keeps what it could read",
+    ),
+    Known(
+        "PATCH logged-models|/params ",
+        "status",
+        "required parameter 'model_id'",
+        "^200 ",
+        "the address names the model already",
+    ),
+    Known("PATCH logged-models", "message", "^Missing value .*'status'", '^Invalid value "" .*status', "what was sent"),
+    Known(
+        "logged-models|runs/outputs|webhooks",
+        "status",
+        "^400 .*UNIQUE constraint",
+        "^200 ",
+        "what is said again is no fault: clients repeat calls whose answer they missed",
+    ),
+    Known(
+        "logged-models|runs/outputs",
+        "code",
+        "UNIQUE constraint",
+        "Changing param values|Duplicate parameter|(Missing|Invalid) value",
+        "the SQL of a constraint is nobody's business",
+    ),
+    Known("DELETE .*/tags/of/team", "status", "^404 <!doctype", "^200 ", "a tag that could be set can be taken away"),
+    Known("log-metric .*m-0000", "status", "FOREIGN KEY", "^404 ", "the logged model that is not there is named"),
+    Known(
+        "logged-models/search ",
+        "message",
+        "^(Invalid (filter|comparison|entity|order by)|`dataset_name`)",
+        "^(Invalid|Missing value)",
+        "what is wrong is said, and how to write it",
+    ),
+    Known("logged-models/search .*IN \\(\\)", "status", "^200 ", "^400 ", "a list without values finds nothing"),
+    Known(
+        "logged-models/search .*params..?.depth..? = '3'", "body", "{}", "", "double quotes around a name, as for runs"
+    ),
+    Known(
+        'logged-models/search .*"dataset_name": "train"}]',
+        "body",
+        "",
+        "",
+        "without a digest a dataset has any, which MLflow's client means and its server never finds",
+    ),
+    Known("POST webhooks ", "message", "must be a non-empty list", "Missing value .*'events'", "the field is named"),
     Known("creation_time = 1.5", "status", "^400 ", "^200 ", "no time is between two milliseconds"),
 )
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import scripts_experiments
+import scripts_logged_models
 import scripts_metrics
 import scripts_registry
 import scripts_runs
 import scripts_search
+import scripts_webhooks
 import scripts_wire
 from known import is_known
 from wire import Exchange, Wire
@@ -23,7 +25,16 @@ SCRIPTS = [
         f"{module.__name__.removeprefix('scripts_')} {name}",
         id=f"{module.__name__.removeprefix('scripts_')}-{name}",
     )
-    for module in (scripts_experiments, scripts_runs, scripts_metrics, scripts_registry, scripts_search, scripts_wire)
+    for module in (
+        scripts_experiments,
+        scripts_runs,
+        scripts_metrics,
+        scripts_registry,
+        scripts_logged_models,
+        scripts_webhooks,
+        scripts_search,
+        scripts_wire,
+    )  # fmt: skip
     for name, script in inspect.getmembers(module, inspect.isfunction)
     if script.__module__ == module.__name__ and not name.startswith("_")
 ]
@@ -46,7 +57,7 @@ def _differences(peer: list[Exchange], ours: list[Exchange]) -> Iterator[str]:
             return
         for part, theirs, mine in _parts(one, other):
             if not is_known(one.call, part, theirs, mine):
-                yield f"{one.call}\n    {part}\n      MLflow:   {str(theirs)[:400]}\n      Everline: {str(mine)[:400]}"
+                yield f"{one.call}\n    {part}\n      MLflow:   {str(theirs)[:400]}\n      Everline: {str(mine)[:4000]}"
 
 
 def _parts(one: Exchange, other: Exchange) -> Iterator[tuple[str, Any, Any]]:

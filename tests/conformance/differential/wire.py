@@ -6,6 +6,8 @@ times) is replaced by a token in the record; everything else has to be the same 
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import re
 import time
@@ -14,8 +16,11 @@ from typing import Any, NamedTuple
 import httpx
 
 API = "/api/2.0/mlflow/"
-_TIMES = frozenset({"creation_time", "last_update_time", "creation_timestamp", "last_updated_timestamp"})
-_SETS = frozenset({"params", "tags", "metrics", "dataset_inputs"})
+_TIMES = frozenset({
+    "creation_time", "last_update_time", "creation_timestamp", "last_updated_timestamp", "creation_timestamp_ms",
+    "last_updated_timestamp_ms",
+})  # fmt: skip
+_SETS = frozenset({"params", "tags", "metrics", "dataset_inputs", "model_inputs", "model_outputs", "events"})
 _NUMBER_IN_TEXT = re.compile(r"((?:(?<!<)experiment|id|ID|mlflow-artifacts:)[ =:'/]*)(\d+)")
 
 
@@ -37,6 +42,7 @@ class Wire:
         self._client = httpx.Client(base_url=url, timeout=60)
         self._tokens: dict[str, str] = {}
         self._runs = 0
+        self._made = 0
         self._numbers: dict[str, str] = {}
         self._experiments = 0
 
@@ -90,9 +96,26 @@ class Wire:
         self._runs += 1
         if "run" not in made:
             return "404"
-        uid = str(made["run"]["info"]["run_id"])
-        self._tokens[uid] = f"<run {self._runs}>"
-        name = made["run"]["info"].get("run_name", "")
+        info = made["run"]["info"]
+        return self._know(str(info["run_id"]), f"<run {self._runs}>", name=info.get("run_name", ""))
+
+    def know_model(self, made: Any) -> str:
+        """Give a created logged model's uid, and its name if the server made it up, a token; a refused one is m-404."""
+        self._made += 1
+        if "model" not in made:
+            return "m-404"
+        info = made["model"]["info"]
+        return self._know(str(info["model_id"]), f"<model {self._made}>", name=info.get("name", ""))
+
+    def know_webhook(self, made: Any) -> str:
+        """Give a created webhook's uid a token; one that was refused is 404."""
+        self._made += 1
+        if "webhook" not in made:
+            return "404"
+        return self._know(str(made["webhook"]["webhook_id"]), f"<webhook {self._made}>")
+
+    def _know(self, uid: str, token: str, *, name: str = "") -> str:
+        self._tokens[uid] = token
         if re.fullmatch(r"[a-z]+-[a-z]+-\d{1,3}", name):
             self._tokens[name] = "<random name>"
         self.record[-1] = self.record[-1]._replace(body=self._tidy(self.record[-1].body))
@@ -111,17 +134,23 @@ class Wire:
             return {name: self._tidy(item, name) for name, item in value.items() if name not in unsaid}
         if isinstance(value, list):
             items = [self._tidy(item, key if isinstance(item, str) else "") for item in value]
-            if key in _SETS and _no_key_twice(items):  # a set; a history, whose order counts, has one key only
+            if key in _SETS and _is_set(items):
                 items.sort(key=lambda item: json.dumps(item, sort_keys=True))
             return items
         if key in _TIMES and isinstance(value, int) and abs(value / 1000 - time.time()) < 3600:
             return "<now>"
+        if key == "next_page_token" and isinstance(value, str):
+            with contextlib.suppress(ValueError):  # one that holds the search has the experiments' numbers in it
+                return self._tidy(json.loads(base64.b64decode(value, validate=True)))
         if isinstance(value, str):
             return self._numbers.get(value, value) if key.startswith("experiment_id") else self._clean(value)
         return value
 
 
-def _no_key_twice(items: list[Any]) -> bool:
+def _is_set(items: list[Any]) -> bool:
+    """Whether order means nothing; it does in a history, which has one key and tells no model of its points."""
+    if all(isinstance(item, dict) and {"run_id", "model_id"} <= item.keys() for item in items):
+        return True
     keys = [item.get("key", json.dumps(item)) for item in items if isinstance(item, dict)]
     return len(set(keys)) == len(items)
 

@@ -135,10 +135,10 @@ def _newest(key: str, *choices: Sequence[DatasetChoice]) -> tuple[ColumnElement[
 
 
 def _on(datasets: Sequence[DatasetChoice]) -> ColumnElement[bool]:
-    points = logged_model_metric.c
+    named = ((logged_model_metric.c.dataset_name, "name"), (logged_model_metric.c.dataset_digest, "digest"))
     return or_(
         *(
-            and_(points.dataset_name == one.name, *([points.dataset_digest == one.digest] if one.digest else []))
+            and_(true(), *(column == getattr(one, part) for column, part in named if getattr(one, part)))
             for one in datasets
         )
     )

@@ -7,6 +7,7 @@ read by `Fields`, which is lenient and says what is wrong.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -101,6 +102,16 @@ def pair(request: Request, *, called: str) -> tuple[str, str, str]:
     return run, limits.check_key(fields.required("key"), field="key", called=called), fields.text("value")
 
 
+def parameters_twice(keys: Sequence[str]) -> InvalidInputError:
+    """What to say when a parameter comes twice in one request."""
+    twice = sorted(key for key, times in Counter(keys).items() if times > 1)[:20]
+    return InvalidInputError(
+        f"Duplicate parameter keys have been submitted: {twice}. "
+        "Please ensure the request contains only one param value per param key.",
+        field="params",
+    )
+
+
 def _of_one(run: str, point: Metric) -> Batch:
     """A batch of one, checked here, so that what is refused is named as the client named it."""
     limits.check_key(point.key, field="name", called="Metric name")
@@ -111,13 +122,7 @@ def _of_one(run: str, point: Metric) -> Batch:
 def _checked(run: str, metrics: Sequence[Metric], params: Sequence[Pair], tags: Sequence[Pair]) -> Batch:
     named = {item.key: item.value for item in params}
     if len(named) != len(params):
-        keys = [item.key for item in params]
-        twice = sorted({key for key in keys if keys.count(key) > 1})[:20]
-        raise InvalidInputError(
-            f"Duplicate parameter keys have been submitted: {twice}. "
-            "Please ensure the request contains only one param value per param key.",
-            field="params",
-        )
+        raise parameters_twice([item.key for item in params])
     limits.check_run_uid(run)
     limits.check_batch(metrics=len(metrics), params=len(params), tags=len(tags))
     return Batch(

@@ -14,6 +14,7 @@ from everline.models.logged import search, service
 from everline.models.types import DatasetChoice, LoggedModelOrder
 from everline.runs.search import experiment_number
 from everline.server.http import Request, begin
+from everline.server.mlflow_compat.batches import parameters_twice
 from everline.server.mlflow_compat.paths import checked_path
 from everline.server.mlflow_compat.values import (
     LOGGED_STATUS_NUMBERS,
@@ -40,7 +41,7 @@ def create(request: Request) -> Response:
             name=fields.text("name"),
             model_type=fields.text("model_type"),
             source_run=fields.text("source_run_id"),
-            params=fields.pairs("params"),
+            params=_params(fields),
             tags=fields.pairs("tags"),
         )
     return answer({"model": logged_model_message(made)})
@@ -50,14 +51,14 @@ def create(request: Request) -> Response:
 def search_models(request: Request) -> Response:
     """Search logged models; a page and the token of the next one."""
     fields = Fields.of(request)
-    experiments = fields.texts("experiment_ids")
-    if not experiments:
+    if not fields.has("experiment_ids"):
         raise fields.missing("experiment_ids")
+    experiments = fields.texts("experiment_ids")  # none at all hold no models
     order_by = [_order(item) for item in fields.messages("order_by")]
     asked = {
         "experiment_ids": experiments,
         "filter_string": fields.text("filter") or None,
-        "order_by": [item.field + (" ASC" if item.ascending else " DESC") for item in order_by] or None,
+        "order_by": [_asked(item) for item in order_by] or None,
     }
     with request.app.begin(request.actor, read_only=True) as uow:
         found, after = search.search(
@@ -109,7 +110,7 @@ def delete(request: Request) -> Response:
 @routes.post("/mlflow/logged-models/{model_id}/params")
 def log_params(request: Request) -> Response:
     """Add parameters."""
-    params = Fields.of(request).pairs("params")
+    params = _params(Fields.of(request))
     with begin(request) as uow:
         service.log_params(uow, project_of(request), request.path["model_id"], params)
     return answer({})
@@ -143,13 +144,31 @@ def list_artifacts(request: Request) -> Response:
     return answer({"root_uri": root, "files": [file_message(item, name=item.path) for item in found]})
 
 
+def _params(fields: Fields) -> dict[str, str]:
+    params = fields.pairs("params")
+    given = fields.messages("params")
+    if len(params) != len(given):
+        raise parameters_twice([item.text("key") for item in given])
+    return params
+
+
 def _order(item: Fields) -> LoggedModelOrder:
-    name = item.text("dataset_name")
+    name, digest = item.text("dataset_name"), item.text("dataset_digest")
     return LoggedModelOrder(
         field=item.required("field_name"),
         ascending=item.boolean("ascending") if item.has("ascending") else True,
-        dataset=DatasetChoice(name=name, digest=item.text("dataset_digest") or None) if name else None,
+        dataset=DatasetChoice(name=name, digest=digest or None) if name or digest else None,
     )
+
+
+def _asked(order: LoggedModelOrder) -> dict[str, Any]:
+    """A sort key as it stands in a page token."""
+    return {
+        "field_name": order.field,
+        "ascending": order.ascending,
+        "dataset_name": (order.dataset and order.dataset.name) or None,
+        "dataset_digest": order.dataset and order.dataset.digest,
+    }
 
 
 def _token(offset: int, asked: dict[str, Any]) -> str:

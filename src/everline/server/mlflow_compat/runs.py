@@ -188,12 +188,12 @@ def log_model(request: Request) -> Response:
 def log_outputs(request: Request) -> Response:
     """Say which logged models a run made."""
     fields = Fields.of(request)
-    models = fields.messages("models")
+    uid, models = _run_id(fields), fields.messages("models")
     if not models:
         raise fields.missing("models")
     outputs = [model_output_of(item) for item in models]
     with begin(request) as uow:
-        tracking.log_batch(uow, project_of(request), _run_id(fields), outputs=outputs)
+        tracking.log_batch(uow, project_of(request), uid, outputs=outputs)
     return answer({})
 
 
