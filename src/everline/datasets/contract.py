@@ -103,19 +103,21 @@ def digest_of(contract: Contract) -> str:
     return canonical_digest(msgspec.to_builtins(contract))
 
 
-def breaches(contract: Contract, detail: DatasetVersionDetail, *, now: datetime, read: ReadColumns) -> list[Breach]:
-    """What a version does not keep of a contract, by column.
+def stale(contract: Contract, added_at: datetime, *, now: datetime) -> list[Breach]:
+    """What a version breaks by its age."""
+    age = now - added_at
+    if contract.fresh_within is None or age <= duration(contract.fresh_within):
+        return []
+    return [Breach(rule="fresh_within", asked=contract.fresh_within, seen=f"{age.total_seconds() / 86_400:.1f}d")]
+
+
+def breaches(contract: Contract, detail: DatasetVersionDetail, *, read: ReadColumns) -> list[Breach]:
+    """What a version does not keep of a contract, by column; its age aside, this never changes.
 
     Args:
-        now: for the age of the version, by the control plane's clock.
         read: gives some of the columns as a table; asked only where the profile does not answer.
     """
     found: list[Breach] = []
-    if contract.fresh_within is not None:
-        age = now - detail.version.created_at
-        if age > duration(contract.fresh_within):
-            seen = f"{age.total_seconds() / 86_400:.1f}d"
-            found.append(Breach(rule="fresh_within", asked=contract.fresh_within, seen=seen))
     if detail.table is None:
         return (
             [*found, Breach(rule="table", asked="a table", seen="files")] if contract.columns or contract.key else found

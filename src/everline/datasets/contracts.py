@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +13,7 @@ from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.datasets import contract as law
 from everline.datasets import service, tables
-from everline.datasets.types import Contract, ContractCheck, DatasetVersionDetail, KeptContract
+from everline.datasets.types import Breach, Contract, ContractCheck, DatasetVersionDetail, KeptContract
 from everline.errors import NotFoundError
 from everline.loader import late
 
@@ -24,6 +24,27 @@ if TYPE_CHECKING:
 else:  # they stand on Arrow, which most requests never need
     inspection, reading = late("everline.datasets.inspection"), late("everline.datasets.reading")
     pa = late("pyarrow")
+
+
+class _Known:
+    """What versions break of contracts: neither changes, and a key may need all rows of a table."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], list[Breach]] = {}
+
+    def get(self, pair: tuple[str, str], find: Callable[[], list[Breach]]) -> list[Breach]:
+        """What was found before, or is found now."""
+        found = self._found.get(pair)
+        if found is None:
+            found = find()
+            while len(self._found) >= _PAIRS_MAX:
+                self._found.pop(next(iter(self._found)), None)
+            self._found[pair] = found
+        return found
+
+
+_PAIRS_MAX = 10_000
+_known = _Known()
 
 
 @act
@@ -86,7 +107,8 @@ def check_version(
     def columns(names: Sequence[str]) -> pa.Table:
         return _columns(uow, detail, names)
 
-    found = law.breaches(kept.contract, detail, now=uow.clock.now(), read=columns)
+    found = law.stale(kept.contract, detail.version.created_at, now=uow.clock.now())
+    found += _known.get((detail.version.uid, kept.digest), lambda: law.breaches(kept.contract, detail, read=columns))
     return ContractCheck(
         dataset=name,
         version=detail.version.version,

@@ -174,3 +174,10 @@ def test_contracts_on_the_command_line(client: Client, tmp_path: Path, capsys: p
     file.write_text("owner = ")
     assert everline(["data", "contract", "flights", "--set", str(file), *home]) == 2
     assert "is not TOML" in capsys.readouterr().err
+
+
+def test_the_page_of_a_version_says_how_it_stands_to_the_contract(good: Client, browser: Any) -> None:
+    assert "Whoever declares this contract may read" in browser.get("/datasets/flights/1").text
+    good.datasets.add("flights", flights(carrier=["UA", "DL", "AA"]))
+    page = browser.get("/datasets/flights/2").text
+    assert "data-engineering answers for it" in page and "broken" in page and "DL" in page

@@ -10,8 +10,9 @@ import msgspec
 from starlette.responses import Response
 
 from everline.access.unit_of_work import UnitOfWork
-from everline.datasets import service
-from everline.datasets.types import Column
+from everline.datasets import contracts, service
+from everline.datasets.types import Column, ContractCheck, DatasetVersion
+from everline.errors import NotFoundError
 from everline.runs import search
 from everline.runs.types import TrackedRun
 from everline.server.console import pages
@@ -47,6 +48,7 @@ def show_version(request: Request) -> Response:
     with begin(request) as uow:
         detail = service.get_version(uow, request.project, request.path["name"], request.path["version"])
         version = detail.version
+        checked = _checked(uow, request.project, version)
         runs = _readers(uow, request.project, version.digest)
     return pages.page(
         request,
@@ -57,7 +59,16 @@ def show_version(request: Request) -> Response:
         files=detail.files[:LIST_MAX],
         columns=[_column(column) for column in detail.table.columns] if detail.table else [],
         runs=runs,
+        checked=checked,
     )
+
+
+def _checked(uow: UnitOfWork, project: str, version: DatasetVersion) -> ContractCheck | None:
+    """How a version stands to the dataset's newest contract, if there is one."""
+    try:
+        return contracts.check_version(uow, project, version.dataset, str(version.version))
+    except NotFoundError:
+        return None
 
 
 def _readers(uow: UnitOfWork, project: str, digest: str) -> list[TrackedRun]:
