@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from everline.access.unit_of_work import UnitOfWork
 from everline.canonical import canonical_digest
@@ -20,11 +20,12 @@ from everline.models.package import FileEntry
 from everline.models.tables import model_version_file
 from everline.runs import artifacts
 from everline.runs import rows as run_rows
+from everline.storage.db import insert_rows
 
 SCHEME = "mlflow-artifacts:/versions/"
 """Where MLflow's clients read the files of such a version."""
 
-_INSERT = insert(model_version_file)
+_COLUMNS = ("model_version", "path", "digest", "bytes")
 
 
 def find(uow: UnitOfWork, project: str, place: str) -> list[FileEntry]:
@@ -60,7 +61,8 @@ def digest_of(files: Sequence[FileEntry]) -> str | None:
 
 def keep(uow: UnitOfWork, version: str, files: Sequence[FileEntry]) -> None:
     """List the files of a new version."""
-    uow.conn.execute(_INSERT, [{"model_version": version, **one} for one in _values(files)])
+    rows = [(version, one.path, one.digest, one.bytes) for one in files]
+    insert_rows(uow.conn, model_version_file, _COLUMNS, rows, keys=["model_version", "path"])
 
 
 def files_of(uow: UnitOfWork, version: str) -> list[FileEntry]:
@@ -89,7 +91,7 @@ def _proxy_path(uow: UnitOfWork, project: str, place: str) -> str | None:
     if place.startswith("runs:/"):
         run, _, path = place.removeprefix("runs:/").strip("/").partition("/")
         try:
-            root = run_rows.find_run(uow, project, run)["artifact_uri"]
+            root = run_rows.artifact_uri(uow, project, run)
         except (NotFoundError, InvalidInputError):  # a run of another server
             return None
         place = f"{root}/{path}" if path else root

@@ -19,7 +19,7 @@ from everline.errors import EverlineError, InvalidInputError, NotFoundError
 from everline.runs.limits import is_run_uid
 from everline.runs.tables import run
 from everline.runs.types import Experiment, Metric, RunInput, RunOutput, RunStatus, TrackedRun, from_ms
-from everline.storage.db import select_by_ids
+from everline.storage.db import select_by_ids, select_rows
 
 _IDS_PER_QUERY = 500
 
@@ -41,6 +41,7 @@ _BY_UIDS = select(run).where(run.c.uid.in_(bindparam("uids", expanding=True)))
 
 
 _BY_UID = select(run).where(run.c.uid == bindparam("uid"))
+_ARTIFACT_URI = "SELECT artifact_uri FROM run WHERE uid = ? AND project = ?"
 
 
 def by_uid(uow: UnitOfWork, uid: str) -> Row | None:
@@ -58,6 +59,18 @@ def find_run(uow: UnitOfWork, project: str, uid: str) -> Row:
     if row is None or row["project"] != project:
         raise no_run(uid)
     return dict(row)
+
+
+def artifact_uri(uow: UnitOfWork, project: str, uid: str) -> str:
+    """Where the artifacts of a run of a project are.
+
+    Raises:
+        NotFoundError: there is none with this uid in the project.
+    """
+    found = select_rows(uow.conn, _ARTIFACT_URI, (uid, project)) if is_run_uid(uid) else ()
+    if not found:
+        raise no_run(uid)
+    return str(found[0][0])
 
 
 def no_run(uid: str) -> EverlineError:

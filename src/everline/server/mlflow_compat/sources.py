@@ -127,7 +127,7 @@ def _check_of_run(uow: UnitOfWork, project: str, source: str, *, run: str) -> No
 def _root_of_run(uow: UnitOfWork, project: str, run: str) -> str:
     """Where the artifacts of a run are; empty for no run."""
     uow.require(Permission.RUN_READ, project)
-    return str(runs.find_run(uow, project, run)["artifact_uri"]) if run else ""
+    return runs.artifact_uri(uow, project, run) if run else ""
 
 
 def _check_of_logged(uow: UnitOfWork, project: str, source: str, *, logged: str) -> LoggedModel:
