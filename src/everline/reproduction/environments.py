@@ -14,7 +14,6 @@ import importlib.util
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import venv
@@ -22,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from everline.errors import EverlineError
-from everline.runs.environment import Distribution, Environment, installed_distributions
+from everline.runs.environment import Distribution, Environment, distribution_folders, installed_distributions
 
 _OUTPUT_CHARS_MAX = 1_000
 _INSTALL_TIMEOUT_S = 3_600.0
@@ -72,13 +71,11 @@ def make(
     python = _create(recorded, directory)
     site = Path(_ask(python, "import sysconfig; print(sysconfig.get_path('purelib'))"))
     here = {one.name: one for one in installed_distributions(list(paths))}
-    # Reversed: of two with one name the first on the path counts, as in imports.
-    found = reversed(list(importlib.metadata.distributions(path=list(paths))))
-    folders = {_normal(one.metadata["Name"]): one for one in found if one.metadata["Name"]}
+    folders = distribution_folders(list(paths))
     missing = []
     for one in recorded.distributions:
         if one.digest is not None and here.get(one.name) == one and one.name in folders:
-            _take(one, folders[one.name], site)
+            _take(one, importlib.metadata.PathDistribution(folders[one.name]), site)
         else:
             missing.append(one)
     if missing:
@@ -174,7 +171,3 @@ def _run(command: Sequence[str]) -> None:
 def _ask(python: Path, code: str) -> str:
     done = subprocess.run([str(python), "-c", code], capture_output=True, check=True, env=variables_for(os.environ))
     return done.stdout.decode().strip()
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

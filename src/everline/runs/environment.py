@@ -191,12 +191,8 @@ def installed_distributions(paths: list[str] | None = None) -> list[Distribution
     cache = _read_cache()
     fresh: dict[str, tuple[int, int, str]] = {}
     found: dict[str, Distribution] = {}
-    for folder in _dist_info_folders(sys.path if paths is None else paths):
-        stem = folder.name.removesuffix(".dist-info")
-        raw_name, _, version = stem.rpartition("-")
-        name = re.sub(r"[-_.]+", "-", raw_name).lower()
-        if not name or name in found:
-            continue
+    for name, folder in distribution_folders(sys.path if paths is None else paths).items():
+        version = folder.name.removesuffix(".dist-info").rpartition("-")[2]
         if _is_editable(folder):
             digest = _editable_digest(folder)
             found[name] = Distribution(name=name, version=version, digest=digest, editable=True)
@@ -205,6 +201,17 @@ def installed_distributions(paths: list[str] | None = None) -> list[Distribution
     if fresh:
         _write_cache({**cache, **fresh})
     return [found[name] for name in sorted(found)]
+
+
+def distribution_folders(paths: list[str]) -> dict[str, Path]:
+    """The `.dist-info` folders on a path by normalised name; the first of two with one name counts, as in imports."""
+    found: dict[str, Path] = {}
+    for folder in _dist_info_folders(paths):
+        raw_name = folder.name.removesuffix(".dist-info").rpartition("-")[0]
+        name = re.sub(r"[-_.]+", "-", raw_name).lower()
+        if name:
+            found.setdefault(name, folder)
+    return found
 
 
 def _dist_info_folders(paths: list[str]) -> Iterator[Path]:
