@@ -8,9 +8,10 @@ profile does not list, and keys, need the rows.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -145,14 +146,33 @@ def _column_breaches(column: Column, rule: ColumnRule, read: ReadColumns) -> Ite
         yield Breach(
             column=column.name, rule="nullable", asked=False, seen=f"{column.nulls:,} of {column.rows:,} missing"
         )
-    if rule.min is not None and column.minimum is not None and _below(column.minimum, rule.min):
-        yield Breach(column=column.name, rule="min", asked=rule.min, seen=column.minimum)
-    if rule.max is not None and column.maximum is not None and _below(rule.max, column.maximum):
-        yield Breach(column=column.name, rule="max", asked=rule.max, seen=column.maximum)
-    if rule.values is not None:
+    low, high = _extremes(column, rule, read)
+    if rule.min is not None and low is not None and _below(low, rule.min):
+        yield Breach(column=column.name, rule="min", asked=rule.min, seen=_shown(low))
+    if rule.max is not None and high is not None and _below(rule.max, high):
+        yield Breach(column=column.name, rule="max", asked=rule.max, seen=_shown(high))
+    if rule.values is not None and not isinstance(column.type, str):
+        yield Breach(column=column.name, rule="type", asked="a plain type, for its values", seen=kind)
+    elif rule.values is not None:
         other = _other_values(column, rule.values, read)
         if other:
             yield Breach(column=column.name, rule="values", asked=rule.values, seen=other)
+
+
+def _extremes(column: Column, rule: ColumnRule, read: ReadColumns) -> tuple[Any, Any]:
+    """The least and the greatest value. The profile leaves infinities out, and keeps large whole numbers as text."""
+    kind = _kind(column)
+    if kind.startswith("float") and (rule.min is not None or rule.max is not None):
+        found = pc.min_max(read([column.name]).column(0).cast("float64")).as_py()
+        return found["min"], found["max"]
+    if kind.startswith(("int", "uint")) and kind != "interval":
+        return tuple(int(value) if isinstance(value, str) else value for value in (column.minimum, column.maximum))  # type: ignore[return-value]
+    return column.minimum, column.maximum
+
+
+def _shown(value: Any) -> Any:
+    """A value as JSON can say it."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _other_values(column: Column, allowed: Sequence[Any], read: ReadColumns) -> list[Any]:
@@ -160,7 +180,8 @@ def _other_values(column: Column, allowed: Sequence[Any], read: ReadColumns) -> 
     if column.distinct is not None and column.distinct <= len(column.top):
         return [top.value for top in column.top if top.value not in allowed][:5]
     present = pc.unique(read([column.name]).column(0)).to_pylist()
-    return [value for value in present if value is not None and value not in allowed][:5]
+    said = [value.isoformat() if isinstance(value, date | time) else value for value in present]
+    return [value for value in said if value is not None and value not in allowed][:5]
 
 
 def _key_breaches(key: Sequence[str], table: TableSummary, read: ReadColumns) -> Iterator[Breach]:
@@ -172,7 +193,10 @@ def _key_breaches(key: Sequence[str], table: TableSummary, read: ReadColumns) ->
         if name in columns and columns[name].nulls:
             nulls = columns[name].nulls
             yield Breach(column=name, rule="key", asked="never missing", seen=f"{nulls:,} of {table.rows:,} missing")
-    if key and not missing:
+    nested = [name for name in key if name in columns and not isinstance(columns[name].type, str)]
+    for name in nested:
+        yield Breach(column=name, rule="key", asked="a plain type", seen=_kind(columns[name]))
+    if key and not missing and not nested:
         different = read(key).group_by(list(key)).aggregate([([], "count_all")]).num_rows
         if different < table.rows:
             seen = f"{table.rows - different:,} of {table.rows:,} rows repeat {', '.join(key)}"

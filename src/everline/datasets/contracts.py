@@ -58,6 +58,8 @@ def set_contract(uow: UnitOfWork, project: str, name: str, contract: Contract) -
     uow.require(Permission.DATA_WRITE, project)
     law.check_contract(contract)
     series = service.find_dataset(uow, project, name)
+    # Whoever sets another contract at the same time waits here, so that each gets a number of its own.
+    uow.conn.execute(select(tables.dataset.c.uid).where(tables.dataset.c.uid == series["uid"]).with_for_update())
     newest = _row(uow, series, None)
     digest = law.digest_of(contract)
     if newest is not None and newest["digest"] == digest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import pyarrow as pa
 
 from everline.datasets.arrow import canonical_table
@@ -124,8 +126,10 @@ class DatasetsApi:
             IntegrityError: stored bytes were altered.
             ContractBrokenError: the version does not keep the contract; nothing was read.
         """
-        self.require(name, version, contract=contract)
-        return self.read(self.show(name, version))
+        detail = self.show(name, version)
+        # By its number: the newest may be another one by now.
+        self.require(name, detail.version.version, contract=contract)
+        return self.read(detail)
 
     def set_contract(self, name: str, contract: Contract | Mapping[str, Any]) -> KeptContract:
         """Keep a contract as the newest of a dataset; see `everline.datasets.types.Contract` for what it may say.
@@ -133,6 +137,7 @@ class DatasetsApi:
         Raises:
             InvalidInputError: it cannot be meant.
         """
+        _refuse_unfinite(contract if isinstance(contract, Mapping) else msgspec.to_builtins(contract))
         return self._client.call("PUT", f"/datasets/{_segment(name)}/contract", body=contract, returns=KeptContract)
 
     def contract(self, name: str, number: int | None = None) -> KeptContract:
@@ -194,8 +199,8 @@ class DatasetsApi:
             ConflictError: a file with other content is in the way; nothing was written.
             IntegrityError: stored bytes were altered.
         """
-        self.require(name, version, contract=contract)
         detail = self.show(name, version)
+        self.require(name, detail.version.version, contract=contract)
         root = Path(target)
         wanted = [(root / check_path(file.path), file.digest) for file in detail.files]
         missing = [(path, digest) for path, digest in wanted if not (path.is_file() and digest_file(path) == digest)]
@@ -220,6 +225,15 @@ class DatasetsApi:
         except OSError:
             shutil.copyfile(source, partial)
         partial.replace(path)
+
+
+def _refuse_unfinite(value: Any) -> None:
+    """JSON has no infinity and no NaN: sent, such a limit would silently be none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInputError(f"{value} is no limit that a contract can have.", hint="Leave the limit out.")
+    if isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            _refuse_unfinite(part)
 
 
 def _text(version: Version) -> str:

@@ -171,7 +171,7 @@ class _Driver:
         self._client, self._entry, self._graph, self._root = client, entry, graph, root
         self._seed, self._cache, self._reproduces, self._watch = seed, cache, reproduces, watch
         self._vary = vary
-        self._data = Datasets(client, overrides)
+        self._data = Datasets(client, overrides, contracts=reproduces is None)
         self._states: dict[str, StepUpdate] = {}
 
     def run(self, *, argv: tuple[str, ...], reason: str) -> PipelineResult:
@@ -337,8 +337,9 @@ class StepBlobs:
 class Datasets:
     """The dataset versions of one run: resolved once, so that every step reads the same."""
 
-    def __init__(self, client: Client, overrides: Mapping[str, Sequence[str | int]]) -> None:
-        self._client, self._overrides = client, overrides
+    def __init__(self, client: Client, overrides: Mapping[str, Sequence[str | int]], *, contracts: bool = True) -> None:
+        # A rebuild reads what was read, whatever has been promised since: its contracts are not held again.
+        self._client, self._overrides, self._contracts = client, overrides, contracts
         self._resolved: dict[DatasetRef, tuple[DatasetUse, ...]] = {}
         self._versions: dict[str, list[Any]] = {}
 
@@ -358,7 +359,7 @@ class Datasets:
                     f"Dataset {ref.name!r} has no version yet.", hint="Add one with `everline data add`."
                 )
             found = [version for item in asked for version in _matching(item, known, ref.name)] if asked else known[-1:]
-            for version in found:
+            for version in found if self._contracts else ():
                 self._client.datasets.require(ref.name, version.version, contract=ref.contract)
             self._resolved[ref] = tuple(
                 DatasetUse(name=ref.name, version=v.version, digest=v.digest, label=v.labels[0] if v.labels else None)

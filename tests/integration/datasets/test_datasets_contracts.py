@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,30 @@ def test_the_page_of_a_version_says_how_it_stands_to_the_contract(good: Client, 
     good.datasets.add("flights", flights(carrier=["UA", "DL", "AA"]))
     page = browser.get("/datasets/flights/2").text
     assert "data-engineering answers for it" in page and "broken" in page and "DL" in page
+
+
+def test_infinities_large_numbers_and_lists_are_seen_for_what_they_are(client: Client) -> None:
+    large, days = [2**60, 2**60 + 1], pa.array(range(12), pa.date32())
+    client.datasets.add("odd", pa.table({"x": [1.0, float("inf")], "n": large, "l": [[1], [2]]}))
+    columns = {"x": {"max": 5000}, "n": {"min": 5, "max": 2**50}, "l": {"values": [1]}}
+    client.datasets.set_contract("odd", {"owner": "x", "columns": columns, "key": ["l"]})
+    seen = {(one.column, one.rule): one.seen for one in client.datasets.check("odd").breaches}
+    assert seen == {("x", "max"): "inf", ("n", "max"): 2**60 + 1, ("l", "type"): "list", ("l", "key"): "list"}
+    client.datasets.add("days", pa.table({"day": days}))
+    allowed = [f"1970-01-{day:02d}" for day in range(1, 13)]
+    client.datasets.set_contract("days", {"owner": "x", "columns": {"day": {"values": allowed}}})
+    assert client.datasets.check("days").holds
+    with pytest.raises(InvalidInputError, match="nan is no limit"):
+        client.datasets.set_contract("odd", {"owner": "x", "columns": {"x": {"max": float("nan")}}})
+
+
+def test_contracts_set_at_the_same_time_get_numbers_of_their_own(app: Any, begin: Any, client: Client) -> None:
+    client.datasets.add("flights", flights())
+
+    def keep(number: int) -> int:
+        with begin() as uow:
+            contract = Contract(owner=f"team {number}", key=["flight"])
+            return contracts.set_contract(uow, "default", "flights", contract).number
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sorted(pool.map(keep, range(6))) == [1, 2, 3, 4, 5, 6]

@@ -75,6 +75,11 @@ def dice() -> str:
     return chance()
 
 
+@el.pipeline
+def promised(factor: float = 1.0) -> el.Table:
+    return double(el.dataset("numbers", contract=True), factor=factor)
+
+
 @el.step
 def order_of_set() -> list:
     return list({"a", "b", "c", "d", "e", "f"})
@@ -343,3 +348,11 @@ def test_the_order_of_files_is_a_hidden_input(client: Client, run: Any, tmp_path
     monkeypatch.setenv("SOME_FOLDER", str(folder))
     checked = client.reproduction.check_determinism(run("flow:careless"))
     assert [one.step for one in checked.variations][3] == "order_of_files"
+
+
+@only_sqlite
+def test_a_contract_that_was_set_since_does_not_touch_the_rebuild(client: Client, run: Any) -> None:
+    client.datasets.set_contract("numbers", {"owner": "x", "columns": {"x": {"max": 10}}})
+    made = run("flow:promised")
+    client.datasets.set_contract("numbers", {"owner": "x", "columns": {"x": {"max": 1}}})
+    assert client.reproduction.reproduce(made).level == "L5"
