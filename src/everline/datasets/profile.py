@@ -131,7 +131,7 @@ def _extremes(values: pa.ChunkedArray) -> dict[str, Any]:
         values = values.cast(pa.large_string() if pa.types.is_string_view(kind) else pa.large_binary())
     try:
         bounds = pc.min_max(values)
-    except pa.ArrowNotImplementedError:
+    except pa.ArrowNotImplementedError:  # a type that Arrow does not order has no extremes
         return {}
     return {"minimum": as_json(_cell(bounds["min"])), "maximum": as_json(_cell(bounds["max"]))}
 

@@ -7,7 +7,6 @@ does for a package; only nobody signs it, and no release takes it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -80,10 +79,7 @@ def damaged(uow: UnitOfWork, files: Sequence[FileEntry]) -> Iterator[str]:
         if size is None:
             yield f"{one.path!r} is gone from storage"
             continue
-        hasher = hashlib.sha256()
-        for chunk in uow.blobs.stream(one.digest):
-            hasher.update(chunk)
-        if size != one.bytes or f"sha256:{hasher.hexdigest()}" != one.digest:
+        if size != one.bytes or not uow.blobs.is_intact(one.digest):
             yield f"{one.path!r} was altered in storage"
 
 

@@ -10,7 +10,6 @@ Rules of this registry:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -310,10 +309,7 @@ def _check_files(uow: UnitOfWork, manifest: Manifest) -> None:
                 hint="Upload it, then register again.",
                 field="package",
             )
-        hasher = hashlib.sha256()
-        for chunk in uow.blobs.stream(entry.digest):
-            hasher.update(chunk)
-        if size != entry.bytes or f"sha256:{hasher.hexdigest()}" != entry.digest:
+        if size != entry.bytes or not uow.blobs.is_intact(entry.digest):
             raise IntegrityError(
                 f"The package file {entry.path!r} was altered in storage: it is not what its digest says.",
                 hint="Restore it from a backup, or build the package again.",

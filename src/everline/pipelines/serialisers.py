@@ -194,7 +194,7 @@ def _without_residue(array: pa.Array) -> pa.Array:
     zero = pa.scalar(None, array.type)
     try:
         zero = pa.scalar("", array.type) if _is_text(array.type) else pa.scalar(0, pa.int64()).cast(array.type)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):  # Arrow has no zero of this type
         return pa.concat_arrays([array])
     filled = pa.concat_arrays([pc.fill_null(array, zero)])
     buffers = filled.buffers()

@@ -23,7 +23,7 @@ class _Frames:
 
     def to_arrow(self) -> Any:
         """A pyarrow table."""
-        raise NotImplementedError
+        raise NotImplementedError  # each of the two below has its own; `list` allows no abstract base
 
     def to_pandas(self) -> Any:
         """A pandas frame; texts are objects, times are in UTC."""

@@ -20,7 +20,6 @@ routes = pages.console_routes()
 PER_PAGE = 50
 PER_RUN_MAX = 100
 METRICS_SHOWN = 200
-VERSIONS_TAG = "mlflow.modelVersions"
 _COLUMNS_MAX = 4
 
 
@@ -67,7 +66,7 @@ def show_logged_model(request: Request) -> Response:
         headline=[(render.words(one.key), one.value) for one in newest[:5]],
         metrics=newest[:METRICS_SHOWN],
         versions=_versions(model),
-        tags={key: value for key, value in model.tags.items() if key != VERSIONS_TAG},
+        tags={key: value for key, value in model.tags.items() if key != service.VERSIONS_TAG},
         browser=files.view(request, _place(model), found),
     )
 
@@ -116,7 +115,7 @@ def _latest(points: Iterable[LoggedMetric]) -> dict[str, float]:
 def _versions(model: LoggedModel) -> list[dict[str, Any]]:
     """The versions that were registered from it, as MLflow notes them in a tag; a tag that says nothing is none."""
     try:
-        noted = msgspec.json.decode(model.tags.get(VERSIONS_TAG, "[]"), type=list[dict[str, Any]])
+        noted = msgspec.json.decode(model.tags.get(service.VERSIONS_TAG, "[]"), type=list[dict[str, Any]])
     except msgspec.DecodeError:
         return []
     return [one for one in noted if one.get("name") and one.get("version")]
