@@ -15,20 +15,20 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, and_, insert, or_, select, update
+from sqlalchemy import Row, and_, or_, select
 
 from everline.access.declare import read, stream
 from everline.access.types import Permission
 from everline.access.unit_of_work import Event, UnitOfWork
 from everline.canonical import canonical_json
-from everline.clock import parse_rfc3339, rfc3339
+from everline.clock import rfc3339
 from everline.errors import InvalidInputError, NotFoundError, TooLargeError
 from everline.governance.signing import server_key
 from everline.governance.tables import audit_checkpoint, audit_event, audit_head, audit_node
 from everline.governance.tree import merkle
 from everline.governance.tree.checkpoint import sign_checkpoint
 from everline.governance.types import AuditEvent, CheckpointInfo, InclusionProof
-from everline.storage.db import upsert
+from everline.storage.db import insert_rows, insert_values, select_rows, upsert
 
 SCHEMA = 1
 EVENT_BYTES_MAX = 64 * 1024
@@ -38,9 +38,9 @@ SERVER = "*"
 _HEAD_ID = 1
 _READ_ROWS = 5_000
 _NODES_PER_QUERY = 200
-_ADD_EVENTS, _ADD_NODES = insert(audit_event), insert(audit_node)
-_LOCK_HEAD = select(audit_head).where(audit_head.c.id == _HEAD_ID).with_for_update()
-_MOVE_HEAD = update(audit_head).where(audit_head.c.id == _HEAD_ID)
+_NODE = ("level", "position", "hash")
+_HEAD = "SELECT size, root, peaks FROM audit_head WHERE id = ?"
+_MOVE_HEAD = "UPDATE audit_head SET size = ?, root = ?, peaks = ? WHERE id = ? RETURNING size"
 _SECRET_NAMES = frozenset({"password", "secret", "api_key", "private_key", "signing_key", "authorization", "cookie"})
 
 
@@ -70,19 +70,23 @@ def append(uow: UnitOfWork) -> None:
     Raises:
         TooLargeError: an event passes the limit; the whole change is refused.
     """
-    at = rfc3339(uow.clock.now())
-    leaves = [_leaf(event, at) for event in uow.events]
+    at = uow.clock.now()
+    events = [*uow.events]
+    leaves = [_leaf(event, rfc3339(at)) for event in events]
     uow.events.clear()
     if not leaves:
         return
     head = _lock_head(uow)
-    growth = merkle.grow(head.size, head.peaks, map(merkle.leaf_hash, leaves))
-    rows = [_row(head.size + offset, leaf) for offset, leaf in enumerate(leaves)]
-    uow.conn.execute(_ADD_EVENTS, rows)
-    nodes = [{"level": level, "position": index, "hash": value} for (level, index), value in growth.nodes if level]
-    if nodes:
-        uow.conn.execute(_ADD_NODES, nodes)
-    uow.conn.execute(_MOVE_HEAD, {"size": growth.size, "root": growth.root, "peaks": b"".join(growth.peaks)})
+    hashes = [merkle.leaf_hash(leaf) for leaf in leaves]
+    growth = merkle.grow(head.size, head.peaks, hashes)
+    rows = [
+        _row(head.size + offset, event, leaf, value, at)
+        for offset, (event, leaf, value) in enumerate(zip(events, leaves, hashes, strict=True))
+    ]
+    insert_values(uow.conn, audit_event, rows)
+    nodes = [(level, index, value) for (level, index), value in growth.nodes if level]
+    insert_rows(uow.conn, audit_node, _NODE, nodes, keys=())
+    select_rows(uow.conn, _MOVE_HEAD, (growth.size, growth.root, b"".join(growth.peaks), _HEAD_ID))
 
 
 def _leaf(event: Event, at: str) -> bytes:
@@ -99,37 +103,39 @@ def _leaf(event: Event, at: str) -> bytes:
     return leaf
 
 
-def _row(index: int, leaf: bytes) -> dict[str, Any]:
-    event = msgspec.json.decode(leaf)
-    row = {name: event[name] for name in ("actor", "actor_name", "action", "subject", "project")}
-    return row | {
+def _row(index: int, event: Event, leaf: bytes, value: bytes, at: datetime) -> dict[str, Any]:
+    return {
         "position": index,
         "leaf": leaf.decode(),
-        "hash": merkle.leaf_hash(leaf),
-        "at": parse_rfc3339(event["at"]),
+        "hash": value,
+        "at": at,
+        "actor": event.actor,
+        "actor_name": event.actor_name,
+        "action": event.action,
+        "subject": event.subject,
+        "project": event.project,
     }
 
 
 def _lock_head(uow: UnitOfWork) -> Head:
     """Take the writers' turn: a row lock on PostgreSQL; SQLite has one writer at a time anyway."""
-    row = uow.conn.execute(_LOCK_HEAD).first()
-    if row is None:
+    found = select_rows(uow.conn, _HEAD, (_HEAD_ID,), lock=True)
+    if not found:
         empty = {"id": _HEAD_ID, "size": 0, "root": merkle.EMPTY_ROOT, "peaks": b""}
         upsert(uow.conn, audit_head, [empty], keys=["id"])
-        row = uow.conn.execute(_LOCK_HEAD).one()
-    return _head(row)
+        found = select_rows(uow.conn, _HEAD, (_HEAD_ID,), lock=True)
+    return _head(*found[0])
 
 
 def read_head(uow: UnitOfWork) -> Head:
     """Where the log stands, as far as it is committed."""
-    row = uow.conn.execute(select(audit_head).where(audit_head.c.id == _HEAD_ID)).first()
-    return _head(row) if row else Head(0, merkle.EMPTY_ROOT, ())
+    found = select_rows(uow.conn, _HEAD, (_HEAD_ID,))
+    return _head(*found[0]) if found else Head(0, merkle.EMPTY_ROOT, ())
 
 
-def _head(row: Row[Any]) -> Head:
+def _head(size: int, root: bytes, peaks: bytes) -> Head:
     step = merkle.HASH_BYTES
-    peaks = tuple(row.peaks[start : start + step] for start in range(0, len(row.peaks), step))
-    return Head(row.size, row.root, peaks)
+    return Head(size, root, tuple(peaks[start : start + step] for start in range(0, len(peaks), step)))
 
 
 @read

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, false, func, insert, select, update
+from sqlalchemy import ColumnElement, false, func, select, update
 
 from everline.access.declare import act, read
 from everline.access.types import Permission
@@ -24,7 +24,8 @@ from everline.models.words import check_model_name, check_tags
 from everline.runs.filters import MODEL_VERSIONS, MODELS, Clause, parse_filter, parse_order
 from everline.runs.limits import check_length
 from everline.runs.search import bytewise, compare, keyed
-from everline.storage.db import upsert
+from everline.storage.db import insert_values, select_rows, upsert
+from everline.storage.schema import microseconds
 
 MODELS_PER_SEARCH_MAX = 1_000
 VERSIONS_PER_SEARCH_MAX = 200_000
@@ -47,13 +48,10 @@ _VERSION_COLUMNS = {
 
 
 # Written once: versions are made in loops, and building a statement costs as much as running it.
-_INSERT_VERSION = insert(model_version)
-_INSERT_TAGS = insert(model_version_tag)
+_OWNER = ("uid", "project", "name", "latest_version")
 _TAKE_NUMBER = (
-    update(model)
-    .where(model.c.project == bindparam("its_project"), model.c.name == bindparam("its_name"), model.c.retired == "")
-    .values(latest_version=model.c.latest_version + 1, updated_at=bindparam("now"))
-    .returning(*model.c)
+    "UPDATE model SET latest_version = latest_version + 1, updated_at = ? "
+    "WHERE project = ? AND name = ? AND retired = '' RETURNING uid, project, name, latest_version"
 )
 
 
@@ -361,16 +359,14 @@ def insert_version(
         "deleted": False,
         **values,
     }
-    uow.conn.execute(_INSERT_VERSION, row)
-    if tags:
-        uow.conn.execute(
-            _INSERT_TAGS, [{"model_version": row["uid"], "key": key, "value": value} for key, value in tags.items()]
-        )
+    insert_values(uow.conn, model_version, [row])
+    labels = [{"model_version": row["uid"], "key": key, "value": value} for key, value in tags.items()]
+    insert_values(uow.conn, model_version_tag, labels)
     return rows.to_version({**row, "model_name": owner["name"]}, tags=dict(tags), aliases=[])
 
 
 def take_number(uow: UnitOfWork, project: str, name: str) -> rows.Row:
-    """Take the next number of a model, and return its row with it as `latest_version`.
+    """Take the next number of a model; return its uid, project, name, and the number as `latest_version`.
 
     The row's lock makes writers queue here, so that no number is given out twice.
 
@@ -378,9 +374,8 @@ def take_number(uow: UnitOfWork, project: str, name: str) -> rows.Row:
         NotFoundError: there is no such model.
     """
     check_model_name(name)
-    given = {"its_project": project, "its_name": name, "now": uow.clock.now()}
-    row = uow.conn.execute(_TAKE_NUMBER, given).mappings().first()
-    return rows.find_model(uow, project, name) if row is None else dict(row)
+    taken = select_rows(uow.conn, _TAKE_NUMBER, (microseconds(uow.clock.now()), project, name))
+    return dict(zip(_OWNER, taken[0], strict=True)) if taken else rows.find_model(uow, project, name)
 
 
 def _tagged(

@@ -11,7 +11,7 @@ import functools
 import itertools
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import msgspec
 from sqlalchemy import Boolean, Connection, Engine, ExceptionContext, Insert, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DataError, OperationalError
+from sqlalchemy.types import TypeDecorator
 
 from everline.config import Settings
 from everline.errors import EverlineError, InvalidInputError, UnavailableError
@@ -185,17 +186,21 @@ def _execute(connection: Connection, statement: str, values: Sequence[Any] = ())
         raise
 
 
-def select_rows(connection: Connection, statement: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+def select_rows(
+    connection: Connection, statement: str, values: Sequence[Any], *, lock: bool = False
+) -> Sequence[Sequence[Any]]:
     """Rows of a fixed statement, past SQLAlchemy's work for the statement and for each row.
 
     Args:
-        statement: SQL that both databases read, with `?` for each value and nowhere else, and no `%`.
+        statement: SQL that both databases read, with `?` for each value and nowhere else, and no `%`; a query, or a
+            change that returns rows.
+        lock: hold the rows until the transaction ends; on SQLite a writer holds everything anyway.
         values: plain numbers and texts; what comes back is as plain: a truth value of SQLite is 0 or 1.
     """
     sqlite_like = connection.dialect.name == "sqlite"
-    rows: Sequence[Sequence[Any]] = _execute(
-        connection, statement if sqlite_like else statement.replace("?", "%s"), values
-    ).fetchall()
+    if not sqlite_like:
+        statement = statement.replace("?", "%s") + (" FOR UPDATE" if lock else "")
+    rows: Sequence[Sequence[Any]] = _execute(connection, statement, values).fetchall()
     return rows
 
 
@@ -226,6 +231,33 @@ def select_by_ids(
         yield from _execute(connection, statement.format(ids=among), (*before, given)).fetchall()
 
 
+def insert_values(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows past SQLAlchemy's work for the statement, each value written as the type of its column writes it.
+
+    Args:
+        rows: equal keys in each, in the same order. A key that is there already is the driver's `IntegrityError`.
+    """
+    if not rows:
+        return
+    columns = tuple(rows[0])
+    writers = _writers(table, columns)
+    written = [
+        tuple(
+            value if write is None else write(value, connection.dialect)
+            for write, value in zip(writers, row.values(), strict=True)
+        )
+        for row in rows
+    ]
+    insert_rows(connection, table, columns, written, keys=())
+
+
+@functools.lru_cache(maxsize=256)
+def _writers(table: Table, columns: tuple[str, ...]) -> tuple[Callable[[Any, Any], Any] | None, ...]:
+    """How each column's type writes a value; None for those that take it as it is."""
+    kinds = [table.c[name].type for name in columns]
+    return tuple(kind.process_bind_param if isinstance(kind, TypeDecorator) else None for kind in kinds)
+
+
 def insert_rows(
     connection: Connection,
     table: Table,
@@ -235,11 +267,13 @@ def insert_rows(
     keys: Sequence[str],
     newer: Sequence[str] = (),
 ) -> int:
-    """Insert many rows of plain numbers and texts past SQLAlchemy's per-row work; existing `keys` keep their row.
+    """Insert many rows of plain numbers and texts past SQLAlchemy's per-row work.
 
     Args:
         columns: their names, in the order of each tuple; no times, no JSON. A truth value is best given as 0 or 1:
             SQLite's driver looks for an adapter of each `bool`, which costs a fifth of the insert.
+        keys: columns of a unique constraint; a row whose keys are there already is left out. With none given, such a
+            row is an error.
         newer: with columns given, the old row is overwritten where these, compared in this order, are greater
             than its own; then each key may come once only.
 
@@ -285,10 +319,10 @@ def _insert_statement(
         changed = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in keys)
         ours = ", ".join(f'excluded."{name}"' for name in newer)
         theirs = ", ".join(f'"{table.name}"."{name}"' for name in newer)
-        action = f"DO UPDATE SET {changed} WHERE ({ours}) > ({theirs})"
+        action = f"ON CONFLICT ({target}) DO UPDATE SET {changed} WHERE ({ours}) > ({theirs})"
     else:
-        action = "DO NOTHING"
-    return f'INSERT INTO "{table.name}" ({named}) {source} ON CONFLICT ({target}) {action}'
+        action = f"ON CONFLICT ({target}) DO NOTHING" if keys else ""
+    return f'INSERT INTO "{table.name}" ({named}) {source} {action}'
 
 
 def _element(kind: str) -> str:

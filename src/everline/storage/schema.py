@@ -41,17 +41,20 @@ class UtcTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        if value is None:
-            return None
-        try:
-            return (as_utc(value) - _EPOCH) // _MICROSECOND
-        except OverflowError:  # kept, it could never be read again
-            raise InvalidInputError(
-                f"The time {value.isoformat()} lies outside the years 1 to 9999 in UTC.", hint="Send a time in UTC."
-            ) from None
+        return None if value is None else microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+def microseconds(value: datetime) -> int:
+    """A time as `UtcTime` keeps it."""
+    try:
+        return (as_utc(value) - _EPOCH) // _MICROSECOND
+    except OverflowError:  # kept, it could never be read again
+        raise InvalidInputError(
+            f"The time {value.isoformat()} lies outside the years 1 to 9999 in UTC.", hint="Send a time in UTC."
+        ) from None
 
 
 class JsonValue(TypeDecorator[Any]):

@@ -6,10 +6,9 @@ to be told gets a job. Both are committed or neither, so that nothing is announc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select
+import msgspec
 
 from everline.access.unit_of_work import Event as Recorded
 from everline.access.unit_of_work import UnitOfWork
@@ -17,8 +16,8 @@ from everline.ids import new_uid
 from everline.jobs import queue
 from everline.models import rows as model_rows
 from everline.models.types import TrackedVersion
+from everline.storage.db import select_rows
 from everline.webhooks.bodies import body_of
-from everline.webhooks.tables import webhook
 from everline.webhooks.types import Event, Status
 
 QUEUE = "webhooks"
@@ -34,16 +33,8 @@ _EVENTS = {
 }
 
 
-# Written once: it is asked at the end of every change of the registry.
-_SUBSCRIBED = (
-    select(webhook.c.uid, webhook.c.project, webhook.c.events)
-    .where(
-        webhook.c.project == bindparam("its_project"),
-        webhook.c.status == Status.ACTIVE.value,
-        webhook.c.deleted.is_(False),
-    )
-    .order_by(webhook.c.uid)
-)
+# A fixed statement: it is asked at the end of every change of the registry.
+_SUBSCRIBED = "SELECT uid, events FROM webhook WHERE project = ? AND status = ? AND NOT deleted ORDER BY uid"
 
 
 def announce(uow: UnitOfWork) -> None:
@@ -51,9 +42,9 @@ def announce(uow: UnitOfWork) -> None:
     known = [(recorded, event) for recorded in uow.events if (event := _event_of(recorded)) is not None]
     if not known:
         return
-    told = _subscribed(uow, {recorded.project for recorded, _ in known})
+    told = {project: _subscribed(uow, project) for project in {recorded.project for recorded, _ in known}}
     for recorded, event in known:
-        receivers = [row.uid for row in told if row.project == recorded.project and event.value in row.events]
+        receivers = [uid for uid, wanted in told[recorded.project] if event.value in wanted]
         if receivers:
             data = _data(uow, recorded, event)
             limit = uow.settings.webhook_payload_bytes_max
@@ -80,8 +71,10 @@ def _event_of(recorded: Recorded) -> Event | None:
     return event
 
 
-def _subscribed(uow: UnitOfWork, projects: Iterable[str]) -> list[Row[str, str, Any]]:
-    return [row for project in sorted(projects) for row in uow.conn.execute(_SUBSCRIBED, {"its_project": project})]
+def _subscribed(uow: UnitOfWork, project: str) -> list[tuple[str, list[str]]]:
+    """The active webhooks of a project, each with the events that it asked for."""
+    found = select_rows(uow.conn, _SUBSCRIBED, (project, Status.ACTIVE.value))
+    return [(uid, msgspec.json.decode(events)) for uid, events in found]
 
 
 def _data(uow: UnitOfWork, recorded: Recorded, event: Event) -> dict[str, Any]:
