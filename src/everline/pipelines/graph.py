@@ -19,7 +19,7 @@ import msgspec
 
 from everline.errors import EverlineError, InvalidInputError
 from everline.ids import check_name
-from everline.pipelines.types import Resources
+from everline.pipelines.types import Resources, ValueRef
 from everline.pipelines.values import RunContext
 
 _TABLES = {
@@ -146,6 +146,13 @@ class DatasetRef:
 
     def __str__(self) -> str:
         return f"dataset {self.name!r}"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A result of an earlier run, taken as it is."""
+
+    ref: ValueRef
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from everline.ids import new_uid
 from everline.loader import load
 from everline.pipelines import keys, serialisers
 from everline.pipelines.codedigest import code_digest
-from everline.pipelines.graph import DatasetRef, Graph, Node, Ref
+from everline.pipelines.graph import DatasetRef, Graph, Kept, Node, Ref
 from everline.pipelines.types import (
     CacheEntry,
     DatasetUse,
@@ -95,6 +95,7 @@ class LocalExecutor:
         keep: whether results may serve later runs too.
         more_threads: what numeric libraries get beyond what a step declares; to see whether results depend on it.
         watch: is told of each state for live progress.
+        claim: holds a step key while its result is computed, so that of several processes only one does.
     """
 
     journal: Journal
@@ -110,6 +111,7 @@ class LocalExecutor:
     keep: bool = True
     more_threads: int = 0
     watch: Callable[[StepUpdate], None] = lambda update: None
+    claim: Callable[[str], contextlib.AbstractContextManager[None]] = lambda key: contextlib.nullcontext()
     _results: dict[Node, _Result] = field(default_factory=dict)
     _pending: list[StepUpdate] = field(default_factory=list)
 
@@ -159,13 +161,19 @@ class LocalExecutor:
             uid=new_uid(), name=node.name, position=node.position, status=StepStatus.RUNNING, key=key,
             material=material, started_at=started, needs=needs, reason=self._reason(node, material),
         )  # fmt: skip
-        if key is not None and self.cache:
-            kept, problem = self._kept(node, key)
+        if key is None or not self.cache:
+            return self._compute(node, update, uses)
+        kept, problem = self._kept(node, key)
+        if kept is not None:
+            return self._reuse(node, update, kept, uses)
+        with self.claim(key):
+            if not problem:  # whoever held the claim before may have kept it meanwhile
+                kept, problem = self._kept(node, key)
             if kept is not None:
                 return self._reuse(node, update, kept, uses)
             if problem:
                 update = msgspec.structs.replace(update, reason=problem)
-        return self._compute(node, update, uses)
+            return self._compute(node, update, uses)
 
     def _reason(self, node: Node, material: KeyMaterial) -> str:
         if not node.spec.cache:
@@ -272,6 +280,8 @@ class LocalExecutor:
     def _digest_of(self, value: Any) -> Any:
         if isinstance(value, Ref):
             return {"digest": self._results[value.node].refs[value.index].digest}
+        if isinstance(value, Kept):
+            return {"digest": value.ref.digest}
         if isinstance(value, DatasetRef):
             digests = [use.digest for use in self.data.resolve(value)]
             return {"digest": digests[0] if len(digests) == 1 else canonical_digest(digests)}
@@ -290,6 +300,9 @@ class LocalExecutor:
             return serialisers.decode(
                 result.refs[value.index], result.parts[value.index], announced, wanted, folder=folder
             )
+        if isinstance(value, Kept):
+            parts = serialisers.verify(value.ref, self.blobs)
+            return serialisers.decode(value.ref, parts, wanted, wanted, folder=folder)
         if isinstance(value, DatasetRef):
             return serialisers.as_frame(self.data.read(value), wanted)
         if isinstance(value, list | tuple):

@@ -98,7 +98,7 @@ def compare(
     if len(rebuilds) > REBUILDS_MAX:
         raise InvalidInputError(f"At most {REBUILDS_MAX} rebuilds are compared.", field="rebuilds")
     prepared = prepare(uow, project, run)
-    subjects = _subjects(uow, project, run)
+    subjects = subjects_of(uow, run)
     if prepared.problem is not None or prepared.record is None:
         return _unverifiable(prepared, subjects)
     original = runs.get_run(uow, project, run)
@@ -124,7 +124,15 @@ def certify(uow: UnitOfWork, project: str, report: Reproduction) -> Reproduction
     """Sign what a comparison found, and attach it as evidence to the run and to the model versions made by it."""
     uow.require(Permission.EVIDENCE_WRITE, project)
     statement = reproduction_statement(report, actor=uow.actor.name, at=uow.clock.now())
-    uid, digest = _sign(uow, project, statement, kind="reproduction", subject=f"run:{report.run}", result=report)
+    uid, digest = sign(
+        uow,
+        project,
+        statement,
+        kind="reproduction",
+        subject=f"run:{report.run}",
+        level=report.level,
+        verdict=report.verdict.value,
+    )
     if report.level is not None:
         body = {"level": report.level, "verdict": report.verdict.value, "certificate": uid, "digest": digest}
         for subject in report.subjects:
@@ -156,7 +164,15 @@ def certify_replay(uow: UnitOfWork, project: str, replay: Replay) -> Replay:
         raise InvalidInputError("The level is not what the replayed outputs show.", field="level")
     statement = replay_statement(replay, actor=uow.actor.name, at=uow.clock.now())
     subject = f"prediction:{replay.prediction}"
-    uid, digest = _sign(uow, project, statement, kind="replay", subject=subject, result=replay)
+    uid, digest = sign(
+        uow,
+        project,
+        statement,
+        kind="replay",
+        subject=subject,
+        level=replay.level,
+        verdict=replay.verdict.value,
+    )
     body = {"level": replay.level, "verdict": replay.verdict.value, "certificate": uid, "digest": digest}
     evidence.attach(uow, subject=subject, kind="replay", body=body, project=project)
     return msgspec.structs.replace(replay, certificate=uid)
@@ -257,7 +273,8 @@ def _rebuild(uow: UnitOfWork, project: str, run: str, *, of: str) -> Rebuild:
     return Rebuild(run=run, finished=found.status is RunStatus.FINISHED, record=record, steps=steps)
 
 
-def _subjects(uow: UnitOfWork, project: str, run: str) -> tuple[str, ...]:
+def subjects_of(uow: UnitOfWork, run: str) -> tuple[str, ...]:
+    """A run and the model versions that it made, as evidence names them; asks for no permission."""
     query = select(model_version.c.uid).where(model_version.c.run == run).order_by(model_version.c.uid)
     return (f"run:{run}", *(f"model-version:{uid}" for uid in uow.conn.execute(query).scalars()))
 
@@ -272,9 +289,21 @@ def _measure(uow: UnitOfWork, before: ValueRef, after: ValueRef) -> float | None
         return None
 
 
-def _sign(
-    uow: UnitOfWork, project: str, statement: dict[str, Any], *, kind: str, subject: str, result: Reproduction | Replay
+def sign(
+    uow: UnitOfWork,
+    project: str,
+    statement: dict[str, Any],
+    *,
+    kind: str,
+    subject: str,
+    level: str | None = None,
+    verdict: str,
 ) -> tuple[str, str]:
+    """Sign a statement with the server's key and keep it; asks for no permission.
+
+    Returns:
+        The certificate's uid, and the digest of its envelope.
+    """
     envelope = dsse_sign(server_key(uow.settings), PAYLOAD_TYPE, canonical_json(statement))
     digest = uow.blobs.put_bytes(canonical_json(envelope))
     row = {
@@ -282,8 +311,8 @@ def _sign(
         "project": project,
         "kind": kind,
         "subject": subject,
-        "level": result.level,
-        "verdict": result.verdict.value,
+        "level": level,
+        "verdict": verdict,
         "digest": digest,
         "created_at": uow.clock.now(),
         "created_by": uow.actor.name,
@@ -295,7 +324,7 @@ def _sign(
         project=project,
         certificate=row["uid"],
         digest=digest,
-        level=result.level,
-        verdict=result.verdict.value,
+        level=level,
+        verdict=verdict,
     )
     return str(row["uid"]), digest

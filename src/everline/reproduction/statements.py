@@ -48,7 +48,7 @@ def reproduction_statement(report: Reproduction, *, actor: str, at: datetime) ->
         "by": actor,
         "at": rfc3339(at),
     }
-    return _statement(
+    return test_result(
         subject,
         result=_RESULTS[report.verdict],
         configuration=[{"name": "record", "digest": {"sha256": record}}],
@@ -78,7 +78,7 @@ def replay_statement(replay: Replay, *, actor: str, at: datetime) -> dict[str, A
         "by": actor,
         "at": rfc3339(at),
     }
-    return _statement(
+    return test_result(
         [{"name": f"prediction:{replay.prediction}", "digest": {"sha256": logged}}],
         result=_RESULTS[replay.verdict],
         configuration=[{"name": "package", "digest": {"sha256": package}}] if package else [],
@@ -88,7 +88,7 @@ def replay_statement(replay: Replay, *, actor: str, at: datetime) -> dict[str, A
     )
 
 
-def _statement(
+def test_result(
     subject: list[dict[str, Any]],
     *,
     result: str,
@@ -97,6 +97,7 @@ def _statement(
     failed: list[str],
     facts: dict[str, Any],
 ) -> dict[str, Any]:
+    """An in-toto statement with the test-result predicate; `facts` are what it says beyond the standard."""
     predicate = {
         "result": result,
         "configuration": configuration,

@@ -25,6 +25,7 @@ _FACES = {
     "audit": "AuditApi",
     "datasets": "DatasetsApi",
     "endpoints": "EndpointsApi",
+    "explanations": "ExplanationsApi",
     "incidents": "IncidentsApi",
     "jobs": "JobsApi",
     "models": "ModelsApi",

@@ -24,6 +24,7 @@ from everline.ids import digest_bytes
 from everline.loader import load
 from everline.pipelines.codedigest import project_root
 from everline.pipelines.graph import DatasetRef, Graph
+from everline.pipelines.measuring import Measure, claims_in, part_of
 from everline.pipelines.step import Pipeline
 from everline.pipelines.types import (
     CacheEntry,
@@ -44,6 +45,7 @@ from everline.sdk.client import Client
 
 Watch = Callable[[StepUpdate], None]
 REPRODUCES_TAG = "everline.reproduces"
+EXPLAINS_TAG = "everline.explains"
 FAILED_TAG = "everline.failed"
 _STEPS_MAX = 100_000
 _TAG_CHARS_MAX = 4_000
@@ -68,6 +70,7 @@ class PipelinesApi:
         directory: Path | None = None,
         argv: Sequence[str] = (),
         vary: str | None = None,
+        measure: Measure | None = None,
         watch: Watch = lambda update: None,
     ) -> PipelineResult:
         """Run a pipeline in this process.
@@ -85,6 +88,7 @@ class PipelinesApi:
             argv: the command line, recorded without secrets.
             vary: change one thing that should not matter, as `check_determinism` does: `threads`, `files` or
                 `nothing`.
+            measure: run only what leads to one step, for an explanation; steps with effects are left out.
             watch: called at each change of a step, for live progress.
 
         Raises:
@@ -97,10 +101,12 @@ class PipelinesApi:
             values["seed"] = seed
         bound = found.bind(values, strict=False)
         graph = found.build(**bound)
+        if measure is not None:
+            graph = part_of(graph, measure)
         driver = _Driver(
             self._client, entry=entry, graph=graph, root=project_root(_file_of(found)),
             seed=bound.get("seed") if seed is None else seed, overrides=data or {}, cache=cache, reproduces=reproduces,
-            vary=vary, watch=watch,
+            vary=vary, measure=measure, watch=watch,
         )  # fmt: skip
         return driver.run(argv=tuple(argv), reason=reason)
 
@@ -166,12 +172,13 @@ class _Driver:
         cache: bool,
         reproduces: str | None,
         vary: str | None,
+        measure: Measure | None,
         watch: Watch,
     ) -> None:
         self._client, self._entry, self._graph, self._root = client, entry, graph, root
         self._seed, self._cache, self._reproduces, self._watch = seed, cache, reproduces, watch
-        self._vary = vary
-        self._data = Datasets(client, overrides, contracts=reproduces is None)
+        self._vary, self._measure = vary, measure
+        self._data = Datasets(client, overrides, contracts=reproduces is None and measure is None)
         self._states: dict[str, StepUpdate] = {}
 
     def run(self, *, argv: tuple[str, ...], reason: str) -> PipelineResult:
@@ -180,6 +187,8 @@ class _Driver:
         tags = {"everline.reason": reason[:_TAG_CHARS_MAX]} if reason else {}
         if self._reproduces:
             tags[REPRODUCES_TAG] = self._reproduces
+        if self._measure:
+            tags[EXPLAINS_TAG] = self._measure.tag
         params = {name: _text(value) for name, value in self._graph.parameters.items()}
         name = self._graph.pipeline
         run = self._client.runs.create(experiment=name, pipeline=self._entry, params=params, tags=tags).run
@@ -217,7 +226,9 @@ class _Driver:
         executor = load("everline.pipelines.local").LocalExecutor(
             journal=_Journal(self._client, run=run, pipeline=self._entry),
             blobs=StepBlobs(self._client), data=self._data, clock=SystemClock(), root=self._root, cache=self._cache,
-            previous=self._client.pipelines.materials(self._entry), skip_effects=self._reproduces is not None,
+            previous=self._client.pipelines.materials(self._entry),
+            skip_effects=self._reproduces is not None or self._measure is not None,
+            claim=claims_in(self._measure.claims if self._measure else None),
             origins=self._origins(), keep=self._reproduces is None, more_threads=int(self._vary == "threads"),
             watch=self._saw,
             context=RunContext(

@@ -109,7 +109,7 @@ class ReproductionApi:
         Raises:
             NotFoundError: there is no such run or model.
         """
-        run = self._run_of(target)
+        run = self.run_of(target)
         changes = changes or Changes()
         watch("reading the record and every byte it names")
         prepared = self.prepare(run)
@@ -119,7 +119,7 @@ class ReproductionApi:
         rebuilds: list[str] = []
         with tempfile.TemporaryDirectory(prefix="everline-environment-") as name:
             try:
-                inside = self._inside(record, environment, Path(name) / "venv", watch=watch)
+                inside = self.inside(record, environment, Path(name) / "venv", watch=watch)
             except EverlineError as error:
                 missing = f"{error.message} {error.hint or ''}".strip()
                 return self._compare(run, [], failure=missing, cause=Cause.ENVIRONMENT, certify=not changes)
@@ -154,7 +154,7 @@ class ReproductionApi:
         Raises:
             NotFoundError: there is no such run or model.
         """
-        run = self._run_of(target)
+        run = self.run_of(target)
         prepared = self.prepare(run)
         if prepared.problem is not None or prepared.record is None:
             detail = prepared.problem.detail if prepared.problem is not None else "the run recorded nothing"
@@ -163,7 +163,7 @@ class ReproductionApi:
         found: list[Variation] = []
         with tempfile.TemporaryDirectory(prefix="everline-environment-") as name:
             try:
-                inside = self._inside(record, environment, Path(name) / "venv", watch=watch)
+                inside = self.inside(record, environment, Path(name) / "venv", watch=watch)
             except EverlineError as error:
                 return Determinism(run=run, deterministic=False, reason=f"the run cannot be repeated: {error.message}")
             for change in determinism.changes(record.environment):
@@ -226,7 +226,7 @@ class ReproductionApi:
         """One certificate with its signed envelope."""
         return self._client.call("GET", f"/certificates/{uid}", returns=CertificateDetail)
 
-    def _inside(self, record: RunRecord, where: Where, directory: Path, *, watch: Watch) -> Inside:
+    def inside(self, record: RunRecord, where: Where, directory: Path, *, watch: Watch) -> Inside:
         """The Python to rebuild with and its environment variables."""
         variables = self._environment(record)
         here = Inside(sys.executable, variables)
@@ -258,7 +258,13 @@ class ReproductionApi:
         body = CertifyReproduction(run=run, rebuilds=list(rebuilds), failure=failure, cause=cause, certify=certify)
         return self._client.call("POST", "/reproductions", body=body, returns=Reproduction)
 
-    def _run_of(self, target: str) -> str:
+    def run_of(self, target: str) -> str:
+        """The uid of a run that is meant by its uid, or by a model that it made: `name`, `name/version`, `name@alias`.
+
+        Raises:
+            NotFoundError: there is no such model.
+            InvalidInputError: the model does not say which run made it.
+        """
         plain = target.replace("-", "")
         if _RUN.fullmatch(plain) and len(target) in (32, 36):
             return plain
@@ -292,7 +298,7 @@ class ReproductionApi:
             try:
                 self.materialise(record.code, root, over=changes.code)
                 command = [inside.python, *self._command(run, record, changes)]
-                command += [*options, "--directory", str(root / _folder_of(record))]
+                command += [*options, "--directory", str(root / folder_of(record))]
             except EverlineError as error:
                 return error.message
             failure = _run_process(command, root, inside.variables, timeout_s)
@@ -361,7 +367,7 @@ def _why_not_deterministic(found: Sequence[Variation]) -> str:
     return f"step {first.step} depends on the {first.changed}"
 
 
-def _folder_of(record: RunRecord) -> str:
+def folder_of(record: RunRecord) -> str:
     """The folder of the entry's module below the project root.
 
     Raises:

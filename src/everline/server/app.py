@@ -39,6 +39,7 @@ FACES = (
     "everline.server.rest.webhooks",
     "everline.server.rest.pipelines",
     "everline.server.rest.reproduction",
+    "everline.server.rest.explanations",
     "everline.server.rest.endpoints",
     "everline.server.rest.predictions",
     "everline.server.rest.feedback",

@@ -1,0 +1,1 @@
+"""What changed between two runs, and how much of a metric's change each part of it caused."""
