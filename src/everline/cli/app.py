@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "webhooks": ("everline.cli.webhooks", "Tell other programs what happens in the registry."),
     "reproduce": ("everline.cli.reproduce", "Rebuild a run or model and compare."),
     "explain": ("everline.cli.explain", "Say what changed between two runs, and how much of a metric each part moved."),
+    "bisect": ("everline.cli.bisect", "Find the first commit or dataset version that moved a metric."),
     "replay": ("everline.cli.replay", "Replay a logged prediction bit for bit."),
     "release": ("everline.cli.release", "Bring a model version to an endpoint, under policy."),
     "releases": ("everline.cli.release", "The same as `release`."),

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from everline.loader import load
 from everline.reproduction.explaining import coalitions
 from everline.reproduction.explaining.attribution import Coalition
-from everline.reproduction.explaining.types import CoalitionRun, Explain, Explanation, Finding, Method, Plan
+from everline.reproduction.explaining.types import Bisection, CoalitionRun, Explain, Explanation, Finding, Method, Plan
 from everline.sdk.client import Client
 from everline.sdk.reproduction import Where
 
@@ -107,6 +108,37 @@ class ExplanationsApi:
         with mixer:
             runs = self._run_all(mixer, plan, asked)
         return self._ask(asked, runs)
+
+    def bisect(
+        self,
+        metric: str,
+        before: str,
+        after: str,
+        *,
+        over: str | None = None,
+        repository: Path | None = None,
+        environment: Where = Where.AUTO,
+        timeout_s: float = TIMEOUT_S,
+        watch: Watch = lambda message: None,
+    ) -> Bisection:
+        """Find the first commit or dataset version that moved a metric, all else as in the earlier run.
+
+        Whatever comes after it is taken to have moved too; then the logarithm of their number is tried.
+
+        Args:
+            before, after: runs or models, as in `plan`: where the metric was as it should be, and where it has moved.
+            over: `code` or a dataset's name; None takes what differs if it is one of them.
+            repository: the project's folder in a clone with the commits; None takes the current folder.
+            environment, timeout_s, watch: as in `explain`; for each trial.
+
+        Raises:
+            NotFoundError: there is no such run or model.
+            InvalidInputError: there is no line of commits or versions between the two, or more than one.
+        """
+        plan = self.plan(before, after, metric=metric)
+        bisector = load("everline.sdk.bisecting").Bisector(self._client, plan, timeout_s=timeout_s, watch=watch)
+        found: Bisection = bisector.run(over=over, repository=repository, environment=environment)
+        return found
 
     def _run_all(self, mixer: Mixer, plan: Plan, asked: Explain) -> list[CoalitionRun]:
         """Run both ends first, to see whether there is anything to split; then what is still needed, until all is."""

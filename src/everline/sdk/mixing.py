@@ -92,51 +92,17 @@ class Mixer:
             directory = self._materialised(later_code)
         except EverlineError as error:
             return [_failed(one, error.message) for one in jobs]
-        with tempfile.TemporaryDirectory(dir=self._folder) as name:
-            asked = Path(name) / "task.json"
-            asked.write_bytes(msgspec.json.encode(self._task(directory, jobs)))
-            return self._process(inside, directory, asked, jobs)
+        found = carry_out(self._task(directory, jobs), inside, timeout_s=self._timeout_s, heard=self._heard)
+        return [
+            msgspec.structs.replace(one, run=run, problem=problem)
+            for one, (run, problem) in zip(jobs, found, strict=True)
+        ]
 
-    def _process(
-        self, inside: Inside, directory: Path, asked: Path, jobs: Sequence[CoalitionRun]
-    ) -> list[CoalitionRun]:
-        command = [inside.python, "-m", "everline.sdk.mixing_process", str(asked)]
-        with (
-            (asked.parent / "said").open("w+b") as said,
-            subprocess.Popen(
-                command,
-                cwd=directory,
-                env=inside.variables,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=said,
-            ) as process,
-        ):
-            watchdog = threading.Timer(self._timeout_s, process.kill)
-            watchdog.start()
-            try:
-                assert process.stdout is not None
-                found = [self._heard(line) for line in process.stdout]
-            except BaseException:
-                process.kill()
-                raise
-            finally:
-                watchdog.cancel()
-            code = process.wait()
-            said.seek(0)
-            last = said.read().decode("utf-8", errors="replace").strip()[-_SAID_CHARS_MAX:]
-        done = [msgspec.structs.replace(one, run=run, problem=problem)
-                for one, (run, problem) in zip(jobs, found, strict=False)]  # fmt: skip
-        why = f"its process ended with code {code}: {last}" if code else "its process ended early"
-        return done + [_failed(one, why) for one in jobs[len(done) :]]
-
-    def _heard(self, line: bytes) -> tuple[str | None, str | None]:
-        run, problem = msgspec.json.decode(line, type=tuple[str | None, str | None])
+    def _heard(self, problem: str | None) -> None:
         with self._lock:
             self._done += 1
             if problem or self._done == self._all or self._done % math.ceil(self._all / 10) == 0:
                 self._watch(f"{self._done} of {self._all} mixtures" + (f": {problem}" if problem else ""))
-        return run, problem
 
     def _task(self, directory: Path, jobs: Sequence[CoalitionRun]) -> Task:
         step = self._plan.metric_step
@@ -192,6 +158,48 @@ class Mixer:
                 self._client.reproduction.materialise(self._records[later].code, root)
                 self._code[later] = root / folder_of(self._records[later])
         return self._code[later]
+
+
+def carry_out(
+    task: Task, inside: Inside, *, timeout_s: float, heard: Callable[[str | None], None]
+) -> list[tuple[str | None, str | None]]:
+    """Carry a task out in a process of its own: for each job the run's uid, and why it did not come to its end.
+
+    Args:
+        heard: is told of each job that ended, with what went wrong.
+    """
+    with tempfile.TemporaryDirectory(prefix="everline-task-") as name:
+        asked = Path(name) / "task.json"
+        asked.write_bytes(msgspec.json.encode(task))
+        with (
+            (Path(name) / "said").open("w+b") as said,
+            subprocess.Popen(
+                [inside.python, "-m", "everline.sdk.mixing_process", str(asked)],
+                cwd=task.directory,
+                env=inside.variables,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+            ) as process,
+        ):
+            watchdog = threading.Timer(timeout_s, process.kill)
+            watchdog.start()
+            found: list[tuple[str | None, str | None]] = []
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    found.append(msgspec.json.decode(line, type=tuple[str | None, str | None]))
+                    heard(found[-1][1])
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                watchdog.cancel()
+            code = process.wait()
+            said.seek(0)
+            last = said.read().decode("utf-8", errors="replace").strip()[-_SAID_CHARS_MAX:]
+    why = f"its process ended with code {code}: {last}" if code else "its process ended early"
+    return found + [(None, why)] * (len(task.jobs) - len(found))
 
 
 def _versions(record: RunRecord) -> dict[str, list[str]]:

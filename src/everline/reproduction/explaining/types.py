@@ -209,3 +209,46 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 def cell_name(step: str, cell: str) -> str:
     """What the metric's step is called where it measures on the evaluation set of the run `before` or `after`."""
     return f"{step}.on-{cell}"
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """One commit or dataset version that was tried.
+
+    Attributes:
+        name: the commit, or the dataset version as `name@number`.
+        title: the commit's subject line, or the version's labels.
+        value: the metric there; None if it did not run.
+        moved: whether that is nearer to the later end than to the earlier one.
+        run: its uid, or None if it was not recorded.
+        problem: why it has no value.
+    """
+
+    name: str
+    title: str = ""
+    value: float | None = None
+    moved: bool | None = None
+    run: str | None = None
+    problem: str | None = None
+
+
+class Bisection(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a metric moved.
+
+    Attributes:
+        over: `code` or `data NAME`; everything else is as in the earlier run.
+        first: the first commit or version with the moved metric; None if it did not move along the way.
+        among: where those between did not run, all that may be the first, in order; else only `first`.
+        candidates: how many commits or versions lie between, the last one with them.
+        probes: what was tried, in the order of trial; the first one is the later end.
+    """
+
+    metric: str
+    before: str
+    after: str
+    over: str
+    before_value: float
+    first: Probe | None
+    among: tuple[Probe, ...] = ()
+    candidates: int = 0
+    probes: tuple[Probe, ...] = ()
+    reason: str = ""
