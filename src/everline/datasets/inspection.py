@@ -17,7 +17,7 @@ from everline.datasets.profile import manifest_of, summarise
 from everline.datasets.reading import is_table_file, open_columns, table_format
 from everline.datasets.types import DatasetFile, TableSummary
 from everline.errors import InvalidInputError
-from everline.storage.blobs import BlobStore, blob_path
+from everline.storage.blobs import BlobStore
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,9 +65,9 @@ def inspect(blobs: BlobStore, files: Sequence[DatasetFile]) -> Inspection:
 
 @contextmanager
 def local_files(blobs: BlobStore, files: Sequence[DatasetFile]) -> Iterator[list[Path]]:
-    """Files of a version as local, read-only paths: where they lie in a directory store, else fetched for a while."""
-    if blobs.directory is not None:
-        yield [blobs.directory / blob_path(file.digest) for file in files]
-        return
+    """Files of a version as local, read-only paths: where they lie as they are, else fetched for a while."""
     with tempfile.TemporaryDirectory(prefix="everline-") as folder:
-        yield [blobs.fetch(file.digest, Path(folder) / file.digest.removeprefix("sha256:")) for file in files]
+        yield [
+            blobs.file(file.digest) or blobs.fetch(file.digest, Path(folder) / file.digest.removeprefix("sha256:"))
+            for file in files
+        ]

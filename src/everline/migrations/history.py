@@ -19,12 +19,13 @@ from everline.releases import tables as _releases
 from everline.reproduction import tables as _reproduction
 from everline.runs import tables as _runs
 from everline.serving import tables as _serving
+from everline.storage import tables as _storage
 from everline.storage.schema import metadata
 from everline.webhooks import tables as _webhooks
 
 SLICES = (
-    _access, _jobs, _governance, _datasets, _runs, _models, _pipelines, _reproduction, _serving, _monitoring, _releases,
-    _webhooks,
+    _storage, _access, _jobs, _governance, _datasets, _runs, _models, _pipelines, _reproduction, _serving, _monitoring,
+    _releases, _webhooks,
 )  # fmt: skip
 """Every module of tables, so that the metadata is whole when it is compared with the history."""
 

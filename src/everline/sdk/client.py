@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -14,10 +13,10 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from everline.config import Settings
-from everline.errors import IntegrityError, InvalidInputError, NotFoundError, from_problem
-from everline.ids import digest_bytes, digest_file
+from everline.errors import InvalidInputError, from_problem
 from everline.loader import load
-from everline.sdk.transport import CONNECT_S, Answer, Content, HttpTransport, Transport
+from everline.sdk.blobs import Blobs
+from everline.sdk.transport import CONNECT_S, Answer, Content, HttpTransport, Sink, Transport
 
 T = TypeVar("T")
 _FACES = {
@@ -39,15 +38,6 @@ _FACES = {
     "runs": "RunsApi",
     "views": "ViewsApi",
 }
-
-
-DIGESTS_PER_CALL_MAX = 1_000
-_ASK_FIRST_BYTES = 64 << 10
-"""Less than this is sent sooner than asked for."""
-
-
-class _Missing(msgspec.Struct, frozen=True):
-    digests: list[str]
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -173,9 +163,10 @@ class Client:
         query: Mapping[str, Any] | None = None,
         content: Content | None = None,
         headers: Mapping[str, str] | None = None,
+        into: Sink | None = None,
         connect_s: float = CONNECT_S,
     ) -> Answer:
-        """One HTTP exchange; an error answer is raised."""
+        """One HTTP exchange; an error answer is raised. `into` takes the body piece by piece, instead of the answer."""
         if any(part in (".", "..") for part in path.split("/")) or any(mark in path for mark in "?#\\\0\r\n"):
             # Sent, it would be another address than the one meant.
             raise InvalidInputError(
@@ -189,6 +180,7 @@ class Client:
             f"{quote(path, safe='/%')}?{urlencode(parameters)}",
             headers=self._headers | dict(headers or {}),
             content=content,
+            into=into,
             connect_s=connect_s,
         )
         if answer.is_error:
@@ -206,71 +198,6 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class Blobs:
-    """Content-addressed bytes of the control plane's store, verified both ways, cached under the home directory."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._cache = client.settings.home / "cache" / "blobs"
-
-    def exists(self, digest: str) -> bool:
-        """Whether the store has it."""
-        try:
-            self._client.send("HEAD", f"/api/v1/blobs/{digest}")
-        except NotFoundError:
-            return False
-        return True
-
-    def missing(self, digests: Sequence[str]) -> Sequence[str]:
-        """Those that the store has not, asked for all at once."""
-        found: list[str] = []
-        for start in range(0, len(digests), DIGESTS_PER_CALL_MAX):
-            body = {"digests": digests[start : start + DIGESTS_PER_CALL_MAX]}
-            found += self._client.call("POST", "/blobs/missing", body=body, returns=_Missing).digests
-        return found
-
-    def put_bytes(self, data: bytes) -> str:
-        """Keep bytes; return their digest."""
-        digest = digest_bytes(data)
-        if len(data) <= _ASK_FIRST_BYTES or not self.exists(digest):
-            self._client.send("PUT", f"/api/v1/blobs/{digest}", content=data)
-        return digest
-
-    def put_file(self, path: Path, *, digest: str | None = None) -> str:
-        """Keep a file's content; return its digest, which the caller may know already."""
-        digest = digest or digest_file(path)
-        if path.stat().st_size <= _ASK_FIRST_BYTES or not self.exists(digest):
-            with path.open("rb") as file:
-                self._client.send("PUT", f"/api/v1/blobs/{digest}", content=file)
-        return digest
-
-    def get_bytes(self, digest: str) -> bytes:
-        """The content of a blob."""
-        return self.path(digest).read_bytes()
-
-    def path(self, digest: str) -> Path:
-        """A local, read-only file with the blob's content; fetched once, verified at each use."""
-        target = self._cache / digest.removeprefix("sha256:")
-        if target.exists() and digest_file(target) == digest:
-            return target
-        data = self._client.send("GET", f"/api/v1/blobs/{digest}").content
-        found = "sha256:" + hashlib.sha256(data).hexdigest()
-        if found != digest:
-            raise IntegrityError(
-                f"The blob {digest} came with the digest {found}.", hint="It was altered in storage or on the way."
-            )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-        partial.write_bytes(data)
-        return partial.replace(target)
-
-    def fetch(self, digest: str, target: Path) -> Path:
-        """Write a blob's content to `target`."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(self.get_bytes(digest))
-        return target
 
 
 def connect(

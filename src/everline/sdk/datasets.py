@@ -17,7 +17,7 @@ import pyarrow as pa
 from everline.datasets.arrow import canonical_table
 from everline.datasets.digest import to_arrow
 from everline.datasets.manifest import check_path, scan
-from everline.datasets.reading import read_table, table_format
+from everline.datasets.reading import format_of, read_table, table_format
 from everline.datasets.types import (
     AddVersion,
     Contract,
@@ -29,9 +29,9 @@ from everline.datasets.types import (
     KeptContract,
     Verification,
 )
+from everline.datasets.writing import write_table
 from everline.errors import ConflictError, ContractBrokenError, InvalidInputError
 from everline.ids import check_name, digest_file
-from everline.loader import load
 from everline.sdk.client import Client
 
 VERSIONS_MAX = 100_000
@@ -73,8 +73,8 @@ class DatasetsApi:
         found = scan(paths)
         done, total = 0, sum(file.bytes for file in found.files)
         for file in found.files:
-            if not self._client.blobs.exists(file.digest):
-                self._client.blobs.put_file(found.sources[file.path])
+            cut = "parquet" if format_of(file.path) == "parquet" else "content"
+            self._client.blobs.put_file(found.sources[file.path], digest=file.digest, cut=cut)
             done += file.bytes
             watch(file.path, done, total)
         body = AddVersion(files=list(found.files), label=label)
@@ -85,7 +85,7 @@ class DatasetsApi:
         check_name(name, field="dataset")
         with tempfile.TemporaryDirectory(prefix="everline-") as folder:
             path = Path(folder) / f"{name}.parquet"
-            load("pyarrow.parquet").write_table(canonical_table(to_arrow(table)), path, compression="zstd")
+            write_table(canonical_table(to_arrow(table)), path)
             return self.add(name, path, label=label)
 
     def list(self, *, limit: int = 1000) -> list[Dataset]:

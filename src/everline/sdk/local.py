@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import io
+import os
 import threading
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 from everline.config import Settings
-from everline.sdk.transport import CONNECT_S, Answer, Content
+from everline.sdk.transport import CONNECT_S, Answer, Content, Sink
 from everline.server.app import create_app
 from everline.server.application import Application
 
+_PIECE_BYTES = 1 << 20
 _NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -36,11 +39,13 @@ class InProcess:
         *,
         headers: Mapping[str, str] = _NO_HEADERS,
         content: Content | None = None,
+        into: Sink | None = None,
         connect_s: float = CONNECT_S,
     ) -> Answer:
         """Run one request to its end."""
-        body = content if isinstance(content, bytes) else b"" if content is None else content.read()
-        sent = {"host": "127.0.0.1", "content-length": str(len(body))} | {k.lower(): v for k, v in headers.items()}
+        body = io.BytesIO(content or b"") if content is None or isinstance(content, bytes) else content
+        size = len(content or b"") if content is None or isinstance(content, bytes) else os.fstat(body.fileno()).st_size
+        sent = {"host": "127.0.0.1", "content-length": str(size)} | {k.lower(): v for k, v in headers.items()}
         path, _, query = target.partition("?")
         scope = {
             "type": "http",
@@ -56,7 +61,7 @@ class InProcess:
             "client": ("127.0.0.1", 0),
             "server": ("127.0.0.1", 80),
         }
-        return asyncio.run_coroutine_threadsafe(self._answer(scope, body), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(self._answer(scope, body, size, into), self._loop).result()
 
     def close(self) -> None:
         """Stop the thread and let the database go."""
@@ -66,15 +71,20 @@ class InProcess:
             self._loop.close()
             self.application.close()
 
-    async def _answer(self, scope: dict[str, Any], body: bytes) -> Answer:
-        inbox = [{"type": "http.request", "body": body, "more_body": False}]
+    async def _answer(self, scope: dict[str, Any], body: BinaryIO, size: int, into: Sink | None) -> Answer:
+        left: int | None = size
         status, headers, pieces = 500, {}, []
         forever = asyncio.Event()  # this caller never hangs up before the answer is whole
 
         async def receive() -> MutableMapping[str, Any]:
-            if not inbox:
+            nonlocal left
+            if left is None:
                 await forever.wait()
-            return inbox.pop()
+                return {"type": "http.disconnect"}
+            piece = body.read(min(left, _PIECE_BYTES))
+            # A file that became shorter meanwhile ends here: its digest will not be the one announced.
+            left = left - len(piece) if piece and left > len(piece) else None
+            return {"type": "http.request", "body": piece, "more_body": left is not None}
 
         async def send(message: MutableMapping[str, Any]) -> None:
             nonlocal status, headers
@@ -82,7 +92,11 @@ class InProcess:
                 status = message["status"]
                 headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]}
             elif message["type"] == "http.response.body":
-                pieces.append(message.get("body", b""))
+                piece = message.get("body", b"")
+                if into is not None and status < 400:
+                    into.write(piece)
+                else:
+                    pieces.append(piece)
 
         await self._app(scope, receive, send)
         return Answer(status, reason="", headers=headers, content=b"".join(pieces))

@@ -26,7 +26,16 @@ ANSWER_S = 60.0
 IDLE_CONNECTIONS_MAX = 8
 _SAFE_TO_REPEAT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 
+_PIECE_BYTES = 1 << 20
 _NO_HEADERS: Mapping[str, str] = {}
+
+
+class Sink(Protocol):
+    """What takes a body piece by piece, such as a file."""
+
+    def write(self, data: bytes, /) -> Any:
+        """Take a piece."""
+
 
 Content = bytes | BinaryIO
 """A body: bytes, or a file that is read from its start to its end."""
@@ -64,12 +73,14 @@ class Transport(Protocol):
         *,
         headers: Mapping[str, str] = _NO_HEADERS,
         content: Content | None = None,
+        into: Sink | None = None,
         connect_s: float = CONNECT_S,
     ) -> Answer:
         """One exchange.
 
         Args:
             target: path and query, escaped.
+            into: takes the body of an answer that is no error, piece by piece; the answer's own is empty then.
             connect_s: how long a new connection may take.
 
         Raises:
@@ -101,6 +112,7 @@ class HttpTransport:
         *,
         headers: Mapping[str, str] = _NO_HEADERS,
         content: Content | None = None,
+        into: Sink | None = None,
         connect_s: float = CONNECT_S,
     ) -> Answer:
         """One exchange; see `Transport`."""
@@ -112,13 +124,13 @@ class HttpTransport:
             used = self._take()
             if used is not None:
                 try:
-                    return self._ask(used, method, path, headers=sent, content=content)
+                    return self._ask(used, method, path, headers=sent, content=content, into=into)
                 except (http.client.RemoteDisconnected, ConnectionError):
                     if method not in _SAFE_TO_REPEAT:
                         raise
                     if content is not None and not isinstance(content, bytes):
                         content.seek(0)
-            return self._ask(self._connect(connect_s), method, path, headers=sent, content=content)
+            return self._ask(self._connect(connect_s), method, path, headers=sent, content=content, into=into)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _unavailable(self.origin, error) from error
 
@@ -135,12 +147,18 @@ class HttpTransport:
         *,
         headers: Mapping[str, str],
         content: Content | None,
+        into: Sink | None,
     ) -> Answer:
         try:
             length = {} if content is None or isinstance(content, bytes) else {"Content-Length": str(_size(content))}
             connection.request(method, path, body=content, headers={**headers, **length})
             response = connection.getresponse()
-            body = response.read()
+            body = b""
+            if into is None or response.status >= 400:
+                body = response.read()
+            else:
+                while piece := response.read(_PIECE_BYTES):
+                    into.write(piece)
         except BaseException:
             connection.close()
             raise

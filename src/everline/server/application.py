@@ -33,7 +33,7 @@ class Application:
         self.stopping = threading.Event()
         """Set when the process was asked to end: requests that are held open answer what they have."""
         self.database = Database(settings)
-        self.blobs = BlobStore(settings.blobs, spool=settings.home / "spool")
+        self.blobs = BlobStore(settings.blobs, spool=settings.home / "spool", database=self.database)
         self.memory = Memory()
         upgrade(self.database, clock=self.clock)
 

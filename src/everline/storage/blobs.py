@@ -1,35 +1,31 @@
-"""Content-addressed blobs: immutable, verified on the way in and on the way out."""
+"""Content-addressed blobs: immutable, verified on the way in and on the way out.
+
+A blob is a file of its own, or lies in a pack (small ones that came together), or is put together from pieces in packs
+(large ones that share most of their bytes with another); whoever reads it does not see which.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import shutil
-from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
-
-import obstore
-from obstore.exceptions import NotFoundError as _Missing
-from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
 from everline.errors import IntegrityError, InvalidInputError, NotFoundError
 from everline.ids import check_digest, digest_bytes, digest_file
-from everline.storage.folder import make_folder
-from everline.storage.incoming import Incoming, collect
+from everline.storage.db import Database
+from everline.storage.incoming import Incoming
+from everline.storage.objects import Objects
+from everline.storage.packs import Packs, pack_path
+from everline.storage.pieces import Extent, Pieced, Place, write_recipe
 
-_CHUNK_BYTES = 4 << 20
-_READ_BYTES = 1 << 20
-_SYNC_BYTES_MAX = 16 << 20
-"""Blobs up to this size are on the disk before they are acknowledged.
-
-Larger ones survive a killed process all the same; after a power cut the missing part is noticed by its digest.
-Waiting for the disk would make an upload of gigabytes as slow as the disk instead of as fast as the network.
-"""
+YOUNG = timedelta(hours=1)
+"""A file this young is never condemned by the collector of garbage."""
 
 
 def blob_path(digest: str) -> str:
-    """Where a blob lies in its store: `sha256/ab/cdef…`."""
+    """Where a blob that is a file of its own lies in its store: `sha256/ab/cdef…`."""
     hexadecimal = check_digest(digest).removeprefix("sha256:")
     return f"sha256/{hexadecimal[:2]}/{hexadecimal[2:]}"
 
@@ -37,31 +33,24 @@ def blob_path(digest: str) -> str:
 class BlobStore:
     """A directory, or a bucket of S3, GCS or Azure; written once, named by content.
 
-    A local write goes to a temporary name and is renamed, and a bucket shows an object only when it is
-    whole, so that a reader never sees half a blob, whoever dies.
+    A reader never sees half a blob, whoever dies: see `storage.objects` for files and `storage.packs` for pieces.
     """
 
-    def __init__(self, url: str, *, spool: Path | None = None) -> None:
+    def __init__(self, url: str, *, spool: Path | None = None, database: Database | None = None) -> None:
         """Open a store.
 
         Args:
             spool: local folder where bodies wait until they are whole and go to a bucket; a directory has its own.
+            database: has the index of packs; without it only blobs that are files of their own are found.
         """
         self.url = url
-        if "://" in url and not url.startswith("file://"):
-            self._store: ObjectStore = from_url(url)
-            self.directory: Path | None = None
-            self._incoming = spool or Path(".everline") / "spool"
-        else:
-            self.directory = Path(url.removeprefix("file://")).absolute()
-            make_folder(self.directory)
-            self._store = LocalStore(self.directory)
-            self._incoming = self.directory / "incoming"
-        collect(self._incoming)
+        self.objects = Objects(url, spool=spool)
+        self.directory = self.objects.directory
+        self.packs = None if database is None else Packs(self.objects, database)
 
     def incoming(self) -> Incoming:
         """A new body to be written and then kept: `with blobs.incoming() as body: …; blobs.keep(body)`."""
-        return Incoming(self._incoming)
+        return self.objects.incoming()
 
     def keep(self, body: Incoming, *, digest: str | None = None, repair: bool = False) -> str:
         """Keep a body that is whole; return its digest. One that is there already is not kept twice.
@@ -72,20 +61,52 @@ class BlobStore:
         Raises:
             IntegrityError: `digest` was given and the content is another.
         """
-        found = body.digest
-        if digest is not None and found != digest:
-            raise IntegrityError(f"The body has the digest {found}, not {digest} as announced.", field="digest")
+        found = _checked(body.digest, digest, what="The body")
         if self.exists(found) and not (repair and not self.is_intact(found)):
             body.discard()
         else:
-            self._place(body, blob_path(found))
+            self.objects.place(body, blob_path(found))
         return found
+
+    def keep_cut(
+        self, body: Incoming, lengths: Sequence[int], *, digest: str | None = None, repair: bool = False
+    ) -> str:
+        """Keep a body as pieces, of which those that are there already are not kept again; return its digest.
+
+        Args:
+            lengths: of the pieces, in bytes.
+            repair: as in `keep`; altered pieces are replaced for all blobs that they are part of.
+        """
+        packs = self._packs()
+        found = _checked(body.digest, digest, what="The body")
+        if self.exists(found) and not (repair and not self.is_intact(found)):
+            body.discard()
+            return found
+        size = body.bytes
+        recipe, pack = packs.keep_cut(body, lengths, repair=repair)
+        named = Pieced(found, size, self.put_bytes(write_recipe(recipe.pieces)), pack)
+        if repair:
+            self.objects.delete([blob_path(found)])
+        packs.name(named, replace=repair)
+        return found
+
+    def keep_many(self, body: Incoming, contents: Sequence[Place]) -> None:
+        """Keep small blobs that came one after another in a body, together in one pack.
+
+        Args:
+            contents: which blob lies where in the body, as it was said and verified.
+        """
+        new = set(self.missing([place.digest for place in contents]))
+        packed = [place for place in contents if place.bytes]
+        self._packs().keep_many(body, packed, new=new)
+        if len(packed) < len(contents):
+            self.put_bytes(b"")  # nothing has no place in a pack
 
     def put_bytes(self, data: bytes) -> str:
         """Keep `data`; return its digest. Data that is already there is not written again."""
         digest = digest_bytes(data)
-        if not self.exists(digest):
-            obstore.put(self._store, blob_path(digest), data)
+        if not self._is_file(digest):
+            self.objects.put(blob_path(digest), data)
         return digest
 
     def put_file(self, path: Path, *, digest: str | None = None, repair: bool = False) -> str:
@@ -97,35 +118,44 @@ class BlobStore:
         Raises:
             IntegrityError: `digest` was given and the content is another.
         """
-        found = digest_file(path)
-        if digest is not None and found != digest:
-            raise IntegrityError(f"{path.name} has the digest {found}, not {digest} as announced.", field="digest")
+        found = _checked(digest_file(path), digest, what=path.name)
         if not self.exists(found) or (repair and not self.is_intact(found)):
-            obstore.put(self._store, blob_path(found), path)
+            self.objects.put(blob_path(found), path)
         return found
 
     def exists(self, digest: str) -> bool:
-        """Whether the blob is kept."""
-        return self.size(digest) is not None
+        """Whether the blob is kept; if so, it stays for as long as an upload may take, whatever refers to it."""
+        return not self.missing([digest])
+
+    def missing(self, digests: Sequence[str]) -> list[str]:
+        """Those of many blobs that are not kept; the others stay, as for `exists`."""
+        if self.packs is not None:
+            self.packs.pardon(digests)
+        sizes = self.sizes(digests)
+        return [digest for digest in digests if digest not in sizes]
 
     def is_intact(self, digest: str) -> bool:
         """Whether the blob is kept and its content still has its digest."""
+        hasher = hashlib.sha256()
         try:
-            hasher = hashlib.sha256()
             for chunk in self.stream(digest):
                 hasher.update(chunk)
-        except NotFoundError:
+        except (NotFoundError, IntegrityError):
             return False
         return "sha256:" + hasher.hexdigest() == digest
 
     def size(self, digest: str) -> int | None:
         """The blob's size in bytes, or None if it is not kept."""
-        try:
-            if self.directory is not None:
-                return (self.directory / blob_path(digest)).stat().st_size
-            return int(obstore.head(self._store, blob_path(digest))["size"])
-        except (_Missing, FileNotFoundError):
-            return None
+        return self.sizes([digest]).get(digest)
+
+    def sizes(self, digests: Sequence[str]) -> Mapping[str, int]:
+        """The sizes of many blobs in bytes; those that are not kept are left out."""
+        many = len(digests) > 1
+        found = self._packed_sizes(digests) if many else {}
+        for digest in digests:
+            if digest not in found and (kept := self.objects.look(blob_path(digest))) is not None:
+                found[digest] = kept.bytes
+        return found if many or found else self._packed_sizes(digests)
 
     def get_bytes(self, digest: str) -> bytes:
         """The blob's content, verified.
@@ -135,33 +165,51 @@ class BlobStore:
             IntegrityError: it was altered where it lies.
         """
         try:
-            data = bytes(obstore.get(self._store, blob_path(digest)).bytes())
-        except (_Missing, FileNotFoundError):
-            raise _missing(digest) from None
+            data = self.objects.get(blob_path(digest))
+        except FileNotFoundError:
+            data = b"".join(self._stream_extents(digest, 0, None))
         found = digest_bytes(data)
         if found != digest:
             raise _altered(digest, found)
         return data
 
+    def get_many(self, digests: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """The contents of many small blobs, verified, in no certain order; those of one pack are read together.
+
+        Raises:
+            NotFoundError: one is not kept.
+            IntegrityError: one was altered where it lies.
+        """
+        places = {} if self.packs is None else self.packs.locate(digests)
+        by_pack: dict[str, list[Place]] = {}
+        for place in places.values():
+            by_pack.setdefault(place.pack, []).append(place)
+        for pack, inside in by_pack.items():
+            inside.sort(key=lambda place: place.start)
+            ranges = [(place.start, place.start + place.bytes) for place in inside]
+            try:
+                parts = self.objects.parts(pack_path(pack), ranges)
+            except FileNotFoundError:
+                raise _pack_gone(pack_path(pack), inside[0].digest) from None
+            for place, data in zip(inside, parts, strict=True):
+                found = digest_bytes(data)
+                if found != place.digest:
+                    raise _altered(place.digest, found)
+                yield place.digest, data
+        for digest in dict.fromkeys(digests):
+            if digest not in places:
+                yield digest, self.get_bytes(digest)
+
     def stream(self, digest: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The blob's content in pieces of 1 to 4 MiB; the receiver verifies the digest.
+        """The blob's content in pieces of up to 4 MiB; the receiver verifies the digest.
 
         Args:
             start, end: the part from byte `start` up to and without byte `end`, with 0 <= start < end.
         """
-        path = blob_path(digest)
         try:
-            if self.directory is not None:
-                return _read(_open(self.directory / path, start=start), None if end is None else end - start)
-            if start == 0 and end is None:
-                result = obstore.get(self._store, path)
-            elif end is None:
-                result = obstore.get(self._store, path, options={"range": {"offset": start}})
-            else:
-                result = obstore.get(self._store, path, options={"range": (start, end)})
-        except (_Missing, FileNotFoundError):
-            raise _missing(digest) from None
-        return (bytes(chunk) for chunk in result.stream(min_chunk_size=_CHUNK_BYTES))
+            return self.objects.stream(blob_path(digest), start=start, end=end)
+        except FileNotFoundError:
+            return self._stream_extents(digest, start, end)
 
     def fetch(self, digest: str, target: Path) -> Path:
         """Write the blob to `target`, verified, under a temporary name until it is whole."""
@@ -178,16 +226,28 @@ class BlobStore:
             raise _altered(digest, found)
         return partial.replace(target)
 
-    def sign(self, digest: str, *, seconds: int) -> str | None:
-        """An address at which the bucket itself hands the blob out for a while; None for a directory."""
-        if not isinstance(self._store, (S3Store, GCSStore, AzureStore)):
+    def file(self, digest: str) -> Path | None:
+        """The local, read-only file that is the blob, byte for byte; None if there is none such."""
+        if self.directory is None:
             return None
-        return obstore.sign(self._store, "GET", blob_path(digest), timedelta(seconds=seconds))
+        path = self.directory / blob_path(digest)
+        if not path.exists():
+            blob = None if self.packs is None else self.packs.pieced([digest]).get(digest)
+            if blob is None or blob.pack is None:
+                return None
+            path = self.directory / pack_path(blob.pack)
+        return path
+
+    def sign(self, digest: str, *, seconds: int) -> str | None:
+        """An address at which the bucket itself hands the blob out for a while; None where no one file is the blob."""
+        if self.packs is not None and self._packed_sizes([digest]):
+            return None
+        return self.objects.sign(blob_path(digest), seconds=seconds)
 
     def put_part(self, upload: str, number: int, body: Incoming) -> str:
         """Keep one part of a body that comes in pieces, beside the blobs and seen by nobody; return its digest."""
         digest = body.digest
-        self._place(body, _part_path(upload, number, digest))
+        self.objects.place(body, _part_path(upload, number, digest))
         return digest
 
     def join_parts(self, upload: str, parts: Sequence[tuple[int, str]], *, bytes_max: int) -> Incoming:
@@ -213,52 +273,80 @@ class BlobStore:
 
     def drop_parts(self, upload: str) -> None:
         """Forget the parts of an upload."""
-        if self.directory is not None:
-            shutil.rmtree(self.directory / "parts" / upload, ignore_errors=True)
-            return
-        for listed in obstore.list(self._store, prefix=f"parts/{upload}"):
-            obstore.delete(self._store, [item["path"] for item in listed])
+        self.objects.delete_folder(f"parts/{upload}")
 
     def _stream_part(self, upload: str, number: int, digest: str) -> Iterator[bytes]:
-        path = _part_path(upload, number, digest)
         try:
-            if self.directory is not None:
-                return _read(_open(self.directory / path, start=0), None)
-            stream = obstore.get(self._store, path).stream(min_chunk_size=_CHUNK_BYTES)
-        except (_Missing, FileNotFoundError):
+            return self.objects.stream(_part_path(upload, number, digest))
+        except FileNotFoundError:
             raise InvalidInputError(
                 f"Part {number} with the ETag {digest!r} was never uploaded.",
                 hint="Upload it again and complete the upload with the ETag of the answer.",
                 field="parts",
             ) from None
-        return (bytes(chunk) for chunk in stream)
 
-    def _place(self, body: Incoming, path: str) -> None:
-        if self.directory is None:
-            obstore.put(self._store, path, body.path)
-            body.discard()
-        else:
-            body.move(self.directory / path, sync=body.bytes <= _SYNC_BYTES_MAX)
+    def _is_file(self, digest: str) -> bool:
+        """Whether the blob is a file of its own that stays; asks no database of a young one."""
+        kept = self.objects.look(blob_path(digest))
+        if kept is None or self.packs is None or datetime.now(UTC) - kept.at < YOUNG:
+            return kept is not None
+        # An old one may be condemned. Who cannot pardon it here and now writes it anew, which makes it young.
+        if self.packs.database.writes_here:
+            return False
+        self.packs.pardon([digest])
+        return self.objects.look(blob_path(digest)) is not None
+
+    def _packed_sizes(self, digests: Sequence[str]) -> dict[str, int]:
+        if self.packs is None:
+            return {}
+        found = {digest: place.bytes for digest, place in self.packs.locate(digests).items()}
+        return found | {digest: blob.bytes for digest, blob in self.packs.pieced(digests).items()}
+
+    def _packs(self) -> Packs:
+        if self.packs is None:
+            raise TypeError("this store was opened without the database that has the index of packs")
+        return self.packs
+
+    def _stream_extents(self, digest: str, start: int, end: int | None) -> Iterator[bytes]:
+        extents = self._extents(digest, start, end)
+        return _read_all(self.objects, digest, extents)
+
+    def _extents(self, digest: str, start: int, end: int | None) -> list[Extent]:
+        """Where the bytes of a blob lie that is no file of its own."""
+        if self.packs is None:
+            raise _missing(digest)
+        place = self.packs.locate([digest]).get(digest)
+        if place is not None:
+            last = place.start + (place.bytes if end is None else min(end, place.bytes))
+            return [Extent(pack_path(place.pack), place.start + start, last)]
+        blob = self.packs.pieced([digest]).get(digest)
+        if blob is None:
+            raise _missing(digest)
+        end = blob.bytes if end is None else min(end, blob.bytes)
+        if blob.pack is not None:
+            return [Extent(pack_path(blob.pack), start, end)]
+        return self.packs.extents(blob, self.get_bytes(blob.recipe), start=start, end=end)
+
+
+def _read_all(objects: Objects, digest: str, extents: Sequence[Extent]) -> Iterator[bytes]:
+    for extent in extents:
+        read = 0
+        with contextlib.suppress(FileNotFoundError):
+            for chunk in objects.stream(extent.path, start=extent.start, end=extent.end):
+                read += len(chunk)
+                yield chunk
+        if read != extent.end - extent.start:
+            raise _pack_gone(extent.path, digest)
 
 
 def _part_path(upload: str, number: int, digest: str) -> str:
     return f"parts/{upload}/{number}-{check_digest(digest, field='parts').removeprefix('sha256:')}"
 
 
-def _open(path: Path, *, start: int) -> BinaryIO:
-    file = path.open("rb", buffering=0)
-    file.seek(start)
-    return file
-
-
-def _read(file: BinaryIO, count: int | None) -> Iterator[bytes]:
-    with file:
-        while count is None or count > 0:
-            chunk = file.read(_READ_BYTES if count is None else min(_READ_BYTES, count))
-            if not chunk:
-                return
-            yield chunk
-            count = None if count is None else count - len(chunk)
+def _checked(found: str, announced: str | None, *, what: str) -> str:
+    if announced is not None and found != announced:
+        raise IntegrityError(f"{what} has the digest {found}, not {announced} as announced.", field="digest")
+    return found
 
 
 def _missing(digest: str) -> NotFoundError:
@@ -269,4 +357,11 @@ def _altered(digest: str, found: str) -> IntegrityError:
     return IntegrityError(
         f"The blob {digest} was altered in storage: its content now has the digest {found}.",
         hint="Restore it from a backup; whatever was made from it since then is in doubt.",
+    )
+
+
+def _pack_gone(path: str, digest: str) -> IntegrityError:
+    return IntegrityError(
+        f"The blob {digest} cannot be read: the file {path} in the blob store is gone, or shorter than it was.",
+        hint="Restore it from a backup, or add the data again with the files that it came from.",
     )

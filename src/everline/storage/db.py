@@ -27,6 +27,7 @@ from everline.errors import EverlineError, InvalidInputError, UnavailableError
 from everline.storage.folder import make_folder
 from everline.storage.wal import WriteAheadLog
 
+_CONNECTIONS_BESIDE = 4
 _UNUSABLE = ("malformed", "not a database", "readonly", "unable to open", "disk I/O", "is full")
 """What SQLite says of a file that is broken or cannot be written."""
 
@@ -38,21 +39,30 @@ class Database:
         self.url = settings.database
         self.is_sqlite = self.url.startswith("sqlite")
         self._turn = threading.Lock()
+        self._turn_of: int | None = None
         self._writer: Connection | None = None
         """Of whoever has the turn; kept, because taking one from the pool costs as much as a small transaction."""
         self._wal: WriteAheadLog | None = None
-        self.engine = self._create_sqlite(settings) if self.is_sqlite else self._create_postgres(settings)
+        self.engine = self._create(settings, connections=settings.pool_connections_max)
         event.listen(self.engine, "handle_error", _name_error)
+        beside = self._create(settings, connections=_CONNECTIONS_BESIDE)
+        event.listen(beside, "handle_error", _name_error)
+        self._beside = beside.execution_options(everline_mode="DEFERRED")
         self._reading = self.engine.execution_options(everline_mode="DEFERRED")
 
-    def _create_sqlite(self, settings: Settings) -> Engine:
+    def _create(self, settings: Settings, *, connections: int) -> Engine:
+        if self.is_sqlite:
+            return self._create_sqlite(settings, connections=connections + 1)  # and the writer's
+        return self._create_postgres(connections=connections)
+
+    def _create_sqlite(self, settings: Settings, *, connections: int) -> Engine:
         path = make_url(self.url).database
-        if path and path != ":memory:":
+        if path and path != ":memory:" and self._wal is None:
             make_folder(Path(path).parent)
             self._wal = WriteAheadLog(Path(path), delay_s=settings.metric_flush_s)
         engine = create_engine(
             self.url,
-            pool_size=settings.pool_connections_max + 1,  # and the writer's
+            pool_size=connections,
             max_overflow=0,
             connect_args={"timeout": settings.sqlite_busy_s, "check_same_thread": False},
         )
@@ -83,10 +93,10 @@ class Database:
 
         return engine
 
-    def _create_postgres(self, settings: Settings) -> Engine:
+    def _create_postgres(self, *, connections: int) -> Engine:
         try:
             url = make_url(self.url).set(drivername="postgresql+psycopg")
-            return create_engine(url, pool_size=settings.pool_connections_max, max_overflow=0, pool_pre_ping=True)
+            return create_engine(url, pool_size=connections, max_overflow=0, pool_pre_ping=True)
         except ArgumentError:
             raise InvalidInputError(
                 "The database URL cannot be read.",
@@ -106,13 +116,37 @@ class Database:
             with self._connect(read_only=read_only) as connection, connection.begin():
                 yield connection
             return
-        with self._turn, self._writing() as connection:
-            yield connection
+        with self._turn:
+            self._turn_of = threading.get_ident()
+            try:
+                with self._writing() as connection:
+                    yield connection
+            finally:
+                self._turn_of = None
         if self._wal is not None:
             if power_safe:
                 self._wal.flush()
             else:
                 self._wal.flush_soon()
+
+    @property
+    def writes_here(self) -> bool:
+        """Whether this thread is in SQLite's one write transaction of this process: it must not begin another."""
+        return self._turn_of == threading.get_ident()
+
+    @contextmanager
+    def beside(self, *, write: bool = False) -> Iterator[Connection]:
+        """A short transaction beside the one that this thread may be in already.
+
+        Its connection comes from a pool of its own: were it the pool of all, as many threads as it has connections
+        could each hold one and wait for a second for ever. On SQLite `write` is for who is in no other.
+        """
+        if write and self.is_sqlite:
+            with self.begin() as connection:
+                yield connection
+            return
+        with self._beside.connect() as connection, connection.begin():
+            yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
@@ -141,6 +175,7 @@ class Database:
         if self._wal is not None:
             self._wal.close()
         self.engine.dispose()
+        self._beside.dispose()
 
 
 def _unusable(error: BaseException | None, *, hint: str) -> UnavailableError:

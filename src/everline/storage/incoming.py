@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 from collections.abc import Iterator
 from io import FileIO
@@ -13,6 +12,7 @@ from types import TracebackType
 
 from everline.errors import UnavailableError
 from everline.ids import new_uid
+from everline.storage.hashing import PassingHash
 
 
 class Incoming:
@@ -24,7 +24,7 @@ class Incoming:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._hasher = hashlib.sha256()
+        self._hash = PassingHash()
         self._file: FileIO | None = None
         self.bytes = 0
         """How much was written."""
@@ -40,7 +40,7 @@ class Incoming:
     @property
     def digest(self) -> str:
         """The digest of what was written so far."""
-        return "sha256:" + self._hasher.hexdigest()
+        return self._hash.digest
 
     @property
     def path(self) -> Path:
@@ -48,18 +48,18 @@ class Incoming:
         return Path(str(self._opened().name))
 
     def write(self, data: bytes) -> None:
-        """Add a piece.
+        """Add a piece; it is hashed while it is written.
 
         Raises:
             UnavailableError: the disk is full, or cannot be written.
         """
+        self._hash.update(data)
         try:
             _write_all(self._opened(), data)
         except OSError as error:
             raise UnavailableError(
                 f"The upload cannot be written: {error.strerror or error}.", hint="Make room on the server's disk."
             ) from error
-        self._hasher.update(data)
         self.bytes += len(data)
 
     def move(self, target: Path, *, sync: bool) -> None:
@@ -86,6 +86,7 @@ class Incoming:
             self._close()
 
     def _close(self) -> None:
+        self._hash.close()
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -30,6 +30,13 @@ Uid = String(36)
 Name = String(256)
 Digest = String(71)
 
+NAMES_BLOB = {"blob": "named"}
+"""What a column of digests says to the collector of garbage: each digest in it names a blob that must stay."""
+NAMES_MANIFEST = {"blob": "manifest"}
+"""The blob must stay, and so must every blob whose digest stands in it."""
+NAMES_NO_BLOB = {"blob": "none"}
+"""The digests, if there are any in it, are of something else, or a blob need not stay because of them."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 

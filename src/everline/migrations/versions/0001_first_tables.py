@@ -80,6 +80,35 @@ def upgrade() -> None:
     sa.Column('hash', sa.LargeBinary(length=32), nullable=False),
     sa.PrimaryKeyConstraint('level', 'position', name=op.f('pk_audit_node'))
     )
+    op.create_table('blob_condemned',
+    sa.Column('digest', sa.String(length=71), nullable=False),
+    sa.Column('at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.PrimaryKeyConstraint('digest', name=op.f('pk_blob_condemned'))
+    )
+    op.create_table('blob_pack',
+    sa.Column('uid', sa.String(length=36), nullable=False),
+    sa.Column('bytes', sa.BigInteger(), nullable=False),
+    sa.Column('created_at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('left_at', everline.storage.schema.UtcTime(), nullable=True),
+    sa.PrimaryKeyConstraint('uid', name=op.f('pk_blob_pack'))
+    )
+    op.create_table('blob_piece',
+    sa.Column('digest', sa.String(length=71), nullable=False),
+    sa.Column('pack', sa.String(length=36), nullable=False),
+    sa.Column('start', sa.BigInteger(), nullable=False),
+    sa.Column('bytes', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('digest', name=op.f('pk_blob_piece'))
+    )
+    with op.batch_alter_table('blob_piece', schema=None) as batch_op:
+        batch_op.create_index('ix_blob_piece_pack', ['pack'], unique=False)
+
+    op.create_table('blob_pieced',
+    sa.Column('digest', sa.String(length=71), nullable=False),
+    sa.Column('bytes', sa.BigInteger(), nullable=False),
+    sa.Column('recipe', sa.String(length=71), nullable=False),
+    sa.Column('pack', sa.String(length=36), nullable=True),
+    sa.PrimaryKeyConstraint('digest', name=op.f('pk_blob_pieced'))
+    )
     op.create_table('dataset',
     sa.Column('uid', sa.String(length=36), nullable=False),
     sa.Column('project', sa.String(length=256), nullable=False),
@@ -1031,6 +1060,13 @@ def downgrade() -> None:
     op.drop_table('evidence')
     op.drop_table('endpoint')
     op.drop_table('dataset')
+    op.drop_table('blob_pieced')
+    with op.batch_alter_table('blob_piece', schema=None) as batch_op:
+        batch_op.drop_index('ix_blob_piece_pack')
+
+    op.drop_table('blob_piece')
+    op.drop_table('blob_pack')
+    op.drop_table('blob_condemned')
     op.drop_table('audit_node')
     op.drop_table('audit_head')
     with op.batch_alter_table('audit_event', schema=None) as batch_op:
