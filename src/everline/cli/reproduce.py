@@ -30,6 +30,12 @@ _MARKS = {"bits": "=", "tolerance": "≈", "no": "≠", "missing": "?"}
     default=Where.AUTO.value,
     help="Where to run: here, in a fresh one made from the record, or (auto) here if it is as recorded.",
 )
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS…]")
+@click.option(
+    "--repository",
+    metavar="PATH|URL",
+    help="A clone or an address that has the commit of a run that the MLflow client made. [what is here]",
+)
 @click.option(
     "--check-determinism",
     is_flag=True,
@@ -45,7 +51,9 @@ def command(
     seed: int | None,
     data: tuple[str, ...],
     code: Path | None,
+    arguments: tuple[str, ...],
     environment: str,
+    repository: str | None,
     check_determinism: bool,
     timeout_s: float,
 ) -> int:
@@ -54,9 +62,10 @@ def command(
             click.secho(f"… {message}", err=True, dim=True)
 
     if check_determinism:
-        if params or data or code or seed is not None:
+        if params or data or code or arguments or seed is not None:
             raise InvalidInputError(
-                "--check-determinism repeats a run as recorded: --param, --seed, --data and --code do not go with it.",
+                "--check-determinism repeats a run as recorded: --param, --seed, --data, --code and arguments do not "
+                "go with it.",
                 field="--check-determinism",
             )
         checked = client.reproduction.check_determinism(
@@ -69,11 +78,13 @@ def command(
         target,
         changes=changes,
         environment=Where(environment),
+        repository=repository,
+        arguments=arguments or None,
         timeout_s=timeout_s,
         watch=watch,
     )
     emit(report, as_json=as_json, human=lambda: _show(report))
-    return 0 if report.level in ("L4", "L5", "L6") else 1
+    return 0 if report.level in ("L4", "L5", "L6") or report.verdict is Verdict.IDENTICAL else 1
 
 
 def _show(report: Reproduction) -> None:
@@ -86,11 +97,17 @@ def _show(report: Reproduction) -> None:
         for s in report.steps
     ]
     if rows:
-        table(rows, headers=("step", "equal", "largest difference", "recorded digest"), empty="")
+        what = "result" if any(" " in step.name for step in report.steps) else "step"
+        table(rows, headers=(what, "equal", "largest difference", "recorded digest"), empty="")
         click.echo()
     facts([(f"{c.level} {'earned' if c.earned else '–'}", c.reason) for c in report.checks])
     facts(
-        [("run", report.run), ("rebuilt as", ", ".join(report.rebuilds) or None), ("certificate", report.certificate)]
+        [
+            ("not recorded", "; ".join(report.not_recorded) or None),
+            ("run", report.run),
+            ("rebuilt as", ", ".join(report.rebuilds) or None),
+            ("certificate", report.certificate),
+        ]
     )
 
 

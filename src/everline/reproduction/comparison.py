@@ -13,7 +13,7 @@ Pure: two records and their steps in, a judgement out. Each level needs all leve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -30,10 +30,9 @@ from everline.reproduction.types import (
     Verdict,
 )
 from everline.runs.capture import RunRecord
-from everline.runs.environment import differences
+from everline.runs.environment import differences, machine_class_differs
 
 Measure = Callable[[ValueRef, ValueRef], float | None]
-_MACHINE_CLASS = ("architecture", "cpu", "cpu_features")
 _INPUT_GONE = ("FileNotFoundError", "ConnectionError", "ConnectError", "URLError", "gaierror", "PermissionError")
 
 
@@ -79,22 +78,26 @@ def judge(
         found = differences(recorded.record.environment, rebuild.record.environment)
         software = tuple(d.sentence() for d in found if d.kind == "environment")
         hardware = tuple(d.sentence() for d in found if d.kind == "hardware")
-        elsewhere = any(d.kind == "hardware" and d.name in _MACHINE_CLASS for d in found)
+        elsewhere = machine_class_differs(recorded.record.environment.machine, rebuild.record.environment.machine)
     steps = compare_steps(recorded, rebuild, measure)
     run_level = run_differences(recorded.record, rebuild.record if rebuild else None, software)
-    checks = _checks(recorded, rebuild, steps, run_level=run_level, software=software, elsewhere=elsewhere)
-    level = None
-    for check in checks:
-        if not check.earned:
-            break
-        level = check.level
+    checks = level_checks(
+        ran=rebuild is not None and rebuild.record is not None,
+        finished=rebuild is not None and rebuild.finished,
+        steps=steps,
+        what="steps",
+        packages=len(recorded.record.environment.distributions),
+        run_level=run_level,
+        software=software,
+        elsewhere=elsewhere,
+    )
     first = first_difference(
         recorded, rebuilds, steps, run_level=run_level, hardware=hardware, failure=failure, cause=cause
     )
     verdict = _verdict(rebuild, steps, first)
     return Reproduction(
         run=recorded.run,
-        level=level,
+        level=earned_level(checks),
         verdict=verdict,
         first_difference=first,
         reason=_reason(verdict, first, steps, rebuild),
@@ -260,22 +263,41 @@ def _unexplained(name: str, rebuilds: Sequence[Rebuild], hardware: tuple[str, ..
     return FirstDifference(step=name, cause=Cause.NON_DETERMINISM, detail=detail)
 
 
-def _checks(
-    recorded: Recorded,
-    rebuild: Rebuild | None,
-    steps: Sequence[StepComparison],
+def earned_level(checks: Sequence[LevelCheck]) -> str | None:
+    """The highest rung up to which every rung was earned."""
+    level = None
+    for check in checks:
+        if not check.earned:
+            break
+        level = check.level
+    return level
+
+
+def level_checks(
     *,
-    run_level: dict[Cause, str],
+    ran: bool,
+    finished: bool,
+    steps: Sequence[StepComparison],
+    what: str,
+    packages: int,
+    run_level: Mapping[Cause, str],
     software: tuple[str, ...],
     elsewhere: bool,
 ) -> tuple[LevelCheck, ...]:
-    finished = rebuild is not None and rebuild.finished
+    """Every rung of the ladder with its reason.
+
+    Args:
+        ran: a rebuild started and recorded its environment.
+        steps: what was compared; `what` is the word for it, `steps` or `results`.
+        packages: how many distributions were recorded.
+        run_level: what differs in the run as a whole.
+        software: differences of the environment.
+        elsewhere: the rebuild ran on a machine of another class.
+    """
     from_record = finished and not (run_level.keys() - {Cause.ENVIRONMENT})
-    ran = rebuild is not None and rebuild.record is not None
     bits = bool(steps) and all(step.equal == "bits" for step in steps)
     close = bool(steps) and all(step.equal in ("bits", "tolerance") for step in steps)
-    packages = len(recorded.record.environment.distributions)
-    n = f"{len(steps)} steps"
+    n = f"{len(steps)} {what}"
     earned = {
         "L0": (True, "code, data, parameters and environment are recorded and whole"),
         "L1": (

@@ -16,12 +16,21 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import venv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from everline.errors import EverlineError
-from everline.runs.environment import Distribution, Environment, distribution_folders, installed_distributions
+from everline.runs.environment import (
+    Distribution,
+    Environment,
+    capture_environment,
+    distribution_folders,
+    installed_distributions,
+)
 
 _OUTPUT_CHARS_MAX = 1_000
 _INSTALL_TIMEOUT_S = 3_600.0
@@ -72,16 +81,48 @@ def make(
     site = Path(_ask(python, "import sysconfig; print(sysconfig.get_path('purelib'))"))
     here = {one.name: one for one in installed_distributions(list(paths))}
     folders = distribution_folders(list(paths))
-    missing = []
-    for one in recorded.distributions:
-        if one.digest is not None and here.get(one.name) == one and one.name in folders:
-            _take(one, importlib.metadata.PathDistribution(folders[one.name]), site)
-        else:
-            missing.append(one)
-    if missing:
+    kept = {d.name for d in recorded.distributions if d.digest is not None and here.get(d.name) == d} & folders.keys()
+    missing = [one for one in recorded.distributions if one.name not in kept]
+    if missing:  # first, for it may not succeed
         watch(f"installing {len(missing)} distributions that are not here as recorded")
         _install(missing, python)
+    for one in recorded.distributions:
+        if one.name in kept:
+            _take(one, importlib.metadata.PathDistribution(folders[one.name]), site)
     return python
+
+
+def as_required(here: Environment, requirements: Sequence[str], python: str | None) -> Environment:
+    """The environment that is here, with the required versions in place of its own: what a model's record allows.
+
+    Args:
+        requirements: `name==version`, normalised names.
+        python: the required Python, in as many parts as were recorded, or None.
+
+    Returns:
+        `here` itself if it meets them all.
+    """
+    found = {one.name: one for one in here.distributions}
+    for pin in requirements:
+        name, _, version = pin.partition("==")
+        # The client alone is the same code as the whole of MLflow, of one version.
+        is_client = name == "mlflow" and name not in found and "mlflow-skinny" in found
+        name = "mlflow-skinny" if is_client else name
+        if name not in found or found[name].version != version:
+            found[name] = Distribution(name=name, version=version)
+    required = here.python if python is None or f"{here.python}.".startswith(f"{python}.") else python
+    kept = tuple(found[name] for name in sorted(found))
+    if kept == here.distributions and required == here.python:
+        return here
+    return msgspec.structs.replace(here, python=required, distributions=kept)
+
+
+def environment_of(python: str, variables: Mapping[str, str]) -> Environment:
+    """The environment of a process that this Python starts with these variables, as it would record it itself."""
+    version = platform.python_version()
+    if python != sys.executable:
+        version = _ask(Path(python), "import platform; print(platform.python_version())")
+    return capture_environment(variables, paths=search_path(python, variables), python=version)
 
 
 def variables_for(variables: Mapping[str, str]) -> dict[str, str]:

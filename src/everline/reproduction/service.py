@@ -26,11 +26,13 @@ from everline.ids import new_uid
 from everline.models.tables import model_version
 from everline.pipelines import service as pipelines
 from everline.pipelines.types import ValueRef
-from everline.reproduction import tables
+from everline.reproduction import results, scripts, tables
 from everline.reproduction.comparison import Rebuild, Recorded, judge
+from everline.reproduction.sources import read_source
 from everline.reproduction.statements import PAYLOAD_TYPE, replay_statement, reproduction_statement
 from everline.reproduction.tolerance import largest_difference
 from everline.reproduction.types import (
+    ARGUMENTS_TAG,
     REPLAY_LEVELS,
     Cause,
     Certificate,
@@ -43,7 +45,7 @@ from everline.reproduction.types import (
 )
 from everline.runs import service as runs
 from everline.runs.capture import RunRecord, verify_snapshot
-from everline.runs.types import RunStatus
+from everline.runs.types import RunStatus, TrackedRun
 from everline.serving import predictions
 
 REPRODUCES_TAG = "everline.reproduces"
@@ -59,10 +61,15 @@ def prepare(uow: UnitOfWork, project: str, run: str) -> Preparation:
         NotFoundError: there is no such run.
     """
     uow.require(Permission.RUN_READ, project)
-    runs.get_run(uow, project, run)
+    found = runs.get_run(uow, project, run)
+    if found.record is None:
+        source = read_source(uow, project, found)
+        if isinstance(source, FirstDifference):
+            return Preparation(run=run, record=None, record_digest=None, problem=source)
+        return Preparation(run=run, record=None, record_digest=None, source=source)
     try:
         raw = runs.get_record(uow, project, run)
-    except (NotFoundError, IntegrityError) as error:
+    except IntegrityError as error:
         problem = FirstDifference(step=None, cause=Cause.RECORD, detail=error.message)
         return Preparation(run=run, record=None, record_digest=None, problem=problem)
     digest = canonical_digest(raw)
@@ -71,7 +78,9 @@ def prepare(uow: UnitOfWork, project: str, run: str) -> Preparation:
     except msgspec.ValidationError as error:
         problem = FirstDifference(step=None, cause=Cause.RECORD, detail=f"the record cannot be read: {error}")
         return Preparation(run=run, record=raw, record_digest=digest, problem=problem)
-    return Preparation(run=run, record=raw, record_digest=digest, problem=_problem(uow, project, record))
+    has_steps = bool(pipelines.list_steps(uow, project, run))
+    missing = _problem(uow, project, record)
+    return Preparation(run=run, record=raw, record_digest=digest, problem=missing, has_steps=has_steps)
 
 
 @read
@@ -99,9 +108,12 @@ def compare(
         raise InvalidInputError(f"At most {REBUILDS_MAX} rebuilds are compared.", field="rebuilds")
     prepared = prepare(uow, project, run)
     subjects = subjects_of(uow, run)
-    if prepared.problem is not None or prepared.record is None:
+    if prepared.problem is not None:
         return _unverifiable(prepared, subjects)
     original = runs.get_run(uow, project, run)
+    if not prepared.has_steps:
+        report = _compare_script(uow, project, original, prepared, rebuilds=rebuilds, failure=failure, cause=cause)
+        return msgspec.structs.replace(report, subjects=subjects)
     recorded = Recorded(
         run=run,
         finished=original.status is RunStatus.FINISHED,
@@ -109,11 +121,9 @@ def compare(
         record_digest=prepared.record_digest or "",
         steps=tuple(pipelines.list_steps(uow, project, run)),
     )
-    if not recorded.finished or not recorded.steps:
-        detail = f"the run {'has no recorded steps' if recorded.finished else 'did not finish'}, so there is no result"
-        problem = FirstDifference(step=None, cause=Cause.RECORD, detail=detail)
+    if not recorded.finished:
         # The record is whole, so L0 is earned; without recorded results there is nothing to hold a rebuild against.
-        return _unverifiable(msgspec.structs.replace(prepared, problem=problem), subjects, level="L0")
+        return _without_results(prepared, subjects, "the run did not finish, so there is no result")
     found = [_rebuild(uow, project, item, of=run) for item in rebuilds]
     report = judge(recorded, found, failure=failure, cause=cause, measure=lambda old, new: _measure(uow, old, new))
     return msgspec.structs.replace(report, subjects=subjects)
@@ -243,6 +253,47 @@ def _problem(uow: UnitOfWork, project: str, record: RunRecord) -> FirstDifferenc
     return None
 
 
+def _compare_script(
+    uow: UnitOfWork,
+    project: str,
+    original: TrackedRun,
+    prepared: Preparation,
+    *,
+    rebuilds: Sequence[str],
+    failure: str | None,
+    cause: Cause,
+) -> Reproduction:
+    """Compare a run without steps by its metrics, files and models."""
+    record = None if prepared.record is None else msgspec.convert(prepared.record, RunRecord)
+    made = results.gather(uow, project, original)
+    finished = original.status is RunStatus.FINISHED
+    if not finished or not made:
+        detail = "logged no metric, file or model" if finished else "did not finish"
+        return _without_results(prepared, (), f"the run {detail}, so there is no result to compare with")
+    recorded = scripts.Made(run=original.run, finished=True, record=record, results=made)
+    found = []
+    for item in rebuilds:
+        again = _rebuilt_run(uow, project, item, of=original.run)
+        found.append(
+            scripts.Made(
+                run=item,
+                finished=again.status is RunStatus.FINISHED,
+                record=_record_of(uow, project, item),
+                results=results.gather(uow, project, again),
+                given=ARGUMENTS_TAG in again.tags,
+            )
+        )
+    return scripts.judge(
+        recorded, found, source=prepared.source, record_digest=prepared.record_digest, failure=failure, cause=cause
+    )
+
+
+def _without_results(prepared: Preparation, subjects: tuple[str, ...], detail: str) -> Reproduction:
+    problem = FirstDifference(step=None, cause=Cause.RECORD, detail=detail)
+    level = "L0" if prepared.record is not None else None
+    return _unverifiable(msgspec.structs.replace(prepared, problem=problem), subjects, level=level)
+
+
 def _found(cause: Cause, detail: str) -> FirstDifference:
     return FirstDifference(step=None, cause=cause, detail=detail)
 
@@ -261,16 +312,24 @@ def _unverifiable(prepared: Preparation, subjects: tuple[str, ...], *, level: st
 
 
 def _rebuild(uow: UnitOfWork, project: str, run: str, *, of: str) -> Rebuild:
+    found = _rebuilt_run(uow, project, run, of=of)
+    steps = tuple(pipelines.list_steps(uow, project, run))
+    record = _record_of(uow, project, run)
+    return Rebuild(run=run, finished=found.status is RunStatus.FINISHED, record=record, steps=steps)
+
+
+def _rebuilt_run(uow: UnitOfWork, project: str, run: str, *, of: str) -> TrackedRun:
     found = runs.get_run(uow, project, run)
     if found.tags.get(REPRODUCES_TAG) != of or run == of:
         raise InvalidInputError(f"Run {run} is no rebuild of run {of}.", field="rebuilds")
-    record: RunRecord | None
+    return found
+
+
+def _record_of(uow: UnitOfWork, project: str, run: str) -> RunRecord | None:
     try:
-        record = msgspec.convert(runs.get_record(uow, project, run), RunRecord)
+        return msgspec.convert(runs.get_record(uow, project, run), RunRecord)
     except (NotFoundError, IntegrityError, msgspec.ValidationError):
-        record = None
-    steps = tuple(pipelines.list_steps(uow, project, run))
-    return Rebuild(run=run, finished=found.status is RunStatus.FINISHED, record=record, steps=steps)
+        return None
 
 
 def subjects_of(uow: UnitOfWork, run: str) -> tuple[str, ...]:

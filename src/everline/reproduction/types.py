@@ -40,6 +40,8 @@ class Cause(StrEnum):
     OUTPUTS = "outputs"
 
 
+ARGUMENTS_TAG = "everline.arguments"
+"""Set on a rebuild whose arguments were given by whoever rebuilt it, not by the record."""
 LEVELS = ("L0", "L1", "L2", "L3", "L4", "L5", "L6")
 REPLAY_LEVELS = ("P0", "P1", "P2", "P3", "P4")
 
@@ -65,9 +67,10 @@ class LevelCheck(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """The outputs of one step, as recorded and as rebuilt.
+    """The outputs of one step, as recorded and as rebuilt; of a script, which has no steps, one of its results.
 
     Attributes:
+        name: of the step, or of the result: `metric auc`, `artifact plots/roc.png`, `model m/MLmodel`, `output table`.
         equal: `bits`, `tolerance`, `no`, or `missing` when the rebuild has no such step.
         difference: largest relative difference of numbers where bits differ and both can be compared.
     """
@@ -80,6 +83,32 @@ class StepComparison(msgspec.Struct, frozen=True, kw_only=True):
     difference: float | None = None
 
 
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """What the MLflow client wrote about where a run's code lies: tags, and the requirements of a model that it logged.
+
+    Attributes:
+        script: the script or notebook as it was started: absolute, or relative to a folder that nobody recorded.
+        notebook: whether it is one.
+        repository: address of the Git repository, without user and password.
+        dirty: whether there were uncommitted changes; None where nobody wrote it down, as with the plain client.
+        diff: these changes, if they were written down.
+        requirements: `name==version`, from the model's own requirements; empty without a model.
+        python: Python's version, from the model.
+        model: the name of that model.
+    """
+
+    script: str
+    commit: str
+    notebook: bool = False
+    branch: str | None = None
+    repository: str | None = None
+    dirty: bool | None = None
+    diff: str | None = None
+    requirements: tuple[str, ...] = ()
+    python: str | None = None
+    model: str | None = None
+
+
 class Preparation(msgspec.Struct, frozen=True, kw_only=True):
     """What the server knows about a run before it is rebuilt.
 
@@ -87,13 +116,16 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
         record: what the run recorded, or None.
         record_digest: digest of its canonical JSON.
         problem: what is missing or altered; a run with a problem is not rebuilt.
-        datasets: dataset versions that the run read, by name, as numbers.
+        source: where the code lies, for a run of the MLflow client, which has no record.
+        has_steps: whether it is a pipeline's run, which is done again step by step.
     """
 
     run: str
     record: dict[str, Any] | None
     record_digest: str | None
     problem: FirstDifference | None = None
+    source: Source | None = None
+    has_steps: bool = False
 
 
 class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +136,7 @@ class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
         environment: differences of software, one sentence each; empty if equal.
         hardware: differences of the machine, one sentence each.
         rebuilds: the runs that repeated the work.
+        not_recorded: what the run's record leaves out, one phrase each; empty for Everline's own records.
         certificate: uid of the signed statement, or None if none was asked for.
     """
 
@@ -118,6 +151,7 @@ class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
     hardware: tuple[str, ...] = ()
     record_digest: str | None = None
     rebuilds: tuple[str, ...] = ()
+    not_recorded: tuple[str, ...] = ()
     certificate: str | None = None
     subjects: tuple[str, ...] = ()
 

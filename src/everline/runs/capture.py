@@ -82,10 +82,16 @@ class DataInput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is needed to do a run again, and to know whether it was the same."""
+    """All that is needed to do a run again, and to know whether it was the same.
+
+    Attributes:
+        entry: `module:pipeline`, or a script's path below the root.
+        folder: where a script was started, below the root; "" for the root itself.
+    """
 
     schema: int = 1
     entry: str
+    folder: str = ""
     argv: tuple[str, ...] = ()
     code: CodeSnapshot
     environment: Environment
@@ -110,6 +116,7 @@ def capture(
     seed: int | None = None,
     params: Mapping[str, Any] | None = None,
     data: tuple[DataInput, ...] = (),
+    folder: str = "",
 ) -> Captured:
     """Snapshot code and environment at the start of a run; below 150 ms for an ordinary project.
 
@@ -119,6 +126,7 @@ def capture(
         argv: the command line; values of secret-looking options are redacted.
         seed: the seed that the run sets, or None if it sets none.
         params: JSON values by name.
+        folder: where a script was started, below the root.
 
     Raises:
         InvalidInputError: `project_root` is not a folder.
@@ -131,6 +139,7 @@ def capture(
     environment = capture_environment()
     record = RunRecord(
         entry=entry,
+        folder=folder,
         argv=redact_argv(argv),
         code=code,
         environment=environment,

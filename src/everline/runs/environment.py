@@ -104,24 +104,28 @@ class EnvironmentDifference(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.name}: {self.recorded} recorded, {self.here} here"
 
 
-def capture_environment(variables: Mapping[str, str] | None = None) -> Environment:
-    """Read the environment of this process.
+def capture_environment(
+    variables: Mapping[str, str] | None = None, *, paths: list[str] | None = None, python: str | None = None
+) -> Environment:
+    """Read the environment of this process, or of another one on this machine.
 
     Args:
         variables: the process environment to read instead of `os.environ`.
+        paths: where it looks for modules, instead of `sys.path`.
+        python: its version of Python, instead of this one's.
 
     Returns:
         The environment; secrets are replaced by `[redacted]`.
     """
     env = os.environ if variables is None else variables
-    installed = tuple(installed_distributions())
-    python, implementation = platform.python_version(), platform.python_implementation()
+    installed = tuple(installed_distributions(paths))
+    python, implementation = python or platform.python_version(), platform.python_implementation()
     return Environment(
         python=python,
         implementation=implementation,
         machine=_machine(),
         threads={name: env[name] for name in THREAD_VARIABLES if name in env},
-        blas=tuple(_blas_libraries()),
+        blas=tuple(_blas_libraries(sys.path if paths is None else paths)),
         hash_seed=env.get("PYTHONHASHSEED", "") or "random",
         distributions=installed,
         variables=relevant_variables(env),
@@ -177,6 +181,11 @@ def differences(recorded: Environment, here: Environment) -> list[EnvironmentDif
     for field in Machine.__struct_fields__:
         check("hardware", field, str(getattr(recorded.machine, field)), str(getattr(here.machine, field)))
     return found
+
+
+def machine_class_differs(recorded: Machine, here: Machine) -> bool:
+    """Whether results on two machines may differ in their bits although the software is the same."""
+    return any(getattr(recorded, field) != getattr(here, field) for field in ("architecture", "cpu", "cpu_features"))
 
 
 def _named(distribution: Distribution | None) -> str:
@@ -311,10 +320,10 @@ def _cpu() -> tuple[str, tuple[str, ...]]:
     return fields.get("model name", platform.processor()), tuple(flag for flag in dispatch if flag in flags)
 
 
-def _blas_libraries() -> list[str]:
+def _blas_libraries(paths: list[str]) -> list[str]:
     """File names of the BLAS libraries that wheels brought; the names carry a hash of the build."""
     found: set[str] = set()
-    for path in sys.path:
+    for path in paths:
         for owner in ("numpy.libs", "scipy.libs"):
             try:
                 found.update(f"{owner}/{e.name}" for e in os.scandir(Path(path) / owner) if "blas" in e.name)

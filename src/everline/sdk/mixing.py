@@ -27,7 +27,8 @@ from everline.reproduction.explaining.types import CoalitionRun, Plan, cell_name
 from everline.runs.capture import RunRecord
 from everline.sdk.client import Client
 from everline.sdk.mixing_process import Job, Task
-from everline.sdk.reproduction import Inside, Where, folder_of
+from everline.sdk.reproduction import Where, folder_of
+from everline.sdk.scripts import Inside
 
 _SAID_CHARS_MAX = 1_000
 
@@ -138,7 +139,7 @@ class Mixer:
             if later not in self._inside:
                 try:
                     self._inside[later] = self._client.reproduction.inside(
-                        self._records[later],
+                        self._records[later].environment,
                         self._where,
                         self._folder / ("environment-after" if later else "environment-before"),
                         watch=self._watch,

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -33,14 +32,16 @@ from everline.reproduction.types import (
     ReplayBatch,
     Reproduction,
     Variation,
+    Verdict,
 )
 from everline.runs.capture import CodeSnapshot, RunRecord
-from everline.runs.environment import pinned_variables
+from everline.runs.environment import Environment, pinned_variables
 from everline.sdk.client import Client
+from everline.sdk.processes import run_process
+from everline.sdk.scripts import Failure, Inside, Script, read_script, repeat
 
 Watch = Callable[[str], None]
 TIMEOUT_S = 24 * 3600.0
-_OUTPUT_CHARS_MAX = 2_000
 _UNEXPLAINED = frozenset({Cause.NON_DETERMINISM, Cause.HIDDEN_INPUT})
 _RUN = re.compile(r"[0-9a-f]{32}")
 
@@ -51,13 +52,6 @@ class Where(StrEnum):
     AUTO = "auto"
     HERE = "here"
     FRESH = "fresh"
-
-
-class Inside(NamedTuple):
-    """A Python and the environment variables of its process."""
-
-    python: str
-    variables: dict[str, str]
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,14 +84,22 @@ class ReproductionApi:
         *,
         changes: Changes | None = None,
         environment: Where = Where.AUTO,
+        repository: str | None = None,
+        arguments: Sequence[str] | None = None,
         timeout_s: float = TIMEOUT_S,
         watch: Watch = lambda message: None,
     ) -> Reproduction:
         """Rebuild a run from its record alone, compare every step's output, and have the result certified.
 
+        A run without steps is a script's or a notebook's: it is run again, and its metrics, files and models are
+        compared. Of a run that the MLflow client made, tags name the commit and the script.
+
         Args:
             target: a run's uid, or a model as `name`, `name/version` or `name@alias`.
-            changes: what to do differently, to see which step it changes first.
+            changes: what to do differently, to see which step it changes first; of a script, only its code.
+            repository: a clone's folder or an address that has the commit of an MLflow client's run; None looks into
+                what is here, and asks no network.
+            arguments: of a script, in place of the recorded ones; the MLflow client records none.
             environment: where to run: in the environment of this process (`here`), in one that is made from the record
                 (`fresh`), or in the former if it is as recorded or the latter cannot be made (`auto`).
             timeout_s: most seconds that one rebuild may take.
@@ -113,13 +115,24 @@ class ReproductionApi:
         changes = changes or Changes()
         watch("reading the record and every byte it names")
         prepared = self.prepare(run)
-        if prepared.problem is not None or prepared.record is None:
+        if prepared.problem is not None:
             return self._compare(run, [], failure=None, certify=not changes)
+        if not prepared.has_steps:
+            return self._reproduce_script(
+                prepared, changes, environment, repository=repository, arguments=arguments, timeout_s=timeout_s,
+                watch=watch,
+            )  # fmt: skip
+        if arguments is not None or repository is not None:
+            raise InvalidInputError(
+                "This run is a pipeline's: it has no arguments of its own, and its code is in its record.",
+                hint="Change its parameters with --param.",
+                field="arguments",
+            )
         record = msgspec.convert(prepared.record, RunRecord)
         rebuilds: list[str] = []
         with tempfile.TemporaryDirectory(prefix="everline-environment-") as name:
             try:
-                inside = self.inside(record, environment, Path(name) / "venv", watch=watch)
+                inside = self.inside(record.environment, environment, Path(name) / "venv", watch=watch)
             except EverlineError as error:
                 missing = f"{error.message} {error.hint or ''}".strip()
                 return self._compare(run, [], failure=missing, cause=Cause.ENVIRONMENT, certify=not changes)
@@ -156,14 +169,14 @@ class ReproductionApi:
         """
         run = self.run_of(target)
         prepared = self.prepare(run)
-        if prepared.problem is not None or prepared.record is None:
-            detail = prepared.problem.detail if prepared.problem is not None else "the run recorded nothing"
+        if prepared.problem is not None or not prepared.has_steps:
+            detail = prepared.problem.detail if prepared.problem is not None else "it is no pipeline's and has no steps"
             return Determinism(run=run, deterministic=False, reason=f"the run cannot be repeated: {detail}")
         record = msgspec.convert(prepared.record, RunRecord)
         found: list[Variation] = []
         with tempfile.TemporaryDirectory(prefix="everline-environment-") as name:
             try:
-                inside = self.inside(record, environment, Path(name) / "venv", watch=watch)
+                inside = self.inside(record.environment, environment, Path(name) / "venv", watch=watch)
             except EverlineError as error:
                 return Determinism(run=run, deterministic=False, reason=f"the run cannot be repeated: {error.message}")
             for change in determinism.changes(record.environment):
@@ -175,6 +188,75 @@ class ReproductionApi:
             reason=_why_not_deterministic(found),
             variations=tuple(found),
         )
+
+    def _reproduce_script(
+        self,
+        prepared: Preparation,
+        changes: Changes,
+        where: Where,
+        *,
+        repository: str | None,
+        arguments: Sequence[str] | None,
+        timeout_s: float,
+        watch: Watch,
+    ) -> Reproduction:
+        if changes.params or changes.data or changes.seed is not None:
+            raise InvalidInputError(
+                "This run is a script's: it has no parameters, data or seed that could be set from outside.",
+                hint="Give it other arguments after `--`, or other code with --code.",
+                field="changes",
+            )
+        run = prepared.run
+        record = None if prepared.record is None else msgspec.convert(prepared.record, RunRecord)
+        try:
+            script = read_script(
+                self._client.runs.get(run), record=record, source=prepared.source, arguments=arguments,
+                repository=repository, over=changes.code,
+            )  # fmt: skip
+        except InvalidInputError as error:
+            return self._compare(run, [], failure=f"{error.message} {error.hint}", certify=not changes)
+        # Arguments in place of recorded ones are a change; where none were recorded, they are part of the claim.
+        certify = not changes and not (script.given and record is not None)
+        if self._compare(run, [], failure=None, certify=False).verdict is Verdict.UNVERIFIABLE:
+            return self._compare(run, [], failure=None, certify=certify)
+        rebuilds: list[str] = []
+        with tempfile.TemporaryDirectory(prefix="everline-environment-") as name:
+            try:
+                inside = self.inside(self._wanted(script), where, Path(name) / "venv", watch=watch)
+            except EverlineError as error:
+                missing = f"{error.message} {error.hint or ''}".strip()
+                return self._compare(run, [], failure=missing, cause=Cause.ENVIRONMENT, certify=certify)
+            watch("running again in a process of its own")
+            failure = self._repeat(script, inside, rebuilds, timeout_s=timeout_s)
+            report = self._compare_script(run, rebuilds, failure, certify=False)
+            first = report.first_difference
+            if first is not None and first.cause in _UNEXPLAINED and rebuilds and failure is None:
+                watch("running once more, to tell chance from a hidden input")
+                self._repeat(script, inside, rebuilds, timeout_s=timeout_s)
+        watch("comparing and signing" if certify else "comparing")
+        return self._compare_script(run, rebuilds, failure, certify=certify)
+
+    def _repeat(self, script: Script, inside: Inside, rebuilds: list[str], *, timeout_s: float) -> Failure | None:
+        outcome = repeat(self._client, script, inside, materialise=self.materialise, timeout_s=timeout_s)
+        rebuilds.extend([outcome.run] if outcome.run is not None else [])
+        return outcome.failure
+
+    def _compare_script(
+        self, run: str, rebuilds: Sequence[str], failure: Failure | None, *, certify: bool
+    ) -> Reproduction:
+        if failure is None:
+            return self._compare(run, rebuilds, failure=None, certify=certify)
+        return self._compare(run, rebuilds, failure=failure.detail, cause=failure.cause, certify=certify)
+
+    def _wanted(self, script: Script) -> Environment:
+        """The environment that a script's record asks for; what it does not say is as it is here."""
+        if script.record is not None:
+            return script.record.environment
+        assert script.source is not None
+        environments = load("everline.reproduction.environments")
+        here = environments.environment_of(sys.executable, dict(os.environ))
+        wanted: Environment = environments.as_required(here, script.source.requirements, script.source.python)
+        return wanted
 
     def _vary(
         self, run: str, record: RunRecord, inside: Inside, change: determinism.Change, *, timeout_s: float
@@ -226,19 +308,19 @@ class ReproductionApi:
         """One certificate with its signed envelope."""
         return self._client.call("GET", f"/certificates/{uid}", returns=CertificateDetail)
 
-    def inside(self, record: RunRecord, where: Where, directory: Path, *, watch: Watch) -> Inside:
+    def inside(self, recorded: Environment, where: Where, directory: Path, *, watch: Watch) -> Inside:
         """The Python to rebuild with and its environment variables."""
-        variables = self._environment(record)
+        variables = self._environment(recorded)
         here = Inside(sys.executable, variables)
         if where is Where.HERE:
             return here
         environments = load("everline.reproduction.environments")
         paths = environments.search_path(sys.executable, variables)
-        if where is Where.AUTO and environments.is_here(record.environment, paths):
+        if where is Where.AUTO and environments.is_here(recorded, paths):
             return here
         watch("making the recorded environment")
         try:
-            python = environments.make(record.environment, directory, paths=paths, watch=watch)
+            python = environments.make(recorded, directory, paths=paths, watch=watch)
         except EverlineError as error:
             if where is Where.FRESH:
                 raise
@@ -301,7 +383,7 @@ class ReproductionApi:
                 command += [*options, "--directory", str(root / folder_of(record))]
             except EverlineError as error:
                 return error.message
-            failure = _run_process(command, root, inside.variables, timeout_s)
+            failure = run_process(command, folder=root, variables=inside.variables, timeout_s=timeout_s)
         # A rebuild that failed names no run in its answer: it is the one that was not there before.
         rebuilds.extend([uid for uid in self._rebuilds_of(run) if uid not in known][:1])
         return failure
@@ -341,9 +423,9 @@ class ReproductionApi:
             command += ["--data", f"{name}={value}"]
         return command
 
-    def _environment(self, record: RunRecord) -> dict[str, str]:
+    def _environment(self, recorded: Environment) -> dict[str, str]:
         """This process's variables, with those that decide bits set as recorded, or removed if they were not set."""
-        pinned = pinned_variables(record.environment)
+        pinned = pinned_variables(recorded)
         decisive = load("everline.runs.environment").REPLAYED
         kept = {name: value for name, value in os.environ.items() if name not in decisive}
         token = self._client.token
@@ -394,22 +476,3 @@ def folder_of(record: RunRecord) -> str:
 
 def _parameter(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def _run_process(command: Sequence[str], root: Path, environment: Mapping[str, str], timeout_s: float) -> str | None:
-    try:
-        done = subprocess.run(
-            command,
-            cwd=root,
-            env=dict(environment),
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        return f"the rebuild took longer than {timeout_s:g} s and was stopped"
-    if done.returncode == 0:
-        return None
-    said = done.stderr.decode("utf-8", errors="replace").strip() or done.stdout.decode("utf-8", errors="replace")
-    return f"the rebuild ended with code {done.returncode}: {said.strip()[-_OUTPUT_CHARS_MAX:]}"

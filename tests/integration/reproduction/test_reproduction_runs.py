@@ -304,7 +304,7 @@ def test_a_script_says_how_far_its_record_goes(client: Client, tmp_path: Path) -
     client.runs.finish(made)
     report = client.reproduction.reproduce(made)
     assert (report.level, report.verdict) == ("L0", Verdict.UNVERIFIABLE)
-    assert "no recorded steps" in report.reason
+    assert "logged no metric, file or model" in report.reason
     assert report.certificate is not None
 
 

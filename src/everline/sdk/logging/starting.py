@@ -92,15 +92,27 @@ def run(
 
 def _recording(active: ActiveRun) -> Callable[[], None]:
     """Capture what this process runs, as it is now."""
-    entry = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "interactive"
-    root, argv, params = Path.cwd(), list(sys.argv[1:]), active.params
+    script, here, argv, params = sys.argv[0] if sys.argv else "", Path.cwd(), list(sys.argv[1:]), active.params
 
     def work() -> None:
-        captured = load("everline.runs.capture").capture(root, entry, argv, params=params)
+        root, entry, folder = _place(script, here)
+        captured = load("everline.runs.capture").capture(root, entry, argv, params=params, folder=folder)
         record = StoredRecord(msgspec.to_builtins(captured.record), list(captured.blobs))
         active.keep_record(record, captured.blobs)
 
     return work
+
+
+def _place(script: str, here: Path) -> tuple[Path, str, str]:
+    """The project's root, and below it the script and the folder that it was started in."""
+    path = (here / script).resolve()
+    if not script or not path.is_file():
+        return here, "interactive", ""
+    if path.is_relative_to(Path(sys.prefix).resolve()):
+        return here, path.name, ""  # a program that was installed runs code which lies here
+    root: Path = load("everline.pipelines.codedigest").project_root(path)
+    folder = here.resolve().relative_to(root).as_posix() if here.resolve().is_relative_to(root) else ""
+    return root, path.relative_to(root).as_posix(), "" if folder == "." else folder
 
 
 class Background:

@@ -1,0 +1,76 @@
+"""A rebuild's process: started apart from this one, stopped with all that it started, heard when it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from everline.reproduction.types import Cause
+
+_OUTPUT_CHARS_MAX = 2_000
+_INPUT_GONE = ("FileNotFoundError", "ConnectionError", "ConnectError", "URLError", "gaierror", "PermissionError")
+_NOT_INSTALLED = ("ModuleNotFoundError", "ImportError", "PackageNotFoundError")
+_ACCELERATOR = ("no nvidia driver", "torch not compiled with cuda", "no cuda gpus", "cuda error", "no gpu", "cudnn",
+                "cudaerror", "hip error", "no visible device")  # fmt: skip
+_ARGUMENTS = ("the following arguments are required", "unrecognized arguments", "usage:", "missing argument",
+              "missing option", "sys.argv")  # fmt: skip
+
+
+def run_process(command: Sequence[str], *, folder: Path, variables: Mapping[str, str], timeout_s: float) -> str | None:
+    """Run a command to its end.
+
+    Returns:
+        None, or in one sentence what went wrong, with the end of what it said.
+    """
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=dict(variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        _stop(process)
+        return f"the rebuild took longer than {timeout_s:g} s and was stopped"
+    except BaseException:
+        _stop(process)
+        raise
+    if process.returncode == 0:
+        return None
+    said = err.decode("utf-8", errors="replace").strip() or out.decode("utf-8", errors="replace")
+    return f"the rebuild ended with code {process.returncode}: {said.strip()[-_OUTPUT_CHARS_MAX:]}"
+
+
+def cause_of(failure: str) -> Cause:
+    """The class of a script's failure, from the last words that it said."""
+    lines = [line.strip() for line in failure.splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    kind = last.partition(":")[0].rpartition(".")[2]
+    said = failure.lower()
+    if any(word in said for word in _ACCELERATOR):
+        return Cause.HARDWARE
+    if kind in _NOT_INSTALLED:
+        return Cause.ENVIRONMENT
+    if kind in _INPUT_GONE or kind.endswith("ConnectionError"):
+        return Cause.HIDDEN_INPUT
+    if any(word in said for word in _ARGUMENTS):
+        return Cause.PARAMETERS
+    return Cause.RECORD
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    process.communicate()
