@@ -24,7 +24,8 @@ from everline.runs.capture import RunRecord
 from everline.sdk.client import Client
 from everline.sdk.mixing import carry_out
 from everline.sdk.mixing_process import Job, Task
-from everline.sdk.reproduction import Inside, Where, folder_of
+from everline.sdk.reproduction import Where, folder_of
+from everline.sdk.scripts import Inside
 
 Watch = Callable[[str], None]
 _GIT_TIMEOUT_S = 60.0
@@ -66,7 +67,7 @@ class Bisector:
         with tempfile.TemporaryDirectory(prefix="everline-bisect-") as name:
             folder = Path(name).resolve()
             inside = self._client.reproduction.inside(
-                self._records[0], environment, folder / "environment", watch=self._watch
+                self._records[0].environment, environment, folder / "environment", watch=self._watch
             )
             ends: list[float] = []
 
