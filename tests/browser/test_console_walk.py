@@ -43,6 +43,9 @@ def addresses(story: console_story.Story) -> dict[str, str]:
         "datasets": "/datasets",
         "dataset": "/datasets/flights",
         "dataset-version": "/datasets/flights/1",
+        "dataset-compared": "/datasets/flights/compare?before=1&after=3&key=day,hour",
+        "certificates": "/certificates",
+        "certificate": f"/certificates/{story.certificate}",
         "audit": "/audit",
         "event": "/audit/3",
     }

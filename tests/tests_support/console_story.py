@@ -37,6 +37,16 @@ from everline.pipelines import service as pipelines
 from everline.pipelines.types import RecordSteps, StepStatus, StepUpdate, ValueRef
 from everline.releases import rollout
 from everline.releases import service as releases
+from everline.reproduction import service as reproduction
+from everline.reproduction.types import (
+    LEVELS,
+    Cause,
+    FirstDifference,
+    LevelCheck,
+    Reproduction,
+    StepComparison,
+    Verdict,
+)
 from everline.runs import artifacts, capture, tracking
 from everline.runs import service as runs
 from everline.runs.types import Metric, RunInput, to_ms
@@ -69,6 +79,8 @@ class Story(msgspec.Struct, kw_only=True):
     """The revision behind the live release."""
     prediction: str
     incident: str
+    certificate: str
+    """Of the first run, whose rebuild left the record at a step."""
 
 
 def tell(app: Application, folder: Path) -> Story:
@@ -95,6 +107,8 @@ def tell(app: Application, folder: Path) -> Story:
             uow, project=PROJECT, endpoint="flight-delay", model="flight-delay", version=second.version
         )
         aliases.set_alias(uow, PROJECT, "flight-delay", alias="candidate", version=second.version)
+    with app.begin() as uow:
+        certificate = _certificate(uow, run, again)
     return Story(
         run=run,
         again=again,
@@ -103,6 +117,7 @@ def tell(app: Application, folder: Path) -> Story:
         revision=live.revision or "",
         prediction=asked[0],
         incident=incident,
+        certificate=certificate,
     )
 
 
@@ -238,6 +253,28 @@ def _compare(uow: Any, champion: ModelVersion, challenger: ModelVersion) -> None
         "level": 0.95, "method": "paired bootstrap", "verdict": "better",
     }  # fmt: skip
     evidence.attach(uow, subject=challenger.subject, kind="comparison", body=body, project=PROJECT)
+
+
+def _certificate(uow: Any, run: str, rebuild: str) -> str:
+    """Of a rebuild on other data: the first steps agree, the rest do not."""
+    steps = pipelines.list_steps(uow, PROJECT, run)
+    found = [
+        StepComparison(
+            name=step.name, position=step.position, recorded=(step.outputs[0].digest,),
+            rebuilt=(step.outputs[0].digest if step.position < 2 else "sha256:" + "f" * 64,),
+            equal="bits" if step.position < 2 else "no", difference=None if step.position < 2 else 0.25,
+        )
+        for step in steps
+    ]  # fmt: skip
+    earned = {"L0": "code, data, parameters and environment are recorded and whole", "L1": "Python is as recorded"}
+    reasons = earned | dict.fromkeys(LEVELS[2:], "flights@2: not the recorded dataset versions")
+    report = Reproduction(
+        run=run, level="L1", verdict=Verdict.DIVERGED, reason="at step join: data",
+        first_difference=FirstDifference(step="join", cause=Cause.DATA, detail=reasons["L2"]),
+        checks=tuple(LevelCheck(level=level, earned=level in earned, reason=reasons[level]) for level in LEVELS),
+        steps=tuple(found), hardware=("cores: 4 recorded, 2 here",), rebuilds=(rebuild,), subjects=(f"run:{run}",),
+    )  # fmt: skip
+    return reproduction.certify(uow, PROJECT, report).certificate or ""
 
 
 def _predictions(app: Application, revision: str, version: ModelVersion, release: str) -> list[str]:

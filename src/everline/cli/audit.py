@@ -16,6 +16,7 @@ from everline.governance import bundle as bundles
 from everline.governance.signing import VerifyKey
 from everline.governance.types import AuditEvent, InclusionProof, LogReport
 from everline.loader import load
+from everline.reproduction.statements import read_certificate
 
 if TYPE_CHECKING:
     from everline.sdk.client import Client
@@ -79,6 +80,11 @@ def _offline_options(function: Callable[..., int]) -> Callable[..., int]:
 @command.command("verify")
 @click.option("--bundle", type=click.Path(path_type=Path), help="An exported log; needs --key and nothing else.")
 @click.option("--proof", type=click.Path(path_type=Path), help="An inclusion proof; needs --key and nothing else.")
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path),
+    help="A signed certificate of a rebuild or replay; needs --key and nothing else.",
+)
 @click.option("--key", help="The public key that you trust: its text, or a file that holds it.")
 @click.option(
     "--checkpoint",
@@ -94,20 +100,24 @@ def verify(
     as_json: bool,
     bundle: Path | None,
     proof: Path | None,
+    certificate: Path | None,
     key: str | None,
     checkpoints: tuple[Path, ...],
 ) -> int:
-    """Verify the log: the server's own, or offline an exported bundle or a single proof. Exits 0 or 1."""
-    if bundle is None and proof is None:
+    """Verify the log: the server's own; or offline an exported bundle, a single proof, a certificate. Exits 0 or 1."""
+    given = [file for file in (bundle, proof, certificate) if file is not None]
+    if not given:
         with open_client() as client:
             return _report(client.audit.verify(), as_json=as_json)
-    if key is None or (bundle is not None and proof is not None):
+    if key is None or len(given) > 1:
         raise InvalidInputError(
-            "Offline, give one of --bundle and --proof, and the public key.",
+            "Offline, give one of --bundle, --proof and --certificate, and the public key.",
             hint="Add --key signing.pub, or the key's text; take it from a source that you trust.",
             field="key",
         )
     trusted = VerifyKey.read(key)
+    if certificate is not None:
+        return _verify_certificate(certificate, trusted, as_json=as_json)
     if proof is not None:
         return _verify_proof(bundles.read_proof(proof), trusted, as_json=as_json)
     assert bundle is not None
@@ -190,6 +200,33 @@ def _report(report: LogReport, *, as_json: bool) -> int:
 
     emit(report, as_json=as_json, human=human)
     return 0 if report.verified else 1
+
+
+def _verify_certificate(file: Path, key: VerifyKey, *, as_json: bool) -> int:
+    try:
+        statement = read_certificate(file, key)
+    except IntegrityError as error:
+        answer: dict[str, Any] = {"verified": False, "problem": error.message}
+        emit(answer, as_json=as_json, human=lambda: click.secho(f"NOT verified: {answer['problem']}", fg="red"))
+        return 1
+    said = statement["predicate"]["everline"]
+    answer = {"verified": True, "level": said["level"], "verdict": said["verdict"], "statement": statement}
+
+    def human() -> None:
+        click.secho(f"verified: signed by {key.text}", fg="green")
+        subjects = statement["subject"]
+        facts([
+            ("of", subjects[0]["name"]),
+            ("level", said["level"]),
+            ("verdict", said["verdict"]),
+            ("reason", said["reason"]),
+            ("outputs named", len(subjects) - 1),
+            ("signed", said["at"]),
+            ("asked by", said["by"]),
+        ])  # fmt: skip
+
+    emit(answer, as_json=as_json, human=human)
+    return 0
 
 
 def _verify_proof(proof: InclusionProof, key: VerifyKey, *, as_json: bool) -> int:

@@ -1,4 +1,4 @@
-"""`everline data`: add, list, show, verify, checkout, diff, contract and check."""
+"""`everline data`: add, list, show, tag, verify, checkout, diff, contract and check."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from everline.cli.output import client_options, emit, facts, table
 from everline.datasets.types import (
@@ -18,7 +19,8 @@ from everline.datasets.types import (
     DatasetVersion,
     DatasetVersionDetail,
 )
-from everline.errors import InvalidInputError, NotFoundError
+from everline.errors import ForbiddenError, InvalidInputError, NotFoundError
+from everline.models.types import DatasetLineage
 from everline.sdk.client import Client
 
 
@@ -31,10 +33,20 @@ def command() -> None:
 @click.argument("name")
 @click.argument("paths", metavar="PATH…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--version", "label", help="A label for the version, such as 2013-06; unique in the dataset.")
+@click.option("--run", help="The run that made the data; `show` then names it.")
+@click.option("--step", help="With --run: in which of its steps.")
 @client_options
-def add(client: Client, as_json: bool, name: str, paths: tuple[Path, ...], label: str | None) -> None:
+def add(
+    client: Client,
+    as_json: bool,
+    name: str,
+    paths: tuple[Path, ...],
+    label: str | None,
+    run: str | None,
+    step: str | None,
+) -> None:
     """Snapshot files, folders or tables as an immutable version."""
-    version = client.datasets.add(name, paths, label=label, watch=_progress)
+    version = client.datasets.add(name, paths, label=label, run=run, step=step, watch=_progress)
     checked = _checked(client, version)
 
     def human() -> None:
@@ -50,23 +62,29 @@ def add(client: Client, as_json: bool, name: str, paths: tuple[Path, ...], label
 
 @command.command("list")
 @click.argument("name", required=False)
+@click.option("--tag", "tags", multiple=True, metavar="KEY[=VALUE]", help="Only those with this tag; may be repeated.")
 @client_options
-def list_(client: Client, as_json: bool, name: str | None) -> None:
+def list_(client: Client, as_json: bool, name: str | None, tags: tuple[str, ...]) -> None:
     """List datasets, or the versions of one."""
+    none = "Nothing has these tags." if tags else ""
     if name is None:
-        datasets = client.datasets.list()
+        datasets = client.datasets.list(tagged=tags)
         rows: list[Any] = [
-            (d.name, d.versions, d.latest and d.latest.rows, d.latest and d.latest.bytes, d.latest and d.latest.digest)
+            (d.name, d.versions, d.latest and d.latest.rows, d.latest and d.latest.bytes, _tags(d.tags),
+             d.latest and d.latest.digest)
             for d in datasets
-        ]
-        headers: tuple[str, ...] = ("dataset", "versions", "rows", "bytes", "digest")
-        empty = "No datasets yet. Add one with `everline data add NAME PATH`."
+        ]  # fmt: skip
+        headers: tuple[str, ...] = ("dataset", "versions", "rows", "bytes", "tags", "digest")
+        empty = none or "No datasets yet. Add one with `everline data add NAME PATH`."
         emit(datasets, as_json=as_json, human=lambda: table(rows, headers=headers, empty=empty))
         return
-    versions = client.datasets.versions(name)
-    rows = [(v.version, ", ".join(v.labels), v.rows, v.files, v.bytes, v.created_at, v.digest) for v in versions]
-    headers = ("version", "labels", "rows", "files", "bytes", "added", "digest")
-    emit(versions, as_json=as_json, human=lambda: table(rows, headers=headers, empty="No versions."))
+    versions = client.datasets.versions(name, tagged=tags)
+    rows = [
+        (v.version, ", ".join(v.labels), v.rows, v.files, v.bytes, v.created_at, _tags(v.tags), v.digest)
+        for v in versions
+    ]
+    headers = ("version", "labels", "rows", "files", "bytes", "added", "tags", "digest")
+    emit(versions, as_json=as_json, human=lambda: table(rows, headers=headers, empty=none or "No versions."))
 
 
 @command.command()
@@ -74,19 +92,52 @@ def list_(client: Client, as_json: bool, name: str | None) -> None:
 @click.argument("version", required=False)
 @client_options
 def show(client: Client, as_json: bool, name: str, version: str | None) -> None:
-    """Show a version: files, schema, profile."""
+    """Show a version: what it is, files, schema with profile, and lineage."""
     detail: DatasetVersionDetail = client.datasets.show(name, version)
+    lineage = _lineage(client, detail.version)
 
     def human() -> None:
         facts([("dataset", f"{name}@{detail.version.version}"), *_version_facts(detail.version)])
         click.echo()
-        if detail.table is None:
-            table([(f.path, f.bytes, f.digest) for f in detail.files], headers=("file", "bytes", "digest"), empty="")
-            return
-        headers = ("column", "type", "missing", "min", "median", "max", "mean", "distinct")
-        table([_profile_row(column) for column in detail.table.columns], headers=headers, empty="No columns.")
+        table([(f.path, f.bytes, f.digest) for f in detail.files], headers=("file", "bytes", "digest"), empty="")
+        if detail.table is not None:
+            click.echo()
+            headers = ("column", "type", "missing", "min", "median", "max", "mean", "distinct")
+            table([_profile_row(column) for column in detail.table.columns], headers=headers, empty="No columns.")
+        if lineage is not None:
+            click.echo()
+            _print_lineage(lineage)
 
-    emit(detail, as_json=as_json, human=human)
+    shown = msgspec.to_builtins(detail) | {"lineage": lineage}
+    emit(shown, as_json=as_json, human=human)
+
+
+@command.command()
+@click.argument("name")
+@click.argument("tags", nargs=-1, metavar="[KEY=VALUE]…")
+@click.option("--version", help="Tag this version, by number or label, instead of the dataset.")
+@click.option("--remove", multiple=True, metavar="KEY", help="Remove this tag; may be repeated.")
+@client_options
+def tag(
+    client: Client, as_json: bool, name: str, tags: tuple[str, ...], version: str | None, remove: tuple[str, ...]
+) -> None:
+    """Set or remove tags of a dataset or version; without any, show them."""
+    changes: dict[str, str | None] = dict(map(_key_value, tags)) | dict.fromkeys(remove)
+    if version is None:
+        found = client.datasets.tag(name, changes) if changes else client.datasets.get(name)
+        where = name
+    else:
+        apply, show = client.datasets.tag_version, client.datasets.version
+        kept = apply(name, version, changes) if changes else show(name, version)
+        found, where = kept, f"{name}@{kept.version}"
+
+    def human() -> None:
+        if found.tags:
+            facts(list(found.tags.items()))
+        else:
+            click.echo(f"{where} has no tags.")
+
+    emit(found.tags, as_json=as_json, human=human)
 
 
 @command.command()
@@ -191,6 +242,38 @@ def check(client: Client, as_json: bool, name: str, version: str | None, number:
     return 0 if checked.holds else 1
 
 
+def _key_value(text: str) -> tuple[str, str]:
+    key, given, value = text.partition("=")
+    if not given:
+        raise InvalidInputError(f"{text[:80]!r} is no tag.", hint="Write key=value; --remove KEY removes one.")
+    return key, value
+
+
+def _tags(tags: dict[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in tags.items())
+
+
+def _lineage(client: Client, version: DatasetVersion) -> DatasetLineage | None:
+    """Where a version comes from and what stands on it, if the caller may see runs and models."""
+    try:
+        found: DatasetLineage = client.datasets.lineage(version.dataset, version.version)
+        return found
+    except ForbiddenError:
+        return None
+
+
+def _print_lineage(lineage: DatasetLineage) -> None:
+    made_by = lineage.made_by and f"run {lineage.made_by}" + (f", step {lineage.step}" if lineage.step else "")
+    facts([("made by", made_by)])
+    rows = [
+        (use.run, use.name, use.status, use.context, use.started_at, ", ".join(use.models)) for use in lineage.used_by
+    ]
+    headers = ("used by run", "name", "status", "for", "started", "made models")
+    table(rows, headers=headers, empty="No run has read it yet.")
+    if lineage.more:
+        click.echo("… and earlier runs")
+
+
 def _toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf-8"))
@@ -222,6 +305,7 @@ def _version_facts(version: DatasetVersion) -> list[tuple[str, Any]]:
         ("digest", version.digest),
         ("table digest", version.table_digest),
         ("labels", ", ".join(version.labels) or None),
+        ("tags", _tags(version.tags) or None),
         ("rows", version.rows),
         ("files", version.files),
         ("bytes", version.bytes),

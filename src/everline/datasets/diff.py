@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from everline.datasets import distribution
 from everline.datasets.arrow import decode
-from everline.datasets.profile import counts, finite, is_moment, is_number
 from everline.datasets.types import Column, ColumnDifference, DatasetFile, RowDifference, TableSummary
 from everline.errors import InvalidInputError
 
@@ -35,37 +35,17 @@ def compare_columns(
         elif previous.type != column.type:
             found.append(_both(previous, column, "retyped"))
         elif previous.digest != column.digest:
-            change = _both(previous, column, "changed")
-            statistic, value = distance(decode(read_before(column.name)), decode(read_after(column.name)))
-            found.append(msgspec.structs.replace(change, statistic=statistic, distance=value))
+            shift = distribution.compare(decode(read_before(column.name)), decode(read_after(column.name)))
+            found.append(
+                msgspec.structs.replace(
+                    _both(previous, column, "changed"),
+                    statistic=shift and shift.statistic,
+                    distance=shift and shift.distance,
+                    distribution=shift,
+                )
+            )
     found += [_one_sided(column, "removed") for column in old.values()]
     return tuple(found)
-
-
-def distance(before: pa.ChunkedArray, after: pa.ChunkedArray) -> tuple[str | None, float | None]:
-    """How far apart two samples of one column are, 0 to 1.
-
-    Numbers and times: the two-sample Kolmogorov-Smirnov statistic, the largest gap between the two empirical
-    distribution functions. Other values: the total variation distance, half the sum of the differences of shares.
-    Missing values are left out of both; nested columns have no distance.
-
-    Source: Smirnov (1948); total variation as in Levin, Peres & Wilmer (2017), section 4.1.
-
-    Example:
-        >>> old, new = pa.chunked_array([["a", "a", "b", "b"]]), pa.chunked_array([["a", "b", "b", "b"]])
-        >>> distance(old, new)
-        ('tv', 0.25)
-    """
-    if pa.types.is_nested(before.type) or pa.types.is_null(before.type):
-        return None, None
-    ordered = is_number(before.type) and not pa.types.is_boolean(before.type)
-    if is_moment(before.type):
-        before, after = _as_integers(before), _as_integers(after)
-        ordered = True
-    if ordered:
-        first, second = np.sort(finite(before)[0]), np.sort(finite(after)[0])
-        return "ks", _kolmogorov_smirnov(first, second)
-    return "tv", _total_variation(before, after)
 
 
 def compare_rows(before: pa.Table, after: pa.Table, key: Sequence[str]) -> tuple[RowDifference, dict[str, int]]:
@@ -148,31 +128,6 @@ def _is_nan(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _chunked(values: Any) -> pa.ChunkedArray:
     return values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
-
-
-def _kolmogorov_smirnov(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> float | None:
-    if not len(first) or not len(second):
-        return None
-    points = np.concatenate([first, second])
-    share = np.searchsorted(first, points, side="right") / len(first)
-    other = np.searchsorted(second, points, side="right") / len(second)
-    return float(np.abs(share - other).max())
-
-
-def _total_variation(before: pa.ChunkedArray, after: pa.ChunkedArray) -> float | None:
-    n, m = len(before) - before.null_count, len(after) - after.null_count
-    if not n or not m:
-        return None
-    both = counts(before).join(counts(after), keys="values", join_type="full outer", right_suffix="_after")
-    share = pc.divide(pc.fill_null(both.column("counts"), 0).cast(pa.float64()), n)
-    other = pc.divide(pc.fill_null(both.column("counts_after"), 0).cast(pa.float64()), m)
-    return float(pc.sum(pc.abs(pc.subtract(share, other))).as_py()) / 2
-
-
-def _as_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    if values.type.bit_width == 32:
-        values = values.cast(pa.int32())
-    return values.cast(pa.int64())
 
 
 def _missing(column: Column) -> float | None:

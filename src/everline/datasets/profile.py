@@ -133,7 +133,7 @@ def _extremes(values: pa.ChunkedArray) -> dict[str, Any]:
         bounds = pc.min_max(values)
     except pa.ArrowNotImplementedError:  # a type that Arrow does not order has no extremes
         return {}
-    return {"minimum": as_json(_cell(bounds["min"])), "maximum": as_json(_cell(bounds["max"]))}
+    return {"minimum": as_json(cell(bounds["min"])), "maximum": as_json(cell(bounds["max"]))}
 
 
 def _is_countable(kind: pa.DataType) -> bool:
@@ -147,7 +147,7 @@ def _frequent(values: pa.ChunkedArray) -> dict[str, Any]:
     order = pc.sort_indices(counted, sort_keys=[("counts", "descending"), ("values", "ascending")])
     best = counted.take(order.slice(0, TOP_MAX))
     top = tuple(
-        TopValue(value=as_json(_cell(value)), count=count.as_py())
+        TopValue(value=as_json(cell(value)), count=count.as_py())
         for value, count in zip(best.column("values"), best.column("counts"), strict=True)
     )
     return {"top": top, "distinct": counted.num_rows}
@@ -164,7 +164,8 @@ def counts(values: pa.ChunkedArray) -> pa.Table:
     return pa.table({"values": counted.field("values"), "counts": counted.field("counts")})
 
 
-def _cell(scalar: pa.Scalar) -> Any:
+def cell(scalar: pa.Scalar) -> Any:
+    """A cell as a Python value; as text where Python has none."""
     try:
         return scalar.as_py()
     except (ValueError, OverflowError):

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, RowMapping, func, select
 from everline.access.declare import act, read
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
-from everline.datasets import tables
+from everline.datasets import tables, tag_rows
 from everline.datasets.manifest import check_files
 from everline.datasets.types import (
     BadFile,
@@ -41,6 +41,7 @@ else:  # they stand on Arrow, which most requests never need
 
 KEY_COLUMNS_MAX = 16
 _Row = Mapping[str, Any] | RowMapping
+_DATASET_OF_TAG, _VERSION_OF_TAG = tables.dataset_tag.c.dataset, tables.version_tag.c.version
 
 
 class _Manifest(msgspec.Struct):
@@ -76,13 +77,21 @@ def check_addition(
 
 @act
 def add_version(
-    uow: UnitOfWork, project: str, name: str, *, found: inspection.Inspection, label: str | None = None
+    uow: UnitOfWork,
+    project: str,
+    name: str,
+    *,
+    found: inspection.Inspection,
+    label: str | None = None,
+    run: str | None = None,
+    step: str | None = None,
 ) -> DatasetVersion:
     """Add a version, or return the one that has this content already; a new label then joins it.
 
     Args:
         found: what the server found out about the uploaded files.
         label: a name for the version, unique in the dataset; not a number and not `latest`.
+        run, step: who made the files; the caller knows that there is such a run. A version that is there keeps its own.
 
     Raises:
         ConflictError: the label names another version.
@@ -95,7 +104,7 @@ def add_version(
     ).scalar()
     existing = _version_where(uow, series, tables.version.c.digest == found.digest)
     if existing is None:
-        existing = _insert_version(uow, series, found, number=(number or 0) + 1)
+        existing = _insert_version(uow, series, found, number=(number or 0) + 1, made_by=(run, step))
         created = True
     else:
         created = False
@@ -113,15 +122,24 @@ def add_version(
             digest=version.digest,
             files_digest=version.files_digest,
             label=label,
+            run=run,
+            step=step,
         )
     return msgspec.structs.replace(version, created=created)
 
 
 @read
-def list_datasets(uow: UnitOfWork, project: str, *, limit: int, cursor: str | None = None) -> list[Dataset]:
-    """Datasets by name, those after `cursor`, each with its newest version."""
+def list_datasets(
+    uow: UnitOfWork, project: str, *, limit: int, cursor: str | None = None, tagged: Sequence[str] = ()
+) -> list[Dataset]:
+    """Datasets by name, those after `cursor`, each with its newest version.
+
+    Args:
+        tagged: only those that have all of these tags: `key=value`, or `key` with any value.
+    """
     uow.require(Permission.DATA_READ, project)
     query = select(tables.dataset).where(tables.dataset.c.project == project)
+    query = query.where(*tag_rows.tagged(tables.dataset_tag, _DATASET_OF_TAG, tables.dataset.c.uid, tagged))
     if cursor is not None:
         query = query.where(tables.dataset.c.name > cursor)
     rows = uow.conn.execute(query.order_by(tables.dataset.c.name).limit(limit)).mappings().all()
@@ -137,12 +155,13 @@ def get_dataset(uow: UnitOfWork, project: str, name: str) -> Dataset:
 
 @read
 def list_versions(
-    uow: UnitOfWork, project: str, name: str, *, limit: int, before: int | None = None
+    uow: UnitOfWork, project: str, name: str, *, limit: int, before: int | None = None, tagged: Sequence[str] = ()
 ) -> list[DatasetVersion]:
-    """Versions of a dataset, newest first, those with a number below `before`."""
+    """Versions of a dataset, newest first, those with a number below `before` and, as in `list_datasets`, with tags."""
     uow.require(Permission.DATA_READ, project)
     series = find_dataset(uow, project, name)
     query = select(tables.version).where(tables.version.c.dataset == series["uid"])
+    query = query.where(*tag_rows.tagged(tables.version_tag, _VERSION_OF_TAG, tables.version.c.uid, tagged))
     if before is not None:
         query = query.where(tables.version.c.number < before)
     rows = uow.conn.execute(query.order_by(tables.version.c.number.desc()).limit(limit)).mappings().all()
@@ -283,7 +302,14 @@ def _ensure_dataset(uow: UnitOfWork, project: str, name: str) -> _Row:
     return uow.conn.execute(query.with_for_update()).mappings().one()
 
 
-def _insert_version(uow: UnitOfWork, series: _Row, found: inspection.Inspection, *, number: int) -> _Row:
+def _insert_version(
+    uow: UnitOfWork,
+    series: _Row,
+    found: inspection.Inspection,
+    *,
+    number: int,
+    made_by: tuple[str | None, str | None],
+) -> _Row:
     row = {
         "uid": new_uid(),
         "dataset": series["uid"],
@@ -297,6 +323,8 @@ def _insert_version(uow: UnitOfWork, series: _Row, found: inspection.Inspection,
         "rows": None if found.table is None else found.table.rows,
         "created_at": uow.clock.now(),
         "created_by": uow.actor.name,
+        "run": made_by[0],
+        "step": made_by[1],
     }
     uow.conn.execute(tables.version.insert().values(row))
     return row
@@ -377,7 +405,13 @@ def _dataset(uow: UnitOfWork, row: _Row) -> Dataset:
         versions=0 if newest is None else newest["number"],
         latest=None if newest is None else _values(uow, row, [newest])[0],
         created_at=row["created_at"],
+        tags=tag_rows.load(uow, tables.dataset_tag, _DATASET_OF_TAG, [row["uid"]])[row["uid"]],
     )
+
+
+def version_of(uow: UnitOfWork, series: _Row, row: _Row) -> DatasetVersion:
+    """A version as its row says; asks for no permission."""
+    return _values(uow, series, [row])[0]
 
 
 def _values(uow: UnitOfWork, series: _Row, rows: Sequence[_Row]) -> list[DatasetVersion]:
@@ -385,12 +419,17 @@ def _values(uow: UnitOfWork, series: _Row, rows: Sequence[_Row]) -> list[Dataset
     query = select(tables.label).where(tables.label.c.version.in_(labels)).order_by(tables.label.c.label)
     for found in uow.conn.execute(query).mappings():
         labels[found["version"]].append(found["label"])
-    same = ("uid", "digest", "files_digest", "table_digest", "files", "bytes", "rows", "created_at", "created_by")
+    tags = tag_rows.load(uow, tables.version_tag, _VERSION_OF_TAG, labels)
+    same = (
+        "uid", "digest", "files_digest", "table_digest", "files", "bytes", "rows", "created_at", "created_by", "run",
+        "step",
+    )  # fmt: skip
     return [
         DatasetVersion(
             dataset=series["name"],
             version=row["number"],
             labels=tuple(labels[row["uid"]]),
+            tags=tags[row["uid"]],
             **{name: row[name] for name in same},
         )
         for row in rows

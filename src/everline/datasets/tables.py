@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Integer, Table, UniqueConstraint
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, String, Table, Text, UniqueConstraint
 
 from everline.storage.schema import Digest, JsonValue, Name, Uid, UtcTime, metadata, uid_pk
 
@@ -31,6 +31,8 @@ version = Table(
     Column("rows", BigInteger, nullable=True),
     Column("created_at", UtcTime, nullable=False),
     Column("created_by", Name, nullable=False),
+    Column("run", String(32), nullable=True),
+    Column("step", Name, nullable=True),
     UniqueConstraint("dataset", "number", name="uq_dataset_version_number"),
     UniqueConstraint("dataset", "digest", name="uq_dataset_version_digest"),
 )
@@ -52,4 +54,20 @@ label = Table(
     Column("dataset", Uid, ForeignKey("dataset.uid"), primary_key=True),
     Column("label", Name, primary_key=True),
     Column("version", Uid, ForeignKey("dataset_version.uid"), nullable=False, index=True),
+)
+
+dataset_tag = Table(
+    "dataset_tag",
+    metadata,
+    Column("dataset", Uid, ForeignKey("dataset.uid"), primary_key=True),
+    Column("key", String(250), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+version_tag = Table(
+    "dataset_version_tag",
+    metadata,
+    Column("version", Uid, ForeignKey("dataset_version.uid"), primary_key=True),
+    Column("key", String(250), primary_key=True),
+    Column("value", Text, nullable=False),
 )

@@ -62,6 +62,10 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
 
     For a version that is one Parquet or Arrow file, `digest` is the table's logical digest; for everything else it is
     `files_digest`. `created` is True in the answer to the call that added it, and only there.
+
+    Attributes:
+        run, step: the run that made the version, and in which step, if whoever added it said so.
+        tags: what people say about it; they may change.
     """
 
     uid: str
@@ -76,6 +80,9 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     rows: int | None
     created_at: datetime
     created_by: str
+    run: str | None = None
+    step: str | None = None
+    tags: dict[str, str] = {}
     created: bool = False
 
     @property
@@ -100,13 +107,26 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True):
     versions: int
     latest: DatasetVersion | None
     created_at: datetime
+    tags: dict[str, str] = {}
 
 
 class AddVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body that adds a version: files that were uploaded as blobs before."""
+    """The body that adds a version: files that were uploaded as blobs before.
+
+    Attributes:
+        run, step: the run that made the files, and in which step.
+    """
 
     files: list[DatasetFile]
     label: str | None = None
+    run: str | None = None
+    step: str | None = None
+
+
+class ChangeTags(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body that sets tags, and removes those whose value is null."""
+
+    tags: dict[str, str | None]
 
 
 class BadFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +149,33 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     bad: tuple[BadFile, ...]
 
 
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """A value, as JSON, and the share of rows that have it before and after: 0 to 1, of those that are not missing."""
+
+    value: Any
+    before: float
+    after: float
+
+
+class Distribution(msgspec.Struct, frozen=True, kw_only=True):
+    """The distributions of one column in two versions, side by side.
+
+    Attributes:
+        statistic: `ks`, the Kolmogorov-Smirnov statistic of numbers and times, or `tv`, the total variation distance.
+        distance: 0 to 1.
+        shares: for `ks` rows not above the value, by rising value; for `tv` rows of exactly the value, the most
+            frequent first, at most 10.
+        widest: for `ks` the value at which the gap between the two is `distance`.
+        values: how many different values there are in both together.
+    """
+
+    statistic: str
+    distance: float
+    shares: tuple[Share, ...]
+    values: int
+    widest: Any = None
+
+
 class ColumnDifference(msgspec.Struct, frozen=True, kw_only=True):
     """How one column differs between two versions.
 
@@ -136,6 +183,7 @@ class ColumnDifference(msgspec.Struct, frozen=True, kw_only=True):
         change: `added`, `removed`, `retyped` or `changed`; unchanged columns are not listed.
         distance: 0 to 1; Kolmogorov-Smirnov statistic of numbers and times, total variation distance of others.
         statistic: `ks` or `tv`, naming `distance`.
+        distribution: what `distance` was read off; None for nested columns, and where a side has no values.
     """
 
     name: str
@@ -148,6 +196,7 @@ class ColumnDifference(msgspec.Struct, frozen=True, kw_only=True):
     mean_after: float | None = None
     distance: float | None = None
     statistic: str | None = None
+    distribution: Distribution | None = None
     rows_changed: int | None = None
 
 

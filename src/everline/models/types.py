@@ -153,6 +153,39 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     edges: list[LineageEdge]
 
 
+class DatasetUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that read a dataset version.
+
+    Attributes:
+        context: for what, such as `training`, if the run said so.
+        models: the model versions that it made, as `name/version`.
+    """
+
+    run: str
+    name: str
+    status: str
+    started_at: datetime
+    context: str = ""
+    models: tuple[str, ...] = ()
+
+
+class DatasetLineage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dataset version comes from, and what stands on it.
+
+    Attributes:
+        made_by: the run that made it, or None; `step` is in which of its steps.
+        used_by: the runs that read it, the newest first, at most 100.
+        more: whether further runs read it.
+    """
+
+    dataset: str
+    version: int
+    made_by: str | None = None
+    step: str | None = None
+    used_by: tuple[DatasetUse, ...] = ()
+    more: bool = False
+
+
 class PackageCheck(msgspec.Struct, frozen=True, kw_only=True):
     """What was found when a version's package was verified again.
 

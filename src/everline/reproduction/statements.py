@@ -5,18 +5,23 @@ Source: in-toto attestation framework, Statement v1 and predicate test-result v0
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from everline.canonical import canonical_digest
 from everline.clock import rfc3339
+from everline.errors import IntegrityError, InvalidInputError
+from everline.governance.signing import VerifyKey, dsse_verify
 from everline.reproduction.types import REPLAY_LEVELS, Replay, Reproduction, Verdict
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
+CERTIFICATE_BYTES_MAX = 64 << 20
 _RESULTS = {
     Verdict.IDENTICAL: "PASSED",
     Verdict.EQUIVALENT: "WARNED",
@@ -48,6 +53,7 @@ def reproduction_statement(report: Reproduction, *, actor: str, at: datetime) ->
         "reason": report.reason,
         "by": actor,
         "at": rfc3339(at),
+        "levels": [_plain(check) for check in report.checks],
     }
     return test_result(
         subject,
@@ -87,6 +93,35 @@ def replay_statement(replay: Replay, *, actor: str, at: datetime) -> dict[str, A
         failed=list(REPLAY_LEVELS[reached + 1 : 4]),
         facts=facts,
     )
+
+
+def read_certificate(path: Path, key: VerifyKey) -> dict[str, Any]:
+    """The statement in a certificate's file, once `key` is shown to have signed it; asks no server.
+
+    Args:
+        path: a DSSE envelope, or what `GET /api/v1/certificates/UID` answers, as JSON.
+
+    Raises:
+        InvalidInputError: no such file, or no certificate in it.
+        IntegrityError: not signed by `key`, or changed since.
+    """
+    try:
+        if path.stat().st_size > CERTIFICATE_BYTES_MAX:
+            raise InvalidInputError(f"The file {path} is too long for a certificate.", field="certificate")
+        found = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidInputError(
+            f"The file {path} is no certificate: {error}.",
+            hint="Its page in the console has it for download, and `GET /api/v1/certificates/UID` answers with it.",
+            field="certificate",
+        ) from error
+    envelope = found.get("envelope", found) if isinstance(found, dict) else None
+    if not isinstance(envelope, Mapping):
+        raise IntegrityError("The signed statement is not a whole DSSE envelope.")
+    statement = msgspec.json.decode(dsse_verify(envelope, key, payload_type=PAYLOAD_TYPE))
+    if statement.get("_type") != STATEMENT_TYPE or statement.get("predicateType") != PREDICATE_TYPE:
+        raise IntegrityError("It is signed, but no statement about a rebuild or replay.")
+    return dict(statement)
 
 
 def test_result(

@@ -131,7 +131,7 @@ class Client:
         Args:
             path: below `/api/v1`, such as `/datasets`.
             body: a value to send as JSON.
-            query: parameters; None values are left out; `project` is added.
+            query: parameters, lists once for each value; None values are left out; `project` is added.
             returns: the type to read the answer as; None for no answer.
 
         Raises:
@@ -177,7 +177,7 @@ class Client:
         answer = self.transport.exchange(
             method,
             # Names that a face has quoted already, because they may hold a slash, are left as they are.
-            f"{quote(path, safe='/%')}?{urlencode(parameters)}",
+            f"{quote(path, safe='/%')}?{urlencode(parameters, doseq=True)}",
             headers=self._headers | dict(headers or {}),
             content=content,
             into=into,
@@ -207,7 +207,9 @@ def connect(
     return Client(url, home=home, token=token, project=project)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any) -> str | list[str]:
+    if isinstance(value, list):
+        return [str(one) for one in value]
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -20,6 +20,7 @@ from everline.datasets.manifest import check_path, scan
 from everline.datasets.reading import format_of, read_table, table_format
 from everline.datasets.types import (
     AddVersion,
+    ChangeTags,
     Contract,
     ContractCheck,
     Dataset,
@@ -32,6 +33,7 @@ from everline.datasets.types import (
 from everline.datasets.writing import write_table
 from everline.errors import ConflictError, ContractBrokenError, InvalidInputError
 from everline.ids import check_name, digest_file
+from everline.models.types import DatasetLineage
 from everline.sdk.client import Client
 
 VERSIONS_MAX = 100_000
@@ -53,13 +55,21 @@ class DatasetsApi:
         self._client = client
 
     def add(
-        self, name: str, data: Any, *, label: str | None = None, watch: Watch = lambda path, done, total: None
+        self,
+        name: str,
+        data: Any,
+        *,
+        label: str | None = None,
+        run: str | None = None,
+        step: str | None = None,
+        watch: Watch = lambda path, done, total: None,
     ) -> DatasetVersion:
         """Snapshot files, folders or a table as a version; the same content again returns the version that has it.
 
         Args:
             data: a path, several paths, or a pandas, polars or pyarrow table.
             label: a name for the version, unique in the dataset, such as `2013-06`.
+            run, step: the run that made the data, and in which step: the version then names where it comes from.
             watch: is told each file that was sent, with the bytes done and in total.
 
         Raises:
@@ -69,7 +79,7 @@ class DatasetsApi:
         check_name(name, field="dataset")
         paths = [data] if isinstance(data, str | os.PathLike) else data
         if not isinstance(paths, list | tuple):
-            return self.add_table(name, data, label=label)
+            return self.add_table(name, data, label=label, run=run, step=step)
         found = scan(paths)
         done, total = 0, sum(file.bytes for file in found.files)
         for file in found.files:
@@ -77,25 +87,46 @@ class DatasetsApi:
             self._client.blobs.put_file(found.sources[file.path], digest=file.digest, cut=cut)
             done += file.bytes
             watch(file.path, done, total)
-        body = AddVersion(files=list(found.files), label=label)
+        body = AddVersion(files=list(found.files), label=label, run=run, step=step)
         return self._client.call("POST", f"/datasets/{quote(name)}/versions", body=body, returns=DatasetVersion)
 
-    def add_table(self, name: str, table: Any, *, label: str | None = None) -> DatasetVersion:
+    def add_table(
+        self, name: str, table: Any, *, label: str | None = None, run: str | None = None, step: str | None = None
+    ) -> DatasetVersion:
         """Snapshot a pandas, polars or pyarrow table, kept as Parquet; its digest is `el.digest(table)`."""
         check_name(name, field="dataset")
         with tempfile.TemporaryDirectory(prefix="everline-") as folder:
             path = Path(folder) / f"{name}.parquet"
             write_table(canonical_table(to_arrow(table)), path)
-            return self.add(name, path, label=label)
+            return self.add(name, path, label=label, run=run, step=step)
 
-    def list(self, *, limit: int = 1000) -> list[Dataset]:
-        """Datasets by name, each with its newest version."""
-        return self._client.list_all("/datasets", kind=Dataset, limit=limit)
+    def list(self, *, limit: int = 1000, tagged: Sequence[str] = ()) -> list[Dataset]:
+        """Datasets by name, each with its newest version; those that have all of some tags: `key=value`, or `key`."""
+        return self._client.list_all("/datasets", kind=Dataset, query={"tag": [*tagged]}, limit=limit)
 
-    def versions(self, name: str, *, limit: int = 1000) -> Versions:
-        """The versions of a dataset, newest first."""
+    def get(self, name: str) -> Dataset:
+        """One dataset with its newest version and its tags."""
+        return self._client.call("GET", f"/datasets/{_segment(name)}", returns=Dataset)
+
+    def versions(self, name: str, *, limit: int = 1000, tagged: Sequence[str] = ()) -> Versions:
+        """The versions of a dataset, newest first; those that have all of some tags."""
         path = f"/datasets/{_segment(name)}/versions"
-        return self._client.list_all(path, kind=DatasetVersion, limit=min(limit, VERSIONS_MAX))
+        limit = min(limit, VERSIONS_MAX)
+        return self._client.list_all(path, kind=DatasetVersion, query={"tag": [*tagged]}, limit=limit)
+
+    def tag(self, name: str, tags: Mapping[str, str | None]) -> Dataset:
+        """Set tags of a dataset; None removes one. Unlike labels they may change, and say nothing about content."""
+        body = ChangeTags(tags=dict(tags))
+        return self._client.call("PATCH", f"/datasets/{_segment(name)}/tags", body=body, returns=Dataset)
+
+    def tag_version(self, name: str, version: Version, tags: Mapping[str, str | None]) -> DatasetVersion:
+        """Set tags of a version; None removes one."""
+        body = ChangeTags(tags=dict(tags))
+        return self._client.call("PATCH", _path(name, version) + "/tags", body=body, returns=DatasetVersion)
+
+    def lineage(self, name: str, version: Version = None) -> DatasetLineage:
+        """The run that made a version, the runs that read it, and the model versions that these made."""
+        return self._client.call("GET", _path(name, version) + "/lineage", returns=DatasetLineage)
 
     def version(self, name: str, version: Version = None) -> DatasetVersion:
         """One version without its files and profile."""

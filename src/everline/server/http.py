@@ -97,6 +97,10 @@ class Request:
         except (msgspec.ValidationError, OverflowError) as error:
             raise InvalidInputError(f"The query parameter {name!r} cannot be read: {error}.", field=name) from None
 
+    def queries(self, name: str) -> list[str]:
+        """Every value of a query parameter that may be given several times."""
+        return self.raw.query_params.getlist(name)
+
     @property
     def limit(self) -> int:
         """How many items of a list the caller wants: 1 to `page_items_max`, else 100."""

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from everline.datasets.diff import compare_columns, compare_rows, distance
+from everline.datasets import distribution
+from everline.datasets.diff import compare_columns, compare_rows
 from everline.datasets.profile import profile_column, summarise
 from everline.datasets.reading import TableColumns
 from everline.errors import InvalidInputError
@@ -36,14 +37,32 @@ def test_profile_of_nothing_is_no_error(kind: pa.DataType) -> None:
 def test_distance_of_numbers_is_that_of_scipy() -> None:
     rng = np.random.default_rng(1)
     before, after = rng.normal(size=500).round(1), rng.normal(0.3, size=400).round(1)
-    statistic, value = distance(pa.chunked_array([before]), pa.chunked_array([after]))
-    assert statistic == "ks"
-    assert value == pytest.approx(stats.ks_2samp(before, after).statistic, abs=1e-12)
+    found = distribution.compare(pa.chunked_array([before]), pa.chunked_array([after]))
+    expected = stats.ks_2samp(before, after)
+    assert (found.statistic, found.distance) == ("ks", pytest.approx(expected.statistic, abs=1e-12))
+    at = next(share for share in found.shares if share.value == found.widest)
+    assert abs(at.before - at.after) == pytest.approx(found.distance, abs=1e-12)
+    assert (found.shares[-1].before, found.shares[-1].after, len(found.shares)) == (1, 1, found.values)
+
+
+def test_distributions_of_times_are_given_at_few_moments_with_the_widest_gap_among_them() -> None:
+    start = np.datetime64("2013-01-01", "s")
+    before, after = (pa.chunked_array([start + np.arange(n) * step]) for n, step in ((4000, 60), (3000, 90)))
+    found = distribution.compare(before, after)
+    assert len(found.shares) <= 70 < found.values
+    assert found.widest in {share.value for share in found.shares}
+    assert found.shares[0].value == "2013-01-01T00:00:00"
+    days = distribution.compare(*(side.cast(pa.date32()) for side in (before, after)))
+    assert (days.values, days.shares[0].value) == (4, "2013-01-01")
 
 
 def test_distance_of_categories_is_total_variation() -> None:
     before, after = pa.chunked_array([["a", "a", "b", None]]), pa.chunked_array([["a", "c", "c"]])
-    assert distance(before, after) == ("tv", pytest.approx(2 / 3))
+    found = distribution.compare(before, after)
+    assert (found.statistic, found.distance, found.values) == ("tv", pytest.approx(2 / 3), 3)
+    assert [(share.value, share.after) for share in found.shares] == [
+        ("a", pytest.approx(1 / 3)), ("c", pytest.approx(2 / 3)), ("b", 0),
+    ]  # fmt: skip
 
 
 def test_columns_are_added_removed_retyped_and_changed() -> None:

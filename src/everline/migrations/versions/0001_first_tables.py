@@ -506,6 +506,13 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['dataset'], ['dataset.uid'], name=op.f('fk_dataset_contract_dataset')),
     sa.PrimaryKeyConstraint('dataset', 'number', name=op.f('pk_dataset_contract'))
     )
+    op.create_table('dataset_tag',
+    sa.Column('dataset', sa.String(length=36), nullable=False),
+    sa.Column('key', sa.String(length=250), nullable=False),
+    sa.Column('value', sa.Text(), nullable=False),
+    sa.ForeignKeyConstraint(['dataset'], ['dataset.uid'], name=op.f('fk_dataset_tag_dataset')),
+    sa.PrimaryKeyConstraint('dataset', 'key', name=op.f('pk_dataset_tag'))
+    )
     op.create_table('dataset_version',
     sa.Column('uid', sa.String(length=36), nullable=False),
     sa.Column('dataset', sa.String(length=36), nullable=False),
@@ -519,6 +526,8 @@ def upgrade() -> None:
     sa.Column('rows', sa.BigInteger(), nullable=True),
     sa.Column('created_at', everline.storage.schema.UtcTime(), nullable=False),
     sa.Column('created_by', sa.String(length=256), nullable=False),
+    sa.Column('run', sa.String(length=32), nullable=True),
+    sa.Column('step', sa.String(length=256), nullable=True),
     sa.ForeignKeyConstraint(['dataset'], ['dataset.uid'], name=op.f('fk_dataset_version_dataset')),
     sa.PrimaryKeyConstraint('uid', name=op.f('pk_dataset_version')),
     sa.UniqueConstraint('dataset', 'digest', name='uq_dataset_version_digest'),
@@ -769,6 +778,13 @@ def upgrade() -> None:
     with op.batch_alter_table('dataset_label', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_dataset_label_version'), ['version'], unique=False)
 
+    op.create_table('dataset_version_tag',
+    sa.Column('version', sa.String(length=36), nullable=False),
+    sa.Column('key', sa.String(length=250), nullable=False),
+    sa.Column('value', sa.Text(), nullable=False),
+    sa.ForeignKeyConstraint(['version'], ['dataset_version.uid'], name=op.f('fk_dataset_version_tag_version')),
+    sa.PrimaryKeyConstraint('version', 'key', name=op.f('pk_dataset_version_tag'))
+    )
     op.create_table('latest_metric',
     sa.Column('run', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
     sa.Column('key', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
@@ -943,6 +959,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_latest_metric_key_latest_metric_is_nan_latest_metric_value'))
 
     op.drop_table('latest_metric')
+    op.drop_table('dataset_version_tag')
     with op.batch_alter_table('dataset_label', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_dataset_label_version'))
 
@@ -991,6 +1008,7 @@ def downgrade() -> None:
     op.drop_table('incident')
     op.drop_table('experiment_tag')
     op.drop_table('dataset_version')
+    op.drop_table('dataset_tag')
     op.drop_table('dataset_contract')
     with op.batch_alter_table('alias_move', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_alias_move_model_alias_move_alias_alias_move_at'))

@@ -10,6 +10,7 @@ from starlette.types import Scope
 from everline.server.console import (
     aliases,
     audit,
+    certificates,
     compare,
     datasets,
     endpoints,
@@ -21,6 +22,8 @@ from everline.server.console import (
     releases,
     runs,
 )
+from everline.server.console.dataset import difference
+from everline.server.console.dataset import version as dataset_version
 from everline.server.console.run import artifacts as run_artifacts
 from everline.server.console.run import metrics as run_metrics
 from everline.server.console.run import overview as run_overview
@@ -52,7 +55,10 @@ all_routes = [
     releases.routes,
     endpoints.routes,
     incidents.routes,
+    difference.routes,  # before `/datasets/{name}/{version}`, which would take its address
     datasets.routes,
+    dataset_version.routes,
+    certificates.routes,
     audit.routes,
     login.routes,
 ]

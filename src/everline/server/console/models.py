@@ -165,7 +165,10 @@ def show_version(request: Request) -> Response:
         card_blocks=_card_blocks(card.text) if card else [],
         signature=_signature(newest.get("signature")),
         releases=[{"release": one.uid, "state": one.state, "endpoint": one.endpoint} for one in released],
-        evidence=[{"kind": one.kind, "said": _said(one), "at": one.at} for one in newest.values()],
+        evidence=[
+            {"kind": one.kind, "said": _said(one), "at": one.at, "href": _certificate(one, project)}
+            for one in newest.values()
+        ],
         signature_fields=_fields(version.model_signature),
     )
 
@@ -395,6 +398,11 @@ def _said(one: Evidence) -> str:
     if one.kind == "card":
         return "complete" if body.get("complete") else f"missing: {', '.join(body.get('missing') or [])}"
     return render.clip(render.as_json(body), 80)
+
+
+def _certificate(one: Evidence, project: str) -> str | None:
+    uid = one.body.get("certificate")
+    return render.path("certificates", uid, project=project) if isinstance(uid, str) else None
 
 
 def _fields(signature: Mapping[str, Any] | None) -> list[dict[str, str]]:

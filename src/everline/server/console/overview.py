@@ -206,7 +206,9 @@ def _reproducibility(facts: Facts, project: str) -> dict[str, Any]:
         if one.uid in facts.rebuilt:
             body = facts.rebuilt[one.uid]
             text = f"{body.get('level')} {render.words(body.get('verdict'))}"
-            shown.append(("Last rebuild", f"{one.model}, version {one.version}: {text}", None))
+            uid = body.get("certificate")
+            href = render.path("certificates", uid, project=project) if isinstance(uid, str) else None
+            shown.append(("Last rebuild", f"{one.model}, version {one.version}: {text}", href))
             state = {"text": text, "tone": render.tone(body.get("verdict"))}
             break
     else:

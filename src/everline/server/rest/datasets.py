@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from everline.datasets import contracts, service
+from everline.access.unit_of_work import UnitOfWork
+from everline.datasets import contracts, service, tags
 from everline.datasets.types import (
     AddVersion,
+    ChangeTags,
     Contract,
     ContractCheck,
     Dataset,
@@ -14,7 +16,12 @@ from everline.datasets.types import (
     KeptContract,
     Verification,
 )
+from everline.errors import InvalidInputError
+from everline.ids import check_name
 from everline.loader import load
+from everline.models import uses
+from everline.models.types import DatasetLineage
+from everline.runs import service as runs
 from everline.server.http import Page, Request, Routes, begin, decode
 
 routes = Routes(tag="datasets")
@@ -22,10 +29,14 @@ routes = Routes(tag="datasets")
 
 @routes.get("/datasets", returns=Page[Dataset])
 def list_datasets(request: Request) -> Page[Dataset]:
-    """List datasets by name."""
+    """List datasets by name; those with all tags that are asked for by `tag=key=value` or `tag=key`."""
     with begin(request) as uow:
         items = service.list_datasets(
-            uow, request.project, limit=request.limit, cursor=request.query("cursor", str, None)
+            uow,
+            request.project,
+            limit=request.limit,
+            cursor=request.query("cursor", str, None),
+            tagged=request.queries("tag"),
         )
     return Page(items=items, next=items[-1].name if len(items) == request.limit else None)
 
@@ -39,10 +50,16 @@ def get_dataset(request: Request) -> Dataset:
 
 @routes.get("/datasets/{name}/versions", returns=Page[DatasetVersion])
 def list_versions(request: Request) -> Page[DatasetVersion]:
-    """List the versions of a dataset, newest first."""
-    before = request.query("cursor", int, None)
+    """List the versions of a dataset, newest first; those with all tags that are asked for by `tag`."""
     with begin(request) as uow:
-        items = service.list_versions(uow, request.project, request.path["name"], limit=request.limit, before=before)
+        items = service.list_versions(
+            uow,
+            request.project,
+            request.path["name"],
+            limit=request.limit,
+            before=request.query("cursor", int, None),
+            tagged=request.queries("tag"),
+        )
     return Page(items=items, next=str(items[-1].version) if len(items) == request.limit else None)
 
 
@@ -52,9 +69,35 @@ def add_version(request: Request) -> DatasetVersion:
     body, name = decode(AddVersion, request), request.path["name"]
     with request.app.begin(request.actor, read_only=True) as uow:
         service.check_addition(uow, request.project, name, files=body.files, label=body.label)
+        _check_maker(uow, request.project, body)
     found = load("everline.datasets.inspection").inspect(request.app.blobs, body.files)
     with begin(request) as uow:
-        return service.add_version(uow, request.project, name, found=found, label=body.label)
+        return service.add_version(
+            uow, request.project, name, found=found, label=body.label, run=body.run, step=body.step
+        )
+
+
+@routes.patch("/datasets/{name}/tags", body=ChangeTags, returns=Dataset)
+def tag_dataset(request: Request) -> Dataset:
+    """Set tags of a dataset, and remove those whose value is null."""
+    body = decode(ChangeTags, request)
+    with begin(request) as uow:
+        return tags.tag_dataset(uow, request.project, request.path["name"], body.tags)
+
+
+@routes.patch("/datasets/{name}/versions/{version}/tags", body=ChangeTags, returns=DatasetVersion)
+def tag_version(request: Request) -> DatasetVersion:
+    """Set tags of a version, and remove those whose value is null."""
+    body = decode(ChangeTags, request)
+    with begin(request) as uow:
+        return tags.tag_version(uow, request.project, request.path["name"], request.path["version"], body.tags)
+
+
+@routes.get("/datasets/{name}/versions/{version}/lineage", returns=DatasetLineage)
+def show_lineage(request: Request) -> DatasetLineage:
+    """Show the run that made a version, the runs that read it, and the model versions that these made."""
+    with begin(request) as uow:
+        return uses.dataset_lineage(uow, request.project, request.path["name"], request.path["version"])
 
 
 @routes.get("/datasets/{name}/versions/{version}", returns=DatasetVersionDetail)
@@ -111,3 +154,12 @@ def compare_versions(request: Request) -> DatasetDifference:
             after=request.query("after", str, "latest"),
             key=key,
         )
+
+
+def _check_maker(uow: UnitOfWork, project: str, body: AddVersion) -> None:
+    if body.run is not None:
+        runs.get_run(uow, project, body.run)
+    elif body.step is not None:
+        raise InvalidInputError("A step is one of a run.", hint="Name the run, too.", field="run")
+    if body.step is not None:
+        check_name(body.step, field="step")

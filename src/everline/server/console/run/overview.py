@@ -14,7 +14,7 @@ from everline.pipelines import service as pipelines
 from everline.pipelines.types import StepRecord, StepStatus
 from everline.runs import curves, limits, listing, service, tracking
 from everline.runs.types import Run, RunInput, RunOutput, TrackedRun
-from everline.server.console import logged_models, pages
+from everline.server.console import certificates, logged_models, pages
 from everline.server.console.run import frame
 from everline.server.console.view import graph, markdown, metrics, render
 from everline.server.http import Request, begin
@@ -38,6 +38,7 @@ def show_run(request: Request) -> Response:
         logged, _ = logged_search.search(
             uow, project, filter=f"source_run_id = '{uid}'", limit=logged_models.PER_RUN_MAX
         )
+        certified = certificates.of_subject(uow, project, f"run:{uid}")
         keys = sorted((key for key in run.metrics if not key.startswith(metrics.SYSTEM)), key=_order)
         ranges = curves.metric_extremes(uow, project, uid, keys[:METRICS_SHOWN])
     newest = {point.key: point for point in run.latest}
@@ -56,6 +57,7 @@ def show_run(request: Request) -> Response:
         ],
         metrics_left=max(0, len(keys) - METRICS_SHOWN),
         record=_record(run, record),
+        certificates=certified,
         steps=_steps_graph(steps),
         steps_note=_steps_note(steps),
         step_rows=[_step_row(step) for step in steps],

@@ -2,8 +2,8 @@
 //
 // The JSON is one of
 //   {"kind": "lines", "x": "time" | "value" | "category", "x_name": "…", "y_name": "…", "format": "percent" | "ms" | null,
-//    "series": [{"name": "…", "points": [[x, y], …], "area": bool, "dashed": bool, "band": [[x, low, high], …]}],
-//    "limits": [{"name": "…", "y": 0.2}], "marks": [{"name": "…", "x": …, "tone": "bad"}], "y_min": 0, "y_log": bool,
+//    "series": [{"name": "…", "points": [[x, y], …], "area": bool, "dashed": bool, "stairs": bool, "band": [[x, low, high], …]}],
+//    "limits": [{"name": "…", "y": 0.2}], "marks": [{"name": "…", "x": …, "tone": "bad"}], "y_min": 0, "y_max": 1, "y_log": bool,
 //    "connect": bool (draw on over missing values)}
 //   {"kind": "bars", "categories": ["…"], "horizontal": bool, "x_name": "…", "y_name": "…", "format": …,
 //    "series": [{"name": "…", "values": […]}], "colours": ["--chart-6"], "limits": [{"name": "…", "y": 0.2}]}
@@ -125,9 +125,10 @@ function lines(spec) {
     name: one.name,
     type: "line",
     data: one.points,
-    showSymbol: every && one.points.length < 25,
+    showSymbol: every && one.points.length < 25 && !one.stairs,
     symbolSize: 6,
     connectNulls: Boolean(spec.connect),
+    step: one.stairs ? "end" : undefined,
     lineStyle: { width: 2, type: one.dashed ? "dashed" : "solid" },
     areaStyle: one.area ? { opacity: 0.12 } : undefined,
     markLine: index === 0 ? limitLines(spec, false) : undefined,
@@ -163,6 +164,7 @@ function lines(spec) {
       name: spec.y_name,
       scale: spec.y_min === undefined || spec.y_min === null,
       min: spec.y_min ?? undefined,
+      max: spec.y_max ?? undefined,
       axisLabel: { ...axis.axisLabel, formatter: (value) => format(spec.format, value) },
     },
     series,

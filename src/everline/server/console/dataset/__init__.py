@@ -1,0 +1,1 @@
+"""The pages of one dataset's versions: what one holds and where it goes, and how two differ."""
