@@ -102,7 +102,7 @@ def test_a_run_shows_its_steps_curves_and_record(site, visit: Open) -> None:
     expect(page.get_by_text("<script>alert(1)</script>").first).to_be_visible()
     page.get_by_role("link", name="flights, version 1").click()
     expect(page.get_by_role("row", name="distance")).to_contain_text("float64")
-    expect(page.get_by_text("flight_delay 2013-06")).to_be_visible()
+    expect(page.get_by_role("region", name="Used by").get_by_role("link", name="flight_delay 2013-06")).to_be_visible()
 
 
 def test_curves_are_drawn_when_seen_and_as_the_reader_chose(site, visit: Open) -> None:
