@@ -210,16 +210,17 @@ def _verify_certificate(file: Path, key: VerifyKey, *, as_json: bool) -> int:
         emit(answer, as_json=as_json, human=lambda: click.secho(f"NOT verified: {answer['problem']}", fg="red"))
         return 1
     said = statement["predicate"]["everline"]
-    answer = {"verified": True, "level": said["level"], "verdict": said["verdict"], "statement": statement}
+    verdict = said.get("verdict") or said.get("finding")
+    answer = {"verified": True, "level": said.get("level"), "verdict": verdict, "statement": statement}
 
     def human() -> None:
         click.secho(f"verified: signed by {key.text}", fg="green")
         subjects = statement["subject"]
         facts([
             ("of", subjects[0]["name"]),
-            ("level", said["level"]),
-            ("verdict", said["verdict"]),
-            ("reason", said["reason"]),
+            ("level", said.get("level")),
+            ("verdict", verdict),
+            ("reason", said.get("reason")),
             ("outputs named", len(subjects) - 1),
             ("signed", said["at"]),
             ("asked by", said["by"]),

@@ -53,7 +53,8 @@ def show_certificate(request: Request) -> Response:
     one = detail.certificate
     predicate = detail.statement.get("predicate") or {}
     facts = predicate.get("everline") or {}
-    steps = [_step(item) for item in facts.get("steps") or []]
+    rungs = ladder.rungs(predicate)
+    steps = [_step(item) for item in facts.get("steps") or []] if rungs else []
     key = server_key(request.app.settings)
     return pages.page(
         request,
@@ -64,13 +65,13 @@ def show_certificate(request: Request) -> Response:
         name=name,
         subject_href=pages.subject_address(one.subject, project=request.project),
         tone=_TONES.get(one.verdict, "muted"),
-        rungs=ladder.rungs(predicate),
+        rungs=rungs,
         facts=facts,
         sentence=_sentence(str(facts.get("reason") or "")),
         first=facts.get("firstDifference"),
         steps=steps,
         # A script has no steps: its results stand alone, and a picture of boxes would say no more than the table.
-        drawing=_drawing(steps, needs) if needs else None,
+        drawing=_drawing(steps, needs) if needs and steps else None,
         signed=_signed(detail, request),
         keyid=next((entry.get("keyid") for entry in detail.envelope.get("signatures") or []), None),
         public=key.public_text,

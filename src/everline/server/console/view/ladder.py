@@ -40,7 +40,7 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rungs(predicate: Mapping[str, Any]) -> list[Rung]:
-    """The ladder of a statement, the highest level first, as ladders stand."""
+    """The ladder of a statement, the highest level first, as ladders stand; empty for statements of other kinds."""
     facts = predicate.get("everline") or {}
     passed, failed = _texts(predicate.get("passedTests")), _texts(predicate.get("failedTests"))
     reasons = {
@@ -50,8 +50,8 @@ def rungs(predicate: Mapping[str, Any]) -> list[Rung]:
     }
     found: list[Rung] = []
     missed: str | None = None
-    for level in sorted({*passed, *failed}):
-        name, meaning = _MEANING.get(level, (level, ""))
+    for level in sorted({*passed, *failed} & _MEANING.keys()):
+        name, meaning = _MEANING[level]
         earned = level in passed
         state = "beyond" if missed else "earned" if earned else "missed"
         word = "earned" if state == "earned" else f"holds, but {missed} is missing" if earned else "not earned"
