@@ -224,8 +224,13 @@ def _reason(metric: str, axis: str, before: float, among: Sequence[Probe], probe
     if not among:
         return f"with all else as in the earlier run {metric} ends at {last.value:.6g}: {axis} did not move it"
     if len(among) == 1:
-        return f"{metric} moved from {before:.6g} to {among[0].value or last.value:.6g} at {among[0].name[:10] if len(among[0].name) == 40 else among[0].name}"
+        return f"{metric} moved from {before:.6g} to {among[0].value or last.value:.6g} at {_short(among[0].name)}"
     return f"{metric} moved somewhere in {len(among)} of them: those between did not run"
+
+
+def _short(name: str) -> str:
+    """A commit by its first digits, a version as it is."""
+    return name[:10] if len(name) == 40 else name
 
 
 def _untried(place: Place) -> Probe:
