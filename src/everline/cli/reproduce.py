@@ -83,11 +83,12 @@ def command(
         timeout_s=timeout_s,
         watch=watch,
     )
-    emit(report, as_json=as_json, human=lambda: _show(report))
+    emit(report, as_json=as_json, human=lambda: show(report))
     return 0 if report.level in ("L4", "L5", "L6") or report.verdict is Verdict.IDENTICAL else 1
 
 
-def _show(report: Reproduction) -> None:
+def show(report: Reproduction) -> None:
+    """Print how far a rebuild came."""
     level = report.level or "no level"
     click.secho(f"{level}  {report.verdict}", fg=_COLOURS.get(report.verdict, "red"), bold=True)
     click.echo(report.reason)

@@ -149,9 +149,12 @@ def run_differences(before: RunRecord, after: RunRecord | None, software: tuple[
         old, new = ({file.path: file.digest for file in record.code.files} for record in (before, after))
         changed = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
         found[Cause.CODE] = f"{', '.join(changed[:5])}: not the recorded content"
-    old_data, new_data = ({f"{d.name}@{d.version}": d.digest for d in record.data} for record in (before, after))
+    # By digest: elsewhere the same content may have another number.
+    old_data, new_data = ([(d.name, d.digest) for d in record.data] for record in (before, after))
     if old_data != new_data:
-        changed = sorted(name for name in old_data.keys() | new_data.keys() if old_data.get(name) != new_data.get(name))
+        one_sided = {f"{d.name}@{d.version}" for d in before.data if (d.name, d.digest) not in new_data}
+        one_sided |= {f"{d.name}@{d.version}" for d in after.data if (d.name, d.digest) not in old_data}
+        changed = sorted(one_sided) or ["the order"]
         found[Cause.DATA] = f"{', '.join(changed[:5])}: not the recorded dataset versions"
     old_values, new_values = dict(before.params), dict(after.params)
     old_seed = old_values.pop("seed", before.seed)

@@ -136,7 +136,7 @@ class _Replayer:
         except EverlineError as error:
             first = FirstDifference(step=None, cause=Cause.PACKAGE, detail=error.message)
             return [_result(one, level="P0", first=first, verdict=Verdict.DIVERGED) for one in logged]
-        return _ask(predictor, logged)
+        return ask(predictor, logged)
 
     def _untraced(self, prediction: Prediction) -> FirstDifference | None:
         """Why the prediction cannot be traced to the release that brought its package, if it cannot."""
@@ -171,14 +171,15 @@ class _Replayer:
         return self._keys
 
 
-def _ask(predictor: Predictor, logged: Sequence[Prediction]) -> list[Replay]:
+def ask(predictor: Predictor, logged: Sequence[Prediction]) -> list[Replay]:
+    """Ask a loaded package the logged inputs again, and judge each answer."""
     names = [field.name for field in predictor.signature.inputs]
     try:
         _check_names(logged, names)
         answer = predictor.predict({name: [one.inputs[name] for one in logged] for name in names})
     except EverlineError as error:
         if len(logged) > 1:  # One bad row must not speak for the others.
-            return [replay for one in logged for replay in _ask(predictor, [one])]
+            return [replay for one in logged for replay in ask(predictor, [one])]
         first = FirstDifference(
             step=None, cause=Cause.INPUTS, detail=f"the package refuses the inputs: {error.message}"
         )

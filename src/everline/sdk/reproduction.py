@@ -418,7 +418,7 @@ class ReproductionApi:
             command += ["--seed", str(seed)]
         versions: dict[str, list[str]] = {}
         for use in record.data:
-            versions.setdefault(use.name, []).append(str(use.version))
+            versions.setdefault(use.name, []).append(use.digest)
         for name, value in {**{n: ",".join(v) for n, v in versions.items()}, **changes.data}.items():
             command += ["--data", f"{name}={value}"]
         return command

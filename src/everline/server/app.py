@@ -40,6 +40,7 @@ FACES = (
     "everline.server.rest.pipelines",
     "everline.server.rest.reproduction",
     "everline.server.rest.explanations",
+    "everline.server.rest.bundles",
     "everline.server.rest.endpoints",
     "everline.server.rest.predictions",
     "everline.server.rest.feedback",

@@ -9,93 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-import pandas as pd
 import pytest
-from sklearn.ensemble import HistGradientBoostingClassifier
 
-from everline.access.types import Actor, Role
 from everline.cli.app import run as everline
 from everline.errors import IntegrityError, InvalidInputError, NotFoundError
 from everline.governance import evidence
 from everline.governance.signing import dsse_verify, server_key
 from everline.ids import new_uid
-from everline.models import service as models
-from everline.models.package import Package, build_package, store_package
-from everline.models.signature_inference import infer_signature
-from everline.releases import rollout, service
-from everline.releases.types import Plan
+from everline.models.package import Package
 from everline.reproduction.types import Cause, Verdict
 from everline.sdk.client import Client
 from everline.sdk.replaying import same_bits
 from everline.server.application import Application
-from everline.serving import predictions
 from everline.storage.blobs import blob_path
-from tests_support.registry import attest
-from tests_support.segments import segment
+from tests_support.live import Live, small_package
 
 NOON = datetime(2013, 5, 1, 12, tzinfo=UTC)
 
 
-def someone(name: str, role: Role) -> Actor:
-    return Actor(uid=f"uid-{name}", name=name, roles={"default": frozenset({role})})
-
-
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    random = np.random.default_rng(3)
-    table = pd.DataFrame({"distance": random.uniform(80, 4983, 400), "temp": random.normal(10, 9, 400)})
-    table.loc[::7, "temp"] = np.nan
-    late = (table["distance"] + random.normal(0, 900, 400) > 2000).to_numpy()
-    model = HistGradientBoostingClassifier(max_iter=15, random_state=0).fit(table, late)
-    folder = tmp_path_factory.mktemp("package") / "model"
-    return build_package(model, signature=infer_signature(table), out_dir=folder)
-
-
-class Live:
-    """A released package with predictions that it gave, as a data plane would have logged them."""
-
-    def __init__(self, begin: Callable[..., Any], package: Package) -> None:
-        self.begin, self.package = begin, package
-        maya, ravi = someone("maya", Role.CONTRIBUTOR), someone("ravi", Role.APPROVER)
-        with begin(maya) as uow:
-            store_package(package, put_bytes=uow.blobs.put_bytes, put_file=uow.blobs.put_file)
-            version = models.register(uow, project="default", model="flight-delay", package=package.digest)
-            attest(uow, version)
-        with begin(maya) as uow:
-            release = service.create(
-                uow,
-                project="default",
-                endpoint="flight-delay",
-                model="flight-delay",
-                version=1,
-                plan=Plan(canary_share=0),
-            )
-        with begin(ravi) as uow:
-            service.approve(uow, release.uid)
-        with begin(maya) as uow:
-            self.release = rollout.promote(uow, release.uid)
-
-    def log(self, count: int, **changed: Any) -> list[str]:
-        """Log `count` true answers, with some columns changed; return the prediction ids."""
-        inputs = [{"distance": 100.0 + 37 * n, "temp": None if n % 3 == 0 else n / 7} for n in range(count)]
-        answer = self.package.load().predict({name: [row[name] for row in inputs] for name in ("distance", "temp")})
-        rows = [
-            {
-                "inputs": row,
-                "outputs": {name: values[n].item() for name, values in answer.items()},
-                "package": self.package.digest,
-                "release": self.release.uid,
-                "revision": self.release.revision,
-            }
-            for n, row in enumerate(inputs)
-        ]
-        for row in rows:
-            row.update({name: value(row[name]) if callable(value) else value for name, value in changed.items()})
-        data, ids = segment(rows, at=NOON)
-        with self.begin() as uow:
-            predictions.add_segment(uow, data, project="default", endpoint="flight-delay", rows=count)
-        return ids
+    return small_package(tmp_path_factory.mktemp("package") / "model")
 
 
 @pytest.fixture
