@@ -18,10 +18,14 @@ from everline.datasets.types import (
     DatasetDifference,
     DatasetVersion,
     DatasetVersionDetail,
+    RowExample,
 )
 from everline.errors import ForbiddenError, InvalidInputError, NotFoundError
 from everline.models.types import DatasetLineage
 from everline.sdk.client import Client
+
+_MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
+_CELLS_SHOWN = 5
 
 
 @click.group()
@@ -181,10 +185,14 @@ def checkout(client: Client, as_json: bool, name: str, target: Path, version: st
 @click.argument("before")
 @click.argument("after", required=False)
 @click.option("--key", help="Columns that identify a row, comma-separated: rows are then compared too.")
+@click.option(
+    "--rows", type=click.IntRange(0, 100), default=5, show_default=True, help="With --key: examples of each kind."
+)
 @client_options
-def diff(client: Client, as_json: bool, name: str, before: str, after: str | None, key: str | None) -> None:
+def diff(client: Client, as_json: bool, name: str, before: str, after: str | None, key: str | None, rows: int) -> None:
     """Show what changed from version BEFORE to AFTER (the newest)."""
-    found: DatasetDifference = client.datasets.diff(name, before, after, key=(key or "").split(",") if key else ())
+    columns = [column.strip() for column in (key or "").split(",") if column.strip()]
+    found: DatasetDifference = client.datasets.diff(name, before, after, key=columns, rows=rows)
     emit(found, as_json=as_json, human=lambda: _print_difference(found))
 
 
@@ -332,9 +340,27 @@ def _print_difference(found: DatasetDifference) -> None:
     if found.rows is not None:
         r = found.rows
         facts([(f"rows by {', '.join(r.key)}", f"+{r.added} -{r.removed} ~{r.changed} ={r.unchanged}")])
+        for example in r.examples:
+            click.echo(_row_example(example))
     click.echo()
     headers = ("column", "change", "missing before", "after", "mean before", "after", "distance", "rows changed")
     table([_difference_row(column) for column in found.columns], headers=headers, empty="No column differs.")
+
+
+def _row_example(example: RowExample) -> str:
+    """A row in one line: its key, then its cells, of a changed row before and after."""
+    mark, colour = _MARKS[example.change]
+    if example.change == "changed":
+        cells = [f"{one.column} {_value(one.before)} → {_value(one.after)}" for one in example.cells]
+    else:
+        values = [(one.column, one.after if example.change == "added" else one.before) for one in example.cells]
+        cells = [f"{column} {_value(value)}" for column, value in values[:_CELLS_SHOWN]]
+        cells += ["…"] if len(values) > _CELLS_SHOWN else []
+    return click.style(f"{mark} {', '.join(map(_value, example.key))}", fg=colour) + f"  {', '.join(cells)}"
+
+
+def _value(value: Any) -> str:
+    return "–" if value is None else str(value)
 
 
 def _difference_row(c: ColumnDifference) -> tuple[Any, ...]:

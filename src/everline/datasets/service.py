@@ -32,12 +32,10 @@ from everline.loader import late
 from everline.storage.db import upsert
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from everline.datasets import arrow, diff, inspection, reading
+    from everline.datasets import comparing, diff, inspection
 else:  # they stand on Arrow, which most requests never need
-    arrow, diff = late("everline.datasets.arrow"), late("everline.datasets.diff")
-    inspection, reading = late("everline.datasets.inspection"), late("everline.datasets.reading")
+    comparing, diff = late("everline.datasets.comparing"), late("everline.datasets.diff")
+    inspection = late("everline.datasets.inspection")
 
 KEY_COLUMNS_MAX = 16
 _Row = Mapping[str, Any] | RowMapping
@@ -214,9 +212,13 @@ def verify_version(uow: UnitOfWork, project: str, name: str, version: str | None
 
 @read
 def compare_versions(
-    uow: UnitOfWork, project: str, name: str, *, before: str, after: str, key: Sequence[str] = ()
+    uow: UnitOfWork, project: str, name: str, *, before: str, after: str, key: Sequence[str] = (), examples: int = 5
 ) -> DatasetDifference:
     """What changed from one version to another: files, columns with distributions, and rows if a key is given.
+
+    Args:
+        key: columns that identify a row.
+        examples: rows to show of those that were added, removed and changed, each 0 to 100.
 
     Raises:
         NotFoundError: no such dataset or version.
@@ -232,7 +234,7 @@ def compare_versions(
     columns: tuple[ColumnDifference, ...] = ()
     rows: RowDifference | None = None
     if old.table is not None and new.table is not None:
-        columns, rows = _compare_tables(uow, old, new, key)
+        columns, rows = comparing.compare_tables(uow.blobs, old, new, key=key, examples=examples)
     elif key:
         raise InvalidInputError("Rows can be compared by key only between tables.", field="key")
     return DatasetDifference(
@@ -259,39 +261,6 @@ def check_label(label: str) -> str:
             field="label",
         )
     return label
-
-
-def _compare_tables(
-    uow: UnitOfWork, old: DatasetVersionDetail, new: DatasetVersionDetail, key: Sequence[str]
-) -> tuple[tuple[ColumnDifference, ...], RowDifference | None]:
-    assert old.table is not None
-    assert new.table is not None
-    old_kind, new_kind = (reading.table_format([file.path for file in detail.files]) or "" for detail in (old, new))
-    with (
-        inspection.local_files(uow.blobs, old.files) as old_paths,
-        inspection.local_files(uow.blobs, new.files) as new_paths,
-    ):
-        first, second = reading.open_columns(old_paths, old_kind), reading.open_columns(new_paths, new_kind)
-
-        def read_before(column: str) -> pa.ChunkedArray:
-            return first.column(first.names.index(column))
-
-        def read_after(column: str) -> pa.ChunkedArray:
-            return second.column(second.names.index(column))
-
-        columns = diff.compare_columns(old.table, new.table, read_before=read_before, read_after=read_after)
-        if not key:
-            return columns, None
-        before = arrow.canonical_table(reading.read_table(old_paths, old_kind))
-        after = arrow.canonical_table(reading.read_table(new_paths, new_kind))
-    rows, by_column = diff.compare_rows(before, after, key)
-    counted = [
-        msgspec.structs.replace(column, rows_changed=by_column.get(column.name, 0))
-        if column.change == "changed"
-        else column
-        for column in columns
-    ]
-    return tuple(counted), rows
 
 
 def _ensure_dataset(uow: UnitOfWork, project: str, name: str) -> _Row:

@@ -200,14 +200,41 @@ class ColumnDifference(msgspec.Struct, frozen=True, kw_only=True):
     rows_changed: int | None = None
 
 
+class CellChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A cell of a row that differs, as JSON; of a row that is on one side only the other value is None."""
+
+    column: str
+    before: Any
+    after: Any
+
+
+class RowExample(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that differs.
+
+    Attributes:
+        change: `added`, `removed` or `changed`.
+        key: the values of the key columns.
+        cells: of a changed row its changed cells; of another its cells in columns of both versions, at most 50.
+    """
+
+    change: str
+    key: tuple[Any, ...]
+    cells: tuple[CellChange, ...]
+
+
 class RowDifference(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows by key: only in the newer, only in the older, in both with another value."""
+    """Rows by key: only in the newer, only in the older, in both with another value.
+
+    Attributes:
+        examples: the first rows of each kind, added ones first.
+    """
 
     key: tuple[str, ...]
     added: int
     removed: int
     changed: int
     unchanged: int
+    examples: tuple[RowExample, ...] = ()
 
 
 class DatasetDifference(msgspec.Struct, frozen=True, kw_only=True):

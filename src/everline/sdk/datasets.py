@@ -140,9 +140,11 @@ class DatasetsApi:
         """Have every stored byte of a version read again and compared with its digest."""
         return self._client.call("GET", _path(name, version) + "/verification", returns=Verification)
 
-    def diff(self, name: str, before: Version, after: Version = None, *, key: Sequence[str] = ()) -> DatasetDifference:
-        """What changed between two versions; with `key` also which rows."""
-        query = {"before": _text(before), "after": _text(after), "key": ",".join(key) or None}
+    def diff(
+        self, name: str, before: Version, after: Version = None, *, key: Sequence[str] = (), rows: int = 5
+    ) -> DatasetDifference:
+        """What changed between two versions; with `key` also which rows, with up to `rows` examples of each kind."""
+        query = {"before": _text(before), "after": _text(after), "key": ",".join(key) or None, "rows": rows}
         path = f"/datasets/{_segment(name)}/difference"
         return self._client.call("GET", path, query=query, returns=DatasetDifference)
 

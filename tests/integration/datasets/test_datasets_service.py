@@ -13,7 +13,7 @@ import pytest
 
 from everline.access.types import Role
 from everline.cli.app import run as everline
-from everline.datasets import service
+from everline.datasets import reading, service
 from everline.datasets.digest import digest
 from everline.datasets.types import AddVersion, DatasetFile
 from everline.errors import ConflictError, ForbiddenError, IntegrityError, InvalidInputError, NotFoundError
@@ -164,6 +164,44 @@ def test_the_server_trusts_no_manifest(client: Client) -> None:
     with pytest.raises(InvalidInputError, match="5 bytes, not 7"):
         add("a", size=7)
     add("a")
+
+
+def test_a_difference_shows_rows_and_fetches_nothing_for_columns_that_are_the_same(
+    client: Client, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = pa.table({"id": list(range(100)), "x": [0] * 100, "same": ["a"] * 100})
+    client.datasets.add("t", numbers)
+    client.datasets.add("t", numbers.set_column(1, "x", pa.array([0] * 98 + [1, 2])))
+    client.datasets.add("t", numbers.slice(0, 90).append_column("new", pa.array([True] * 90)))
+    read: list[str] = []
+    opened = reading.ParquetColumns.column
+    monkeypatch.setattr(
+        reading.ParquetColumns, "column", lambda self, at: read.append(self.names[at]) or opened(self, at)
+    )
+    found = client.datasets.diff("t", 1, 2, key=["id"], rows=1)
+    assert set(read) == {"id", "x"}
+    assert (found.rows.changed, found.rows.unchanged) == (2, 98)
+    [shown] = found.rows.examples
+    assert (shown.key, [(c.column, c.before, c.after) for c in shown.cells]) == ((98,), [("x", 0, 1)])
+    fewer = client.datasets.diff("t", 1, 3, key=["id"]).rows
+    assert (fewer.removed, fewer.added, len(fewer.examples)) == (10, 0, 5)
+    read.clear()
+    assert client.datasets.diff("t", 1, 1).identical
+    assert read == []
+
+
+def test_a_difference_on_the_command_line_names_rows_and_refuses_a_bad_key(
+    client: Client, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client.datasets.add("t", pa.table({"id": [1, 2], "x": ["a", "b"]}))
+    client.datasets.add("t", pa.table({"id": [1, 3], "x": ["A", "c"]}))
+    home = ["--home", str(client.settings.home)]
+    assert everline(["data", "diff", "t", "1", "2", "--key", "id", *home]) == 0
+    told = capfd.readouterr().out
+    for line in ("+1 -1 ~1 =0", "+ 3  x c", "- 2  x b", "~ 1  x a → A"):
+        assert line in told
+    assert everline(["data", "diff", "t", "1", "2", "--key", "nope", *home]) == 2
+    assert "Both versions have: id, x." in capfd.readouterr().err
 
 
 def test_viewers_read_and_do_not_add(begin: Callable[..., Any], client: Client) -> None:

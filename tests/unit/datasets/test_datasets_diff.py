@@ -8,10 +8,9 @@ import pytest
 from scipy import stats
 
 from everline.datasets import distribution
-from everline.datasets.diff import compare_columns, compare_rows
+from everline.datasets.diff import compare_columns
 from everline.datasets.profile import profile_column, summarise
 from everline.datasets.reading import TableColumns
-from everline.errors import InvalidInputError
 
 
 def test_profile_of_numbers_is_exact() -> None:
@@ -88,19 +87,3 @@ def test_equal_columns_are_not_read() -> None:
         raise AssertionError(name)
 
     assert compare_columns(summary, summary, read_before=never, read_after=never) == ()
-
-
-def test_rows_are_matched_by_key() -> None:
-    before = pa.table({"id": [1, 2, 3, 4], "x": [1.0, float("nan"), None, 4.0], "s": ["a", "b", "c", "d"]})
-    after = pa.table({"id": [5, 4, 3, 2], "x": [0.0, 4.5, None, float("nan")], "s": ["n", "d", "C", "b"]})
-    rows, by_column = compare_rows(before, after, ["id"])
-    assert (rows.added, rows.removed, rows.changed, rows.unchanged) == (1, 1, 2, 1)
-    assert by_column == {"x": 1, "s": 1}
-
-
-def test_a_key_must_identify_rows() -> None:
-    table = pa.table({"id": [1, 1], "x": [1, 2]})
-    with pytest.raises(InvalidInputError, match="not unique"):
-        compare_rows(table, table, ["id"])
-    with pytest.raises(InvalidInputError, match="no column 'nope'"):
-        compare_rows(table, table, ["nope"])

@@ -143,7 +143,7 @@ def set_contract(request: Request) -> KeptContract:
 
 @routes.get("/datasets/{name}/difference", returns=DatasetDifference)
 def compare_versions(request: Request) -> DatasetDifference:
-    """Compare two versions: files, columns, distributions, and rows by `key` (column names, comma-separated)."""
+    """Compare two versions: files, columns, distributions; by `key` (comma-separated) rows, showing `rows` of each."""
     key = [column for column in request.query("key", str, "").split(",") if column]
     with begin(request) as uow:
         return service.compare_versions(
@@ -153,6 +153,7 @@ def compare_versions(request: Request) -> DatasetDifference:
             before=request.query("before", str),
             after=request.query("after", str, "latest"),
             key=key,
+            examples=max(0, request.query("rows", int, 5)),
         )
 
 

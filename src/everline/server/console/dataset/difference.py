@@ -7,7 +7,7 @@ from typing import Any
 from starlette.responses import Response
 
 from everline.datasets import contracts, service
-from everline.datasets.types import ColumnDifference, DatasetDifference
+from everline.datasets.types import ColumnDifference, DatasetDifference, RowExample
 from everline.errors import InvalidInputError, NotFoundError
 from everline.server.console import pages
 from everline.server.console.view import render, shift
@@ -19,6 +19,8 @@ PICTURES_MAX = 24
 DISTANCE_DRAWN_MIN = 0.001
 """Below, the two curves are one to the eye."""
 COLUMNS_MAX = 500
+EXAMPLES = 10
+_CELLS_SHOWN = 6
 FILES_MAX = 200
 
 
@@ -36,7 +38,7 @@ def compare_versions(request: Request) -> Response:
         before = request.query("before", str, "") or str(max(1, newest - 1))
         key = [column.strip() for column in (given or "").split(",") if column.strip()]
         try:
-            found = service.compare_versions(uow, project, name, before=before, after=after, key=key)
+            found = service.compare_versions(uow, project, name, before=before, after=after, key=key, examples=EXAMPLES)
         except InvalidInputError as error:
             if not key:
                 raise
@@ -110,4 +112,18 @@ def _rows(found: DatasetDifference) -> dict[str, Any] | None:
     return {
         "key": rows.key,
         "parts": [{"name": word, "count": count, "share": count / total} for word, count in parts],
+        "examples": [_example(one) for one in rows.examples],
+    }
+
+
+def _example(one: RowExample) -> dict[str, Any]:
+    return {
+        "change": one.change,
+        "tone": {"added": "good", "removed": "bad"}.get(one.change, "warn"),
+        "key": [render.value(value) for value in one.key],
+        "cells": [
+            {"column": cell.column, "before": render.value(cell.before), "after": render.value(cell.after)}
+            for cell in one.cells[:_CELLS_SHOWN]
+        ],
+        "left": max(0, len(one.cells) - _CELLS_SHOWN),
     }
