@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from everline.pipelines.types import KeyMaterial, StepRecord, StepStatus, ValueRef
+from everline.reproduction.failures import cause_of_error
 from everline.reproduction.tolerance import COMPARABLE, RELATIVE_MAX
 from everline.reproduction.types import (
     LEVELS,
@@ -29,11 +30,12 @@ from everline.reproduction.types import (
     StepComparison,
     Verdict,
 )
+from everline.runs import undeclared
 from everline.runs.capture import RunRecord
 from everline.runs.environment import differences, machine_class_differs
+from everline.runs.watching import Seen
 
 Measure = Callable[[ValueRef, ValueRef], float | None]
-_INPUT_GONE = ("FileNotFoundError", "ConnectionError", "ConnectError", "URLError", "gaierror", "PermissionError")
 
 
 class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +45,7 @@ class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
     finished: bool
     record: RunRecord | None
     steps: tuple[StepRecord, ...]
+    undeclared: tuple[Seen, ...] = ()
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +56,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     record: RunRecord
     record_digest: str
     steps: tuple[StepRecord, ...]
+    undeclared: tuple[Seen, ...] = ()
 
 
 def judge(
@@ -90,6 +94,7 @@ def judge(
         run_level=run_level,
         software=software,
         elsewhere=elsewhere,
+        hidden=undeclared.told(recorded.undeclared, rebuild.undeclared if rebuild else (), step=None, among=True),
     )
     first = first_difference(
         recorded, rebuilds, steps, run_level=run_level, hardware=hardware, failure=failure, cause=cause
@@ -107,6 +112,7 @@ def judge(
         hardware=hardware,
         record_digest=recorded.record_digest,
         rebuilds=tuple(item.run for item in rebuilds),
+        undeclared=tuple(undeclared.sentence(one) for one in (rebuild.undeclared if rebuild else ())),
     )
 
 
@@ -192,17 +198,31 @@ def first_difference(
     after = {step.name: step for step in rebuild.steps}
     if name is None:
         # Outputs are equal: what differs at all had no effect, and is still named.
-        return next((_at_step(before, after, cause, detail) for cause, detail in run_level.items()), None)
+        found_at = next((_at_step(before, after, cause, detail) for cause, detail in run_level.items()), None)
+        return found_at or hidden_input(recorded.undeclared, rebuild.undeclared)
     found = _cause_at(before.get(name), after.get(name), run_level)
     if found is not None:
         return FirstDifference(step=name, cause=found[0], detail=found[1])
     if failed is not None and failed.error is not None:
-        cause = Cause.HIDDEN_INPUT if _needs_more(failed.error.type) or not hardware else Cause.HARDWARE
+        told = cause_of_error(failed.error.type, failed.error.message)
+        cause = told or (Cause.HARDWARE if hardware else Cause.HIDDEN_INPUT)
         detail = f"the step failed when repeated: {failed.error.type}: {failed.error.message[:300]}"
+        was = undeclared.told((), recorded.undeclared, step=failed.name)
+        detail += f"; when it was recorded, {was}" if was else ""
+        detail += f"; {'; '.join(hardware[:5])}" if cause is Cause.HARDWARE and hardware else ""
         return FirstDifference(step=name, cause=cause, detail=detail)
     if where is not None and where.equal == "missing":
         return FirstDifference(step=name, cause=Cause.HIDDEN_INPUT, detail=failure or "the step was not reached")
-    return _unexplained(name, rebuilds, hardware)
+    hidden = undeclared.told(recorded.undeclared, rebuild.undeclared, step=name)
+    return _unexplained(name, rebuilds, hardware, hidden)
+
+
+def hidden_input(before: Sequence[Seen], after: Sequence[Seen]) -> FirstDifference | None:
+    """The first thing that a rebuild read and nobody declared, although all results are equal."""
+    if not after:
+        return None
+    detail = f"{undeclared.told(before, after, step=None, among=True)}: that is not in the record"
+    return FirstDifference(step=after[0].step, cause=Cause.HIDDEN_INPUT, detail=detail)
 
 
 def _cause_at(
@@ -249,14 +269,19 @@ def _at_step(before: dict[str, StepRecord], after: dict[str, StepRecord], cause:
     return FirstDifference(step=None, cause=cause, detail=detail)
 
 
-def _unexplained(name: str, rebuilds: Sequence[Rebuild], hardware: tuple[str, ...]) -> FirstDifference:
+def _unexplained(
+    name: str, rebuilds: Sequence[Rebuild], hardware: tuple[str, ...], hidden: str | None
+) -> FirstDifference:
     """Same code, data, parameters, seed and environment, other result: ask the second rebuild what it was."""
     outputs = [
         tuple(ref.digest for step in rebuild.steps if step.name == name for ref in step.outputs) for rebuild in rebuilds
     ]
     if len(set(outputs)) > 1:
         detail = f"{len(outputs)} rebuilds in the same environment gave {len(set(outputs))} different results"
+        detail += f"; besides, {hidden}" if hidden else ""
         return FirstDifference(step=name, cause=Cause.NON_DETERMINISM, detail=detail)
+    if hidden:
+        return FirstDifference(step=name, cause=Cause.HIDDEN_INPUT, detail=f"{hidden}: that is not in the record")
     if hardware:
         return FirstDifference(step=name, cause=Cause.HARDWARE, detail="; ".join(hardware[:5]))
     if len(outputs) > 1:
@@ -286,6 +311,7 @@ def level_checks(
     run_level: Mapping[Cause, str],
     software: tuple[str, ...],
     elsewhere: bool,
+    hidden: str | None = None,
 ) -> tuple[LevelCheck, ...]:
     """Every rung of the ladder with its reason.
 
@@ -296,8 +322,9 @@ def level_checks(
         run_level: what differs in the run as a whole.
         software: differences of the environment.
         elsewhere: the rebuild ran on a machine of another class.
+        hidden: what the rebuild read that is not in the record.
     """
-    from_record = finished and not (run_level.keys() - {Cause.ENVIRONMENT})
+    from_record = finished and not (run_level.keys() - {Cause.ENVIRONMENT}) and not hidden
     bits = bool(steps) and all(step.equal == "bits" for step in steps)
     close = bool(steps) and all(step.equal in ("bits", "tolerance") for step in steps)
     n = f"{len(steps)} {what}"
@@ -313,7 +340,8 @@ def level_checks(
             from_record,
             "it finished again from the record alone"
             if from_record
-            else "; ".join(f"{cause}: {detail}" for cause, detail in run_level.items()) or "the rebuild did not finish",
+            else "; ".join(f"{cause}: {detail}" for cause, detail in run_level.items())
+            or (f"{hidden}: that is not in the record" if finished else "the rebuild did not finish"),
         ),
         "L3": (close, "implied by L4" if close else "outputs differ by more than the tolerance"),
         "L4": (close, f"outputs of {n} within {RELATIVE_MAX:g}" if close else "outputs differ"),
@@ -373,7 +401,3 @@ def _is_judged(step: StepRecord, steps: Sequence[StepRecord]) -> bool:
 
 def _is_digest(value: Any) -> bool:
     return isinstance(value, dict) and set(value) == {"digest"}
-
-
-def _needs_more(error: str) -> bool:
-    return error.rpartition(".")[2] in _INPUT_GONE

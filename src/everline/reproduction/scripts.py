@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from everline.reproduction.comparison import earned_level, level_checks, run_differences
+from everline.reproduction.comparison import earned_level, hidden_input, level_checks, run_differences
 from everline.reproduction.results import Different, Results, compare
 from everline.reproduction.types import (
     Cause,
@@ -23,8 +23,10 @@ from everline.reproduction.types import (
     StepComparison,
     Verdict,
 )
+from everline.runs import undeclared
 from everline.runs.capture import RunRecord
 from everline.runs.environment import Environment, differences, machine_class_differs
+from everline.runs.watching import Seen
 
 _SEED_NAMES = ("seed", "random_state")
 
@@ -42,6 +44,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     record: RunRecord | None
     results: Results
     given: bool = False
+    undeclared: tuple[Seen, ...] = ()
 
 
 def judge(
@@ -65,6 +68,8 @@ def judge(
     whole = rebuild is not None and rebuild.finished and failure is None
     steps, different = compare(recorded.results, rebuild.results if rebuild is not None and whole else None)
     software, hardware = _environment(recorded, rebuild, source)
+    seen = rebuild.undeclared if rebuild is not None else ()
+    hidden = undeclared.told(recorded.undeclared, seen, step=None, among=True)
     run_level = _run_level(recorded, rebuild, source, software, compared=whole)
     if source is None and recorded.record is not None:
         checks = level_checks(
@@ -76,14 +81,17 @@ def judge(
             run_level=run_level,
             software=software,
             elsewhere=_elsewhere(recorded, rebuild),
+            hidden=hidden,
         )
         left_out: tuple[str, ...] = ()
     else:
         assert source is not None
-        checks = _client_checks(source, rebuild, steps, run_level=run_level, whole=whole, cause=cause)
+        checks = _client_checks(source, rebuild, steps, run_level=run_level, whole=whole, cause=cause, hidden=hidden)
         left_out = not_recorded(source)
-    first = _first(rebuilds, different, run_level=run_level, hardware=hardware, failure=failure, cause=cause,
-                   left_out=left_out)  # fmt: skip
+    first = _first(
+        recorded, rebuilds, different, run_level=run_level, hardware=hardware, failure=failure, cause=cause,
+        left_out=left_out, hidden=hidden,
+    )  # fmt: skip
     verdict = _verdict(steps, first, whole=whole)
     return Reproduction(
         run=recorded.run,
@@ -97,6 +105,7 @@ def judge(
         hardware=hardware,
         record_digest=record_digest,
         rebuilds=tuple(one.run for one in rebuilds),
+        undeclared=tuple(undeclared.sentence(one) for one in seen),
         not_recorded=left_out,
     )
 
@@ -209,6 +218,7 @@ def _client_checks(
     run_level: Mapping[Cause, str],
     whole: bool,
     cause: Cause,
+    hidden: str | None,
 ) -> tuple[LevelCheck, ...]:
     """The ladder for a run of the MLflow client: what its record bears out, and where it ends."""
     found = rebuild is not None and Cause.CODE not in run_level
@@ -228,6 +238,8 @@ def _client_checks(
         again = "the rebuild did not finish"
     elif run_level:
         again = "; ".join(f"{kind}: {detail}" for kind, detail in run_level.items())
+    elif hidden:
+        again = f"{hidden}: that is not in the record"
     else:
         again = "its arguments were given by hand" if given else "it finished again from the commit alone"
     checks = level_checks(
@@ -237,7 +249,7 @@ def _client_checks(
     own = {
         "L0": (found and came, f"{what}; not recorded: {', '.join(not_recorded(source)[:3])}" if found else code),
         "L1": (False, environment),
-        "L2": (whole and not run_level and not given, again),
+        "L2": (whole and not run_level and not given and not hidden, again),
         "L6": (False, "the MLflow client does not record the machine"),
     }
     return tuple(
@@ -247,6 +259,7 @@ def _client_checks(
 
 
 def _first(
+    recorded: Made,
     rebuilds: Sequence[Made],
     different: Sequence[Different],
     *,
@@ -255,21 +268,28 @@ def _first(
     failure: str | None,
     cause: Cause,
     left_out: tuple[str, ...],
+    hidden: str | None,
 ) -> FirstDifference | None:
     if failure is not None or not rebuilds or not rebuilds[0].finished:
-        return FirstDifference(step=None, cause=cause, detail=failure or "the rebuild did not finish")
+        was = undeclared.told((), recorded.undeclared, step=None, among=True)
+        before = f"; when it was recorded, {was}" if was and cause is Cause.HIDDEN_INPUT else ""
+        return FirstDifference(step=None, cause=cause, detail=(failure or "the rebuild did not finish") + before)
     where = different[0] if different else None
     if run_level:
         kind, detail = next(iter(run_level.items()))
         shown = f"{detail}; {where.name} {where.detail}" if where else detail
         return FirstDifference(step=where.name if where else None, cause=kind, detail=shown)
     if where is None:
-        return None
+        return hidden_input(recorded.undeclared, rebuilds[0].undeclared)
     others = {tuple(sorted(_states(one.results).items())) for one in rebuilds}
     shown = f"{where.name} {where.detail}"
     if len(others) > 1:
         detail = f"{shown}; {len(rebuilds)} rebuilds in the same environment gave {len(others)} different results"
+        detail += f"; besides, {hidden}" if hidden else ""
         return FirstDifference(step=where.name, cause=Cause.NON_DETERMINISM, detail=detail)
+    if hidden:
+        detail = f"{shown}; {hidden}: that is not in the record"
+        return FirstDifference(step=where.name, cause=Cause.HIDDEN_INPUT, detail=detail)
     if hardware:
         return FirstDifference(step=where.name, cause=Cause.HARDWARE, detail=f"{shown}; {'; '.join(hardware[:5])}")
     if len(rebuilds) > 1:

@@ -46,6 +46,7 @@ from everline.reproduction.types import (
 from everline.runs import service as runs
 from everline.runs.capture import RunRecord, verify_snapshot
 from everline.runs.types import RunStatus, TrackedRun
+from everline.runs.undeclared import read_tag
 from everline.serving import predictions
 
 REPRODUCES_TAG = "everline.reproduces"
@@ -120,6 +121,7 @@ def compare(
         record=msgspec.convert(prepared.record, RunRecord),
         record_digest=prepared.record_digest or "",
         steps=tuple(pipelines.list_steps(uow, project, run)),
+        undeclared=read_tag(original.tags),
     )
     if not recorded.finished:
         # The record is whole, so L0 is earned; without recorded results there is nothing to hold a rebuild against.
@@ -267,7 +269,9 @@ def _compare_script(
     if not finished or not made:
         detail = "logged no metric, file or model" if finished else "did not finish"
         return _without_results(prepared, (), f"the run {detail}, so there is no result to compare with")
-    recorded = scripts.Made(run=original.run, finished=True, record=record, results=made)
+    recorded = scripts.Made(
+        run=original.run, finished=True, record=record, results=made, undeclared=read_tag(original.tags)
+    )
     found = []
     for item in rebuilds:
         again = _rebuilt_run(uow, project, item, of=original.run)
@@ -278,6 +282,7 @@ def _compare_script(
                 record=_record_of(uow, project, item),
                 results=results.gather(uow, project, again),
                 given=ARGUMENTS_TAG in again.tags,
+                undeclared=read_tag(again.tags),
             )
         )
     return scripts.judge(
@@ -312,7 +317,10 @@ def _rebuild(uow: UnitOfWork, project: str, run: str, *, of: str) -> Rebuild:
     found = _rebuilt_run(uow, project, run, of=of)
     steps = tuple(pipelines.list_steps(uow, project, run))
     record = _record_of(uow, project, run)
-    return Rebuild(run=run, finished=found.status is RunStatus.FINISHED, record=record, steps=steps)
+    return Rebuild(
+        run=run, finished=found.status is RunStatus.FINISHED, record=record, steps=steps,
+        undeclared=read_tag(found.tags),
+    )  # fmt: skip
 
 
 def _rebuilt_run(uow: UnitOfWork, project: str, run: str, *, of: str) -> TrackedRun:

@@ -136,6 +136,7 @@ class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
         environment: differences of software, one sentence each; empty if equal.
         hardware: differences of the machine, one sentence each.
         rebuilds: the runs that repeated the work.
+        undeclared: files and hosts that the rebuild read outside of code, data and environment, one sentence each.
         not_recorded: what the run's record leaves out, one phrase each; empty for Everline's own records.
         certificate: uid of the signed statement, or None if none was asked for.
     """
@@ -151,6 +152,7 @@ class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
     hardware: tuple[str, ...] = ()
     record_digest: str | None = None
     rebuilds: tuple[str, ...] = ()
+    undeclared: tuple[str, ...] = ()
     not_recorded: tuple[str, ...] = ()
     certificate: str | None = None
     subjects: tuple[str, ...] = ()

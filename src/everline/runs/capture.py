@@ -161,7 +161,8 @@ def nondeterminism(environment: Environment, seed: int | None) -> list[str]:
     threads = environment.threads.get("OMP_NUM_THREADS", str(environment.machine.cpus_usable))
     if threads != "1":
         sources.append(f"up to {threads} threads: floating-point sums may be added in another order")
-    if environment.variables.get("CUDA_VISIBLE_DEVICES", "") not in ("", "-1"):
+    visible = environment.variables.get("CUDA_VISIBLE_DEVICES", "0" if environment.machine.accelerators else "")
+    if visible not in ("", "-1"):
         sources.append("a GPU was visible: some kernels add in no fixed order")
     return sources
 

@@ -37,6 +37,8 @@ SECRET_NAME = re.compile(
 SECRET_VALUE = re.compile(
     r"://[^/@\s]*:[^/@\s]*@|\bbearer\s|-----BEGIN|^(gh[pousr]_|glpat-|sk-|xox[abprs]-|AKIA|ASIA|eyJ)", re.IGNORECASE
 )
+_MACHINE_CLASS = ("architecture", "cpu", "cpu_features", "accelerators")
+_GPUS = Path("/proc/driver/nvidia/gpus")
 REDACTED = "[redacted]"
 VALUE_CHARS_MAX = 1024
 THREAD_VARIABLES = (
@@ -73,6 +75,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     cpu: str
     cpu_features: tuple[str, ...] = ()
     cpus_usable: int = 1
+    accelerators: tuple[str, ...] = ()
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,13 +182,17 @@ def differences(recorded: Environment, here: Environment) -> list[EnvironmentDif
         check("environment", name, _named(before.get(name)), _named(now.get(name)))
     check("environment", "blas", ", ".join(recorded.blas), ", ".join(here.blas))
     for field in Machine.__struct_fields__:
-        check("hardware", field, str(getattr(recorded.machine, field)), str(getattr(here.machine, field)))
+        check("hardware", field, _words(getattr(recorded.machine, field)), _words(getattr(here.machine, field)))
     return found
+
+
+def _words(value: object) -> str:
+    return (", ".join(str(one) for one in value) or "none") if isinstance(value, tuple) else str(value)
 
 
 def machine_class_differs(recorded: Machine, here: Machine) -> bool:
     """Whether results on two machines may differ in their bits although the software is the same."""
-    return any(getattr(recorded, field) != getattr(here, field) for field in ("architecture", "cpu", "cpu_features"))
+    return any(getattr(recorded, field) != getattr(here, field) for field in _MACHINE_CLASS)
 
 
 def _named(distribution: Distribution | None) -> str:
@@ -297,7 +304,20 @@ def _machine() -> Machine:
         cpu=cpu,
         cpu_features=features,
         cpus_usable=usable,
+        accelerators=_accelerators(),
     )
+
+
+def _accelerators() -> tuple[str, ...]:
+    """Models of the NVIDIA GPUs that the kernel's driver knows."""
+    found = []
+    try:
+        for folder in sorted(_GPUS.iterdir()):
+            lines = (folder / "information").read_text("utf-8", errors="replace").splitlines()
+            found += [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
+    except OSError:
+        return ()
+    return tuple(found)
 
 
 def _libc() -> str:

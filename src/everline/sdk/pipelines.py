@@ -41,6 +41,8 @@ from everline.pipelines.types import (
     ValueRef,
 )
 from everline.pipelines.values import RunContext
+from everline.runs.undeclared import own_folders, peers, tag_of
+from everline.runs.watching import Watch as Inputs
 from everline.sdk.client import Client
 
 Watch = Callable[[StepUpdate], None]
@@ -95,6 +97,32 @@ class PipelinesApi:
             InvalidInputError: the pipeline, a parameter or an edge is wrong; nothing was recorded.
             StepFailedError: a step raised; the run is marked as failed and names it.
         """
+        settings = self._client.settings
+        inputs = Inputs(peers=peers(settings.url), folders=own_folders(settings.home)).start()
+        try:
+            driver = self._driver(
+                pipeline, params=params, cache=cache, seed=seed, data=data, reproduces=reproduces, directory=directory,
+                vary=vary, measure=measure, watch=watch, inputs=inputs,
+            )  # fmt: skip
+            return driver.run(argv=tuple(argv), reason=reason)
+        finally:
+            inputs.stop()
+
+    def _driver(
+        self,
+        pipeline: Pipeline | str,
+        *,
+        params: Mapping[str, Any] | None,
+        cache: bool,
+        seed: int | None,
+        data: Mapping[str, Sequence[str | int]] | None,
+        reproduces: str | None,
+        directory: Path | None,
+        vary: str | None,
+        measure: Measure | None,
+        watch: Watch,
+        inputs: Inputs,
+    ) -> _Driver:
         entry, found = _found(pipeline, directory)
         values = dict(params or {})
         if seed is not None and "seed" in found.signature.parameters:
@@ -103,12 +131,11 @@ class PipelinesApi:
         graph = found.build(**bound)
         if measure is not None:
             graph = part_of(graph, measure)
-        driver = _Driver(
+        return _Driver(
             self._client, entry=entry, graph=graph, root=project_root(_file_of(found)),
             seed=bound.get("seed") if seed is None else seed, overrides=data or {}, cache=cache, reproduces=reproduces,
-            vary=vary, measure=measure, watch=watch,
+            vary=vary, measure=measure, watch=watch, inputs=inputs,
         )  # fmt: skip
-        return driver.run(argv=tuple(argv), reason=reason)
 
     def steps(self, run: str) -> list[StepRecord]:
         """The steps of a run, in the order of its graph."""
@@ -174,10 +201,12 @@ class _Driver:
         vary: str | None,
         measure: Measure | None,
         watch: Watch,
+        inputs: Inputs,
     ) -> None:
         self._client, self._entry, self._graph, self._root = client, entry, graph, root
         self._seed, self._cache, self._reproduces, self._watch = seed, cache, reproduces, watch
-        self._vary, self._measure = vary, measure
+        self._vary, self._measure, self._inputs = vary, measure, inputs
+        self._sources: set[str] = set()
         self._data = Datasets(client, overrides, contracts=reproduces is None and measure is None)
         self._states: dict[str, StepUpdate] = {}
 
@@ -199,6 +228,9 @@ class _Driver:
             if isinstance(error, StepFailedError):
                 error.result = self._result(run, status, None, started)
             raise
+        seen = self._undeclared()
+        if seen:
+            self._client.runs.log_batch(run, tags=seen)
         self._client.runs.finish(run, status="finished")
         return self._result(run, "finished", value, started)
 
@@ -213,10 +245,12 @@ class _Driver:
             for ref in node.refs():
                 if isinstance(ref, DatasetRef):
                     self._data.resolve(ref)
-        captured = load("everline.runs.capture").capture(
-            self._root, self._entry, argv, seed=self._seed, params=_jsonable(self._graph.parameters),
-            data=self._data.inputs(),
-        )  # fmt: skip
+        with self._inputs.aside():
+            captured = load("everline.runs.capture").capture(
+                self._root, self._entry, argv, seed=self._seed, params=_jsonable(self._graph.parameters),
+                data=self._data.inputs(),
+            )  # fmt: skip
+        self._sources = {str(self._root.resolve() / file.path) for file in captured.record.code.files}
         for content in captured.blobs.values():
             self._client.blobs.put_bytes(content)
         record = captured.record
@@ -253,7 +287,13 @@ class _Driver:
 
     def _saw(self, update: StepUpdate) -> None:
         self._states[update.uid] = update
+        self._inputs.step = update.name if update.status is StepStatus.RUNNING else None
         self._watch(update)
+
+    def _undeclared(self) -> dict[str, str]:
+        """The tag for what the run read outside of its record; in a rebuild all that lies in its folder is recorded."""
+        again = self._reproduces is not None or self._measure is not None
+        return tag_of(self._inputs.stop(folders=[str(self._root)] if again else [], files=self._sources))
 
     def _log_results(self, run: str) -> None:
         """Results become outputs of the run, and the numbers among them its metrics."""
@@ -298,7 +338,7 @@ class _Driver:
         """Say in the run why it failed; the error itself goes on to the caller."""
         message = error.message if isinstance(error, EverlineError) else f"{type(error).__name__}: {error}"
         status = "killed" if isinstance(error, KeyboardInterrupt) else "failed"
-        self._client.runs.log_batch(run, tags={FAILED_TAG: message[:_TAG_CHARS_MAX]})
+        self._client.runs.log_batch(run, tags={FAILED_TAG: message[:_TAG_CHARS_MAX], **self._undeclared()})
         self._client.runs.finish(run, status=status)
         return status
 

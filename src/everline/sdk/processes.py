@@ -9,15 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from everline.reproduction.types import Cause
-
 _OUTPUT_CHARS_MAX = 2_000
-_INPUT_GONE = ("FileNotFoundError", "ConnectionError", "ConnectError", "URLError", "gaierror", "PermissionError")
-_NOT_INSTALLED = ("ModuleNotFoundError", "ImportError", "PackageNotFoundError")
-_ACCELERATOR = ("no nvidia driver", "torch not compiled with cuda", "no cuda gpus", "cuda error", "no gpu", "cudnn",
-                "cudaerror", "hip error", "no visible device")  # fmt: skip
-_ARGUMENTS = ("the following arguments are required", "unrecognized arguments", "usage:", "missing argument",
-              "missing option", "sys.argv")  # fmt: skip
 
 
 def run_process(command: Sequence[str], *, folder: Path, variables: Mapping[str, str], timeout_s: float) -> str | None:
@@ -47,23 +39,6 @@ def run_process(command: Sequence[str], *, folder: Path, variables: Mapping[str,
         return None
     said = err.decode("utf-8", errors="replace").strip() or out.decode("utf-8", errors="replace")
     return f"the rebuild ended with code {process.returncode}: {said.strip()[-_OUTPUT_CHARS_MAX:]}"
-
-
-def cause_of(failure: str) -> Cause:
-    """The class of a script's failure, from the last words that it said."""
-    lines = [line.strip() for line in failure.splitlines() if line.strip()]
-    last = lines[-1] if lines else ""
-    kind = last.partition(":")[0].rpartition(".")[2]
-    said = failure.lower()
-    if any(word in said for word in _ACCELERATOR):
-        return Cause.HARDWARE
-    if kind in _NOT_INSTALLED:
-        return Cause.ENVIRONMENT
-    if kind in _INPUT_GONE or kind.endswith("ConnectionError"):
-        return Cause.HIDDEN_INPUT
-    if any(word in said for word in _ARGUMENTS):
-        return Cause.PARAMETERS
-    return Cause.RECORD
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

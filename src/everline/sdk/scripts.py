@@ -6,6 +6,7 @@ record by its rebuild, which can then be rebuilt in turn, up to the last level.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,14 +16,17 @@ import msgspec
 
 from everline.errors import EverlineError, InvalidInputError
 from everline.loader import load
+from everline.reproduction.failures import cause_of
 from everline.reproduction.types import ARGUMENTS_TAG, Cause, Source
 from everline.runs.capture import RunRecord, capture
 from everline.runs.environment import REDACTED, Environment
 from everline.runs.types import Run
+from everline.runs.undeclared import UNDECLARED_TAG, own_folders, peers, tag_of
+from everline.runs.watching import Seen, injected, read_report
 from everline.sdk.checkouts import CodeUnavailableError, check_out
 from everline.sdk.client import Client
 from everline.sdk.door import Door
-from everline.sdk.processes import cause_of, run_process
+from everline.sdk.processes import run_process
 
 PARENT_TAG = "mlflow.parentRunId"
 _ARGUMENTS_HINT = "the MLflow client records no arguments: give them after `--`"
@@ -114,8 +118,9 @@ def repeat(
         materialise: writes a code snapshot into a folder, as `ReproductionApi.materialise`.
     """
     with tempfile.TemporaryDirectory(prefix="everline-rebuild-") as name:
-        root = Path(name).resolve() / "project"
+        root, looking = (Path(name).resolve() / part for part in ("project", "watch"))
         root.mkdir()
+        looking.mkdir()
         try:
             path, folder = _materialise(script, root, materialise)
         except EverlineError as error:
@@ -124,11 +129,16 @@ def repeat(
         with Door(client, reproduces=script.run.run) as door:
             variables = {**inside.variables, **door.variables, **_experiment(script)}
             record = _record(script, root, path, folder, inside, variables)
+            declared = [str(root), *own_folders(client.settings.home)]
+            watched, report = injected(str(looking), folders=declared, peers=peers(door.url))
+            # First on the path, so that the process looks at itself before anything else runs in it.
+            paths = [str(looking), variables.get("PYTHONPATH", "")]
+            variables |= watched | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
             command = [inside.python, str(root / path), *script.arguments]
             failure = run_process(command, folder=root / folder, variables=variables, timeout_s=timeout_s)
         made = _counterpart(client, script.run, door.made)
         if made is not None:
-            _keep(client, made, record, script)
+            _keep(client, made, record, script, read_report(report))
         return Outcome(made.run if made is not None else None, _failure(failure, made, door, script))
 
 
@@ -193,14 +203,16 @@ def _counterpart(client: Client, original: Run, made: Sequence[str]) -> Run | No
     return max(found, key=likeness)  # the first of equals
 
 
-def _keep(client: Client, made: Run, kept: _Kept, script: Script) -> None:
+def _keep(client: Client, made: Run, kept: _Kept, script: Script, seen: Sequence[Seen]) -> None:
     if made.record is None:
         for content in kept.blobs.values():
             client.blobs.put_bytes(content)
         record = msgspec.structs.replace(kept.record, params=dict(made.params))
         client.runs.set_record(made.run, msgspec.to_builtins(record))
+    tags = {UNDECLARED_TAG: "[]", **tag_of(seen)}
     if script.given:
-        client.runs.log_batch(made.run, tags={ARGUMENTS_TAG: str(len(script.arguments))})
+        tags[ARGUMENTS_TAG] = str(len(script.arguments))
+    client.runs.log_batch(made.run, tags=tags)
 
 
 def _failure(failure: str | None, made: Run | None, door: Door, script: Script) -> Failure | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from everline.cli.app import run as everline
 from everline.errors import ForbiddenError, InvalidInputError, NotFoundError
 from everline.governance import evidence
 from everline.governance.signing import dsse_verify, server_key
+from everline.ids import digest_bytes
 from everline.reproduction import service
 from everline.reproduction.types import Cause, Verdict
 from everline.runs.capture import capture
@@ -227,13 +229,26 @@ def test_a_hidden_file_and_chance_are_told_apart(client: Client, run: Any, tmp_p
     outside.write_text("one")
     monkeypatch.setenv("OUTSIDE_FILE", str(outside))
     made = run("flow:outside")
+    seen = json.loads(client.runs.get(made).tags["everline.undeclared"])
+    assert [(one["name"], one["step"], one["digest"]) for one in seen] == [
+        (str(outside), "read_outside", digest_bytes(b"one"))
+    ]
+    # Even where it is as it was, nobody but the run knows what the step read: that is not a rebuild from the record.
+    report = client.reproduction.reproduce(made)
+    assert (report.level, report.verdict) == ("L1", Verdict.EQUIVALENT)
+    assert (report.first_difference.step, report.first_difference.cause) == ("read_outside", Cause.HIDDEN_INPUT)
+    assert f"step read_outside read {outside} ({digest_bytes(b'one')[:19]}…, 3 bytes)" in report.reason
+    statement = client.reproduction.certificate(report.certificate or "").statement
+    assert statement["predicate"]["everline"]["undeclared"] == list(report.undeclared) != []
     outside.write_text("two")
     report = client.reproduction.reproduce(made)
     assert (report.first_difference.step, report.first_difference.cause) == ("read_outside", Cause.HIDDEN_INPUT)
+    assert f"{digest_bytes(b'two')[:19]}…, 3 bytes), {digest_bytes(b'one')[:19]}… when it was recorded" in report.reason
     outside.unlink()
     report = client.reproduction.reproduce(made)
     assert (report.level, report.first_difference.cause) == ("L1", Cause.HIDDEN_INPUT)
     assert "FileNotFoundError" in report.first_difference.detail
+    assert f"when it was recorded, step read_outside read {outside}" in report.first_difference.detail
 
     report = client.reproduction.reproduce(run("flow:dice"))
     assert (report.first_difference.step, report.first_difference.cause) == ("chance", Cause.NON_DETERMINISM)
@@ -250,6 +265,9 @@ def test_tampering_is_found_before_anything_runs(client: Client, app: Applicatio
     report = client.reproduction.reproduce(made)
     assert (report.level, report.verdict, report.first_difference.cause) == (None, Verdict.UNVERIFIABLE, Cause.DATA)
     assert "numbers" in report.reason
+    place.unlink()
+    report = client.reproduction.reproduce(made)
+    assert (report.level, report.verdict, report.first_difference.cause) == (None, Verdict.UNVERIFIABLE, Cause.DATA)
     place.write_bytes(honest)
 
     record = client.runs.record(made)

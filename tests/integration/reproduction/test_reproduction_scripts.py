@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from mlflow import MlflowClient
 
 from conftest import Server
 from everline.cli.app import run as everline
 from everline.reproduction.types import Cause, Reproduction, Verdict
+from everline.runs.capture import capture
 from everline.sdk.client import Client
 from everline.sdk.reproduction import Where
 
@@ -306,6 +308,25 @@ def test_a_script_of_our_own_reproduces_at_l5_with_its_arguments_and_folder(
         "L1", Verdict.DIVERGED, Cause.HIDDEN_INPUT,
     )  # fmt: skip
     assert "prices.csv" in report.reason
+
+
+@only_sqlite
+def test_a_script_that_trained_on_a_gpu_elsewhere_names_the_hardware(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("raise RuntimeError('Found no NVIDIA driver on your system')\n")
+    captured = capture(tmp_path, "train.py")
+    machine = msgspec.structs.replace(captured.record.environment.machine, cpu="Other", accelerators=("NVIDIA H100",))
+    environment = msgspec.structs.replace(captured.record.environment, machine=machine)
+    for content in captured.blobs.values():
+        client.blobs.put_bytes(content)
+    made = client.runs.create(experiment="elsewhere").run
+    client.runs.set_record(made, msgspec.to_builtins(msgspec.structs.replace(captured.record, environment=environment)))
+    client.runs.log_batch(made, metrics={"loss": 0.5})
+    client.runs.finish(made)
+    report = client.reproduction.reproduce(made)
+    assert (report.level, report.verdict, report.first_difference.cause) == (
+        "L0", Verdict.DIVERGED, Cause.HARDWARE,
+    )  # fmt: skip
+    assert "Found no NVIDIA driver" in report.reason
 
 
 @only_sqlite

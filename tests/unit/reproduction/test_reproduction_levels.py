@@ -13,6 +13,7 @@ from everline.reproduction.comparison import Rebuild, Recorded, judge
 from everline.reproduction.types import Cause, Reproduction, Verdict
 from everline.runs.capture import CodeSnapshot, DataInput, RunRecord, SourceFile, manifest_digest
 from everline.runs.environment import Distribution, Environment, Machine, software_digest
+from everline.runs.watching import Seen
 
 DAY = datetime(2013, 6, 1, tzinfo=UTC)
 MACHINE = Machine(os="Linux 6", libc="glibc 2", architecture="x86_64", cpu="A", cpu_features=("avx2",), cpus_usable=2)
@@ -176,6 +177,26 @@ def test_a_file_that_is_gone_is_a_hidden_input() -> None:
     assert (report.level, report.verdict) == ("L1", Verdict.DIVERGED)
     assert (report.first_difference.step, report.first_difference.cause) == ("load", Cause.HIDDEN_INPUT)
     assert "x.csv" in report.first_difference.detail
+
+
+def test_a_step_that_needs_a_gpu_names_the_hardware() -> None:
+    trained = environment(machine=msgspec.structs.replace(MACHINE, accelerators=("NVIDIA A100",)))
+    first = Recorded(run="r", finished=True, record=record(env=trained), record_digest="sha256:0", steps=STEPS)
+    error = StepError(type="RuntimeError", message="No CUDA GPUs are available")
+    failed = step("train", 1, "", status=StepStatus.FAILED, error=error)
+    report = judge(first, [rebuild(STEPS[0], failed, finished=False)], measure=lambda old, new: None)
+    assert (report.level, report.verdict) == ("L1", Verdict.DIVERGED)
+    assert (report.first_difference.step, report.first_difference.cause) == ("train", Cause.HARDWARE)
+    assert "No CUDA GPUs" in report.reason and "accelerators: NVIDIA A100 recorded, none here" in report.reason
+
+
+def test_equal_results_of_a_host_that_nobody_declared_are_no_rebuild_from_the_record() -> None:
+    again = msgspec.structs.replace(rebuild(), undeclared=(Seen("host", "example.com:443", "train"),))
+    report = judged(again)
+    assert (report.level, report.verdict) == ("L1", Verdict.EQUIVALENT)
+    assert (report.first_difference.step, report.first_difference.cause) == ("train", Cause.HIDDEN_INPUT)
+    assert "step train connected to example.com:443" in report.reason
+    assert report.undeclared == ("step train connected to example.com:443",)
 
 
 def test_a_rebuild_that_never_started_earns_l0_only() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,15 @@ from everline.loader import load
 from everline.runs import limits
 from everline.runs.names import random_name
 from everline.runs.types import DEFAULT_EXPERIMENT, CreateRun, from_ms
+from everline.runs.undeclared import own_folders, peers, tag_of
+from everline.runs.watching import Watch
 from everline.sdk.client import Client
 from everline.sdk.logging.active_run import ActiveRun, texts
 from everline.sdk.logging.journal import Start
 from everline.sdk.logging.sender import TRANSIENT, StoredRecord
+
+_CAPTURE_S = 30.0
+"""How long the end of a run waits for its record to be captured before it says what else was read."""
 
 
 def run(
@@ -78,7 +84,9 @@ def run(
         raise
     active.begin()
     if record:
-        active.add(Background(active, _recording(active), name="capture"), needed=True)
+        inputs = Undeclared(active)
+        active.add(Background(active, _recording(active, inputs), name="capture"), needed=True)
+        active.add(inputs)
     Background(active, lambda: load("everline.sdk.logging.recovery").recover_quietly(client), name="recovery")
     for wanted, module, maker in (
         (system_metrics, "system_metrics", "SystemMetrics"),
@@ -90,13 +98,41 @@ def run(
     return active
 
 
-def _recording(active: ActiveRun) -> Callable[[], None]:
+class Undeclared:
+    """Notes what the run reads from now on and does not record: files outside of its code, other hosts."""
+
+    def __init__(self, active: ActiveRun) -> None:
+        settings = active.client.settings
+        self._run = active
+        self._inputs = Watch(peers=peers(settings.url), folders=own_folders(settings.home)).start()
+        self.captured = threading.Event()
+        self.sources: set[str] = set()
+
+    def stop(self) -> None:
+        """Log it as a tag."""
+        self.captured.wait(_CAPTURE_S)
+        for key, value in tag_of(self._inputs.stop(files=self.sources)).items():
+            self._run.set_tag(key, value)
+
+    @contextlib.contextmanager
+    def capturing(self) -> Iterator[None]:
+        """What is read to record the code is no input."""
+        try:
+            with self._inputs.aside():
+                yield
+        finally:
+            self.captured.set()
+
+
+def _recording(active: ActiveRun, inputs: Undeclared) -> Callable[[], None]:
     """Capture what this process runs, as it is now."""
     script, here, argv, params = sys.argv[0] if sys.argv else "", Path.cwd(), list(sys.argv[1:]), active.params
 
     def work() -> None:
-        root, entry, folder = _place(script, here)
-        captured = load("everline.runs.capture").capture(root, entry, argv, params=params, folder=folder)
+        with inputs.capturing():
+            root, entry, folder = _place(script, here)
+            captured = load("everline.runs.capture").capture(root, entry, argv, params=params, folder=folder)
+            inputs.sources = {str(root.resolve() / file.path) for file in captured.record.code.files}
         record = StoredRecord(msgspec.to_builtins(captured.record), list(captured.blobs))
         active.keep_record(record, captured.blobs)
 

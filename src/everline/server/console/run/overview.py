@@ -14,6 +14,7 @@ from everline.pipelines import service as pipelines
 from everline.pipelines.types import StepRecord, StepStatus
 from everline.runs import curves, limits, listing, service, tracking
 from everline.runs.types import Run, RunInput, RunOutput, TrackedRun
+from everline.runs.undeclared import warnings_of
 from everline.server.console import certificates, logged_models, pages
 from everline.server.console.run import frame
 from everline.server.console.view import graph, markdown, metrics, render
@@ -122,7 +123,7 @@ def _record(run: Run, record: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("Seed", "none" if record.get("seed") is None else str(record["seed"])),
         ("Record", Markup("<code>{}</code>").format(render.short(run.record))),
     ]
-    for warning in record.get("nondeterminism") or ():
+    for warning in (*(record.get("nondeterminism") or ()), *warnings_of(run.tags)):
         lines.append(("Beware", warning))
     return lines
 

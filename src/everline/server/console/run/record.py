@@ -10,6 +10,7 @@ from starlette.responses import Response
 from everline.errors import EverlineError, NotFoundError
 from everline.runs import service
 from everline.runs.types import TrackedRun
+from everline.runs.undeclared import warnings_of
 from everline.server.console import pages
 from everline.server.console.run import frame
 from everline.server.console.view import preview, render
@@ -81,7 +82,7 @@ def show_environment(request: Request) -> Response:
         total=len(packages),
         wanted=wanted,
         variables=environment.get("variables") or {},
-        warnings=record.get("nondeterminism") or (),
+        warnings=[*(record.get("nondeterminism") or ()), *warnings_of(run.tags)],
     )
 
 
