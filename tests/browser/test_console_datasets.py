@@ -98,3 +98,20 @@ def test_a_certificate_says_where_a_rebuild_left_the_record_and_verifies_offline
 def test_who_may_not_see_the_project_gets_no_envelope(site) -> None:
     answer = httpx.get(f"{site.url}/certificates/{site.story.certificate}/envelope")
     assert (answer.status_code, answer.headers["location"].partition("?")[0]) == (303, "/login")
+
+
+def test_an_explanation_is_a_waterfall_with_intervals(site, visit: Open) -> None:
+    page = visit("maya")
+    page.goto(f"/certificates/{site.story.explanation}")
+    table = page.get_by_role("region", name="What moved log_loss")
+    expect(table.get_by_role("row", name="data flights")).to_contain_text("-0.05")
+    expect(table.get_by_role("row", name="code")).to_contain_text("+0.014 to +0.026")
+    boxes = [bar.bounding_box() for bar in table.locator("rect").all()]
+    ends = [line.bounding_box() for line in table.locator("line.end").all()]
+    # Each bar stands where the one before it ends: out, back, out again, and so to the later metric.
+    evaluation, data, code, _seed = boxes
+    assert abs(evaluation["x"] - ends[0]["x"]) < 3
+    assert abs(data["x"] + data["width"] - (evaluation["x"] + evaluation["width"])) < 3
+    assert abs(code["x"] - data["x"]) < 3
+    assert abs(ends[1]["x"] - (code["x"] + code["width"])) < 8
+    expect(page.get_by_role("link", name="flight_delay 2013-06")).to_be_visible()

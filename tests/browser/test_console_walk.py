@@ -46,6 +46,7 @@ def addresses(story: console_story.Story) -> dict[str, str]:
         "dataset-compared": "/datasets/flights/compare?before=1&after=3&key=day,hour",
         "certificates": "/certificates",
         "certificate": f"/certificates/{story.certificate}",
+        "explanation": f"/certificates/{story.explanation}",
         "audit": "/audit",
         "event": "/audit/3",
     }

@@ -38,6 +38,8 @@ from everline.pipelines.types import RecordSteps, StepStatus, StepUpdate, ValueR
 from everline.releases import rollout
 from everline.releases import service as releases
 from everline.reproduction import service as reproduction
+from everline.reproduction.explaining import service as explaining
+from everline.reproduction.explaining.types import Component, Explanation, Finding, Method, Share
 from everline.reproduction.types import (
     LEVELS,
     Cause,
@@ -80,6 +82,8 @@ class Story(msgspec.Struct, kw_only=True):
     prediction: str
     incident: str
     certificate: str
+    explanation: str
+    """The certificate of what moved a metric from the first run to the second."""
     """Of the first run, whose rebuild left the record at a step."""
 
 
@@ -109,6 +113,7 @@ def tell(app: Application, folder: Path) -> Story:
         aliases.set_alias(uow, PROJECT, "flight-delay", alias="candidate", version=second.version)
     with app.begin() as uow:
         certificate = _certificate(uow, run, again)
+        explanation = _explanation(uow, run, again)
     return Story(
         run=run,
         again=again,
@@ -118,6 +123,7 @@ def tell(app: Application, folder: Path) -> Story:
         prediction=asked[0],
         incident=incident,
         certificate=certificate,
+        explanation=explanation,
     )
 
 
@@ -275,6 +281,30 @@ def _certificate(uow: Any, run: str, rebuild: str) -> str:
         steps=tuple(found), hardware=("cores: 4 recorded, 2 here",), rebuilds=(rebuild,), subjects=(f"run:{run}",),
     )  # fmt: skip
     return reproduction.certify(uow, PROJECT, report).certificate or ""
+
+
+def _explanation(uow: Any, before: str, after: str) -> str:
+    """More data made it better, other code made it worse."""
+    shares = (
+        ("evaluation set", 0.012, 0.0),
+        ("data flights", -0.05, 0.004),
+        ("code", 0.02, 0.006),
+        ("seed", 0.001, 0.002),
+    )
+    found = Explanation(
+        before=before, after=after, metric="log_loss", before_value=0.467, after_value=0.45, change=-0.017,
+        finding=Finding.EXPLAINED, reason="data flights caused -0.05 of the -0.017 by which log_loss changed (294%)",
+        method=Method.EXACT, seeds=(7, 8, 9), noise=0.003,
+        components=(
+            Component(name="data flights", before="flights@1", after="flights@2", changes=("without sha256:5853",)),
+            Component(name="code", before="1f0e3c2a91", after="77b1d02e4c", changes=("step train: LEAVES",)),
+        ),
+        shares=tuple(
+            Share(components=(name,), value=value, low=value - spread, high=value + spread)
+            for name, value, spread in shares
+        ),
+    )  # fmt: skip
+    return explaining.certify(uow, PROJECT, found).certificate or ""
 
 
 def _predictions(app: Application, revision: str, version: ModelVersion, release: str) -> list[str]:

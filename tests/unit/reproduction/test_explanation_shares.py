@@ -63,7 +63,7 @@ def test_a_product_is_split_by_shapley_and_its_interaction_is_shown() -> None:
     assert found.finding is Finding.EXPLAINED
     assert shares(found) == {"code": 3.0, "weight": 2.0, "data": 0.0}
     assert [(pair.first, pair.second, pair.value) for pair in found.interactions] == [("code", "weight", 2.0)]
-    assert found.reason == "loss changed by +5; code caused +3, 60% of it"
+    assert found.reason == "code caused +3 of the +5 by which loss changed (60%)"
 
 
 def test_shares_add_up_exactly_with_the_seed_as_its_own_bar() -> None:

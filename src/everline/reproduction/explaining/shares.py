@@ -249,8 +249,8 @@ def _sentence(plan: Plan, shares: Sequence[Share], change: float) -> str:
         return f"{plan.metric} changed by {change:+.4g}"
     largest = max(shares, key=lambda share: abs(share.value))
     named = " and ".join(largest.components)
-    part = f", {largest.value / change:.0%} of it" if change else ""
-    return f"{plan.metric} changed by {change:+.4g}; {named} caused {largest.value:+.4g}{part}"
+    share = f" ({largest.value / change:.0%})" if change else ""
+    return f"{named} caused {largest.value:+.4g} of the {change:+.4g} by which {plan.metric} changed{share}"
 
 
 def _without(plan: Plan, finding: Finding, reason: str, *, table: _Table | None = None) -> Explanation:

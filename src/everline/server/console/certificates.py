@@ -16,14 +16,23 @@ from everline.reproduction.statements import PAYLOAD_TYPE
 from everline.reproduction.types import Certificate, CertificateDetail
 from everline.runs import service as runs
 from everline.server.console import pages
-from everline.server.console.view import graph, ladder, render
+from everline.server.console.view import graph, ladder, render, waterfall
 from everline.server.http import Request, begin
 
 routes = pages.console_routes()
 PER_PAGE = 50
 _EQUAL = {"bits": ("good", "same bits"), "tolerance": ("warn", "within tolerance"), "no": ("bad", "differs"),
           "missing": ("bad", "not reached")}  # fmt: skip
-_TONES = {"identical": "good", "equivalent": "warn", "diverged": "bad", "unverifiable": "bad"}
+_TONES = {
+    "identical": "good",
+    "equivalent": "warn",
+    "diverged": "bad",
+    "unverifiable": "bad",
+    "explained": "good",
+    "no change": "good",
+    "within noise": "warn",
+    "not comparable": "bad",
+}
 
 
 @routes.get("/certificates")
@@ -67,6 +76,8 @@ def show_certificate(request: Request) -> Response:
         tone=_TONES.get(one.verdict, "muted"),
         rungs=rungs,
         facts=facts,
+        bars=waterfall.bars(facts),
+        failed=sum(one.get("problem") is not None for one in facts.get("runs") or []),
         sentence=_sentence(str(facts.get("reason") or "")),
         first=facts.get("firstDifference"),
         steps=steps,
