@@ -1,4 +1,4 @@
-"""`everline data`: add, list, show, tag, verify, checkout, diff, contract and check."""
+"""`everline data`: add, status, list, show, tag, verify, checkout, diff, contract and check."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from everline.datasets.types import (
     ColumnDifference,
     ContractCheck,
     DatasetDifference,
+    DatasetStatus,
     DatasetVersion,
     DatasetVersionDetail,
     RowExample,
@@ -62,6 +63,31 @@ def add(
                 click.echo(f"  {breach}", err=True)
 
     emit(version, as_json=as_json, human=human)
+
+
+@command.command()
+@click.argument("name")
+@click.argument("paths", metavar="PATH…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--version", help="Number or label; else what the paths were last added or checked out as, or the newest."
+)
+@client_options
+def status(client: Client, as_json: bool, name: str, paths: tuple[Path, ...], version: str | None) -> int:
+    """Say what changed in files since they were added or checked out; exits 1 if anything did."""
+    found: DatasetStatus = client.datasets.status(name, paths, version)
+
+    def human() -> None:
+        for word, changed in (("+", found.added), ("-", found.removed), ("~", found.changed)):
+            for path in changed:
+                click.echo(f"{word} {path}")
+        if found.clean:
+            click.secho(f"unchanged: {found.files} files are those of {name}@{found.version}", fg="green")
+        else:
+            counts = f"{len(found.changed)} changed, {len(found.added)} added, {len(found.removed)} removed"
+            click.echo(f"{counts}, {found.unchanged} as in {name}@{found.version}")
+
+    emit(found, as_json=as_json, human=human)
+    return 0 if found.clean else 1
 
 
 @command.command("list")

@@ -109,8 +109,14 @@ def check_version(
     def columns(names: Sequence[str]) -> pa.Table:
         return _columns(uow, detail, names)
 
+    def breaches() -> Any:
+        return law.breaches(kept.contract, service.profiled(uow, detail), read=columns)
+
     found = law.stale(kept.contract, detail.version.created_at, now=uow.clock.now())
-    found += _known.get((detail.version.uid, kept.digest), lambda: law.breaches(kept.contract, detail, read=columns))
+    found += _known.get(
+        (detail.version.uid, kept.digest),
+        lambda: law.breaches(kept.contract, service.profiled(uow, detail), read=columns),
+    )
     return ContractCheck(
         dataset=name,
         version=detail.version.version,

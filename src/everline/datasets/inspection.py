@@ -13,11 +13,14 @@ from pathlib import Path
 import msgspec
 
 from everline.datasets.manifest import files_manifest
-from everline.datasets.profile import manifest_of, summarise
+from everline.datasets.profile import identify, manifest_of, summarise
 from everline.datasets.reading import is_table_file, open_columns, table_format
 from everline.datasets.types import DatasetFile, TableSummary
 from everline.errors import InvalidInputError
 from everline.storage.blobs import BlobStore
+
+PROFILE_AT_ONCE_BYTES = 64 << 20
+"""The table of larger files is profiled after it was added."""
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +36,8 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
 def inspect(blobs: BlobStore, files: Sequence[DatasetFile]) -> Inspection:
     """Digest and profile files that are kept as blobs; keeps their manifests and profile as blobs too.
 
+    A large table is digested only: its exact profile takes ten times as long as its identity, see `profile_files`.
+
     Raises:
         InvalidInputError: a file is not the table that its name announces.
     """
@@ -44,9 +49,10 @@ def inspect(blobs: BlobStore, files: Sequence[DatasetFile]) -> Inspection:
         return Inspection(
             files=ordered, files_digest=files_digest, digest=files_digest, table=None, profile_digest=None
         )
+    large = sum(file.bytes for file in ordered) > PROFILE_AT_ONCE_BYTES
     with local_files(blobs, ordered) as paths:
         try:
-            table = summarise(open_columns(paths, kind))
+            table = (identify if large else summarise)(open_columns(paths, kind))
         except InvalidInputError as error:
             # Blobs have no names: say which file of the caller it was.
             message = error.message
@@ -61,6 +67,12 @@ def inspect(blobs: BlobStore, files: Sequence[DatasetFile]) -> Inspection:
         table=table,
         profile_digest=blobs.put_bytes(msgspec.json.encode(table)),
     )
+
+
+def profile_files(blobs: BlobStore, files: Sequence[DatasetFile]) -> TableSummary:
+    """The exact profile of a table's files, by reading all of them."""
+    with local_files(blobs, files) as paths:
+        return summarise(open_columns(paths, table_format([file.path for file in files]) or ""))
 
 
 @contextmanager

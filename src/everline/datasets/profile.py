@@ -38,6 +38,25 @@ def summarise(columns: Columns) -> TableSummary:
     return TableSummary(digest=digest_bytes(manifest_of(columns.rows, found)), rows=columns.rows, columns=found)
 
 
+def identify(columns: Columns) -> TableSummary:
+    """Digest every column of a table, reading each once, and leave its profile for later."""
+
+    def one(index: int) -> Column:
+        values = columns.column(index)
+        return Column(
+            name=columns.names[index],
+            type=type_name(values.type),
+            digest=column_digest(values),
+            rows=len(values),
+            nulls=decode(values).null_count,
+        )
+
+    with ThreadPoolExecutor(min(_THREADS_MAX, os.cpu_count() or 1)) as pool:
+        found = tuple(pool.map(one, range(len(columns.names))))
+    digest = digest_bytes(manifest_of(columns.rows, found))
+    return TableSummary(digest=digest, rows=columns.rows, columns=found, profiled=False)
+
+
 def manifest_of(rows: int, columns: Sequence[Column]) -> bytes:
     """The canonical manifest of a table whose columns were profiled."""
     return table_manifest(rows, [(column.name, column.type, column.digest) for column in columns])
@@ -144,8 +163,12 @@ def _is_countable(kind: pa.DataType) -> bool:
 def _frequent(values: pa.ChunkedArray) -> dict[str, Any]:
     counted = counts(values)
     # Ties go by the value itself, so that the profile does not depend on the order of a hash table.
-    order = pc.sort_indices(counted, sort_keys=[("counts", "descending"), ("values", "ascending")])
-    best = counted.take(order.slice(0, TOP_MAX))
+    keys = [("counts", "descending"), ("values", "ascending")]
+    most = min(TOP_MAX, counted.num_rows)
+    try:  # among millions of values, the first ten are found sooner than all are sorted
+        best = counted.take(pc.select_k_unstable(counted, most, keys)) if most else counted
+    except pa.ArrowNotImplementedError:
+        best = counted.take(pc.sort_indices(counted, sort_keys=keys).slice(0, most))
     top = tuple(
         TopValue(value=as_json(cell(value)), count=count.as_py())
         for value, count in zip(best.column("values"), best.column("counts"), strict=True)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from everline.datasets.arrow import type_name
 from everline.errors import InvalidInputError
@@ -79,20 +78,33 @@ class ParquetColumns:
     """The columns of one or more Parquet files of equal schema, read when asked for."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._dataset = load("pyarrow.dataset").dataset([str(path) for path in paths], format="parquet")
-        self.names = list(self._dataset.schema.names)
-        self.rows = self._dataset.count_rows()
-        check_columns(self._dataset.schema)
+        opened = [load("pyarrow.parquet").ParquetFile(path, memory_map=True) for path in paths]
+        self._files = [(path, file.metadata) for path, file in zip(paths, opened, strict=True)]
+        schema = opened[0].schema_arrow
+        for path, file in zip(paths, opened, strict=True):
+            if not file.schema_arrow.equals(schema):
+                raise _other_columns(path, paths[0])
+            file.close()
+        self.names = list(schema.names)
+        self._types = list(schema.types)
+        self.rows = sum(metadata.num_rows for _, metadata in self._files)
+        check_columns(schema)
 
     def column(self, index: int) -> pa.ChunkedArray:
-        name = self.names[index]
-        return self._dataset.scanner(columns={"value": pc.field(name)}).to_table().column(0)
+        name, chunks = self.names[index], []
+        for path, metadata in self._files:
+            # A reader of its own: several threads read columns at the same time.
+            with load("pyarrow.parquet").ParquetFile(path, metadata=metadata, memory_map=True) as file:
+                # A name with a dot may mean a part of another column too: what comes is asked for its name again.
+                read = file.read(columns=[name], use_threads=False)
+                chunks += read.column(read.column_names.index(name)).chunks
+        return pa.chunked_array(chunks, self._types[index])
 
 
 def table_format(names: Sequence[str]) -> str | None:
     """The format in which files are one table: all of one table format, at most 1,000; else None."""
-    kinds = {format_of(name) for name in names}
-    return kinds.pop() if len(kinds) == 1 and len(names) <= TABLE_FILES_MAX else None
+    kinds = {format_of(name) for name in names} if len(names) <= TABLE_FILES_MAX else set()
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def is_table_file(names: Sequence[str]) -> bool:
@@ -121,11 +133,15 @@ def read_table(paths: Sequence[Path], kind: str) -> pa.Table:
     first = tables[0].schema
     for path, table in zip(paths, tables, strict=True):
         if not table.schema.equals(first):
-            raise InvalidInputError(
-                f"The columns of {path.name} are not those of {paths[0].name}.",
-                hint="Add files of another schema as a dataset of their own.",
-            )
+            raise _other_columns(path, paths[0])
     return pa.concat_tables(tables)
+
+
+def _other_columns(path: Path, first: Path) -> InvalidInputError:
+    return InvalidInputError(
+        f"The columns of {path.name} are not those of {first.name}.",
+        hint="Add files of another schema as a dataset of their own.",
+    )
 
 
 def check_columns(schema: pa.Schema) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import ColumnElement, RowMapping, func, select
+from sqlalchemy import ColumnElement, RowMapping, func, select, update
 
 from everline.access.declare import act, read
 from everline.access.types import Permission
@@ -28,6 +28,7 @@ from everline.datasets.types import (
 )
 from everline.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
 from everline.ids import check_name, new_uid
+from everline.jobs import queue
 from everline.loader import late
 from everline.storage.db import upsert
 
@@ -61,8 +62,9 @@ def check_addition(
     if label is not None:
         check_label(label)
     check_files(files)
+    sizes = uow.blobs.sizes([file.digest for file in files])
     for file in files:
-        size = uow.blobs.size(file.digest)
+        size = sizes.get(file.digest)
         if size is None:
             raise NotFoundError(
                 f"The content of {file.path!r} ({file.digest}) was not uploaded.",
@@ -123,7 +125,48 @@ def add_version(
             run=run,
             step=step,
         )
+        if found.table is not None and not found.table.profiled:
+            payload = {"dataset": name, "version": version.version}
+            queue.enqueue(uow, "dataset.profile", payload, project=project, key=f"dataset.profile:{version.uid}")
     return msgspec.structs.replace(version, created=created)
+
+
+@read
+def unprofiled_files(
+    uow: UnitOfWork, project: str, name: str, version: str | None = None
+) -> tuple[DatasetFile, ...] | None:
+    """The files of a version whose profile was left for later and did not come yet; else None."""
+    uow.require(Permission.DATA_READ, project)
+    series = find_dataset(uow, project, name)
+    detail = detail_of(uow, series, find_version(uow, series, version))
+    return None if detail.table is None or detail.table.profiled else detail.files
+
+
+@act
+def keep_profile(uow: UnitOfWork, project: str, name: str, version: str | None, *, table: TableSummary) -> None:
+    """Keep the profile of a version that was added without.
+
+    Raises:
+        IntegrityError: it is the profile of another table.
+    """
+    uow.require(Permission.DATA_WRITE, project)
+    series = find_dataset(uow, project, name)
+    row = find_version(uow, series, version)
+    if table.digest != row["table_digest"]:
+        raise IntegrityError(f"The profile of {name}@{row['number']} is that of another table.")
+    digest = uow.blobs.put_bytes(msgspec.json.encode(table))
+    if digest == row["profile_digest"]:
+        uow.unchanged()
+        return
+    uow.conn.execute(update(tables.version).where(tables.version.c.uid == row["uid"]).values(profile_digest=digest))
+    uow.record(
+        "dataset.profile",
+        subject=f"dataset-version:{row['uid']}",
+        project=project,
+        dataset=name,
+        version=row["number"],
+        profile_digest=digest,
+    )
 
 
 @read
@@ -228,8 +271,8 @@ def compare_versions(
     if len(key) > KEY_COLUMNS_MAX:
         raise InvalidInputError(f"A key has at most {KEY_COLUMNS_MAX} columns.", field="key")
     series = find_dataset(uow, project, name)
-    old = detail_of(uow, series, find_version(uow, series, before))
-    new = detail_of(uow, series, find_version(uow, series, after))
+    old = profiled(uow, detail_of(uow, series, find_version(uow, series, before)))
+    new = profiled(uow, detail_of(uow, series, find_version(uow, series, after)))
     added, removed, changed = diff.compare_files(old.files, new.files)
     columns: tuple[ColumnDifference, ...] = ()
     rows: RowDifference | None = None
@@ -411,6 +454,13 @@ def detail_of(uow: UnitOfWork, series: _Row, row: _Row) -> DatasetVersionDetail:
     if row["profile_digest"] is not None:
         table = msgspec.json.decode(uow.blobs.get_bytes(row["profile_digest"]), type=TableSummary)
     return DatasetVersionDetail(version=_values(uow, series, [row])[0], files=_files(uow, row), table=table)
+
+
+def profiled(uow: UnitOfWork, detail: DatasetVersionDetail) -> DatasetVersionDetail:
+    """A version with its profile, read here and now if it was left for later and did not come yet."""
+    if detail.table is None or detail.table.profiled:
+        return detail
+    return msgspec.structs.replace(detail, table=inspection.profile_files(uow.blobs, detail.files))
 
 
 def _files(uow: UnitOfWork, row: _Row) -> tuple[DatasetFile, ...]:

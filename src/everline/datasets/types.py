@@ -50,11 +50,16 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TableSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a table says: `digest` is logical, over every column and row, independent of who wrote the file."""
+    """What a table says: `digest` is logical, over every column and row, independent of who wrote the file.
+
+    Attributes:
+        profiled: whether the columns have their profiles; those of a large table come later than its identity.
+    """
 
     digest: str
     rows: int
     columns: tuple[Column, ...]
+    profiled: bool = True
 
 
 class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +102,23 @@ class DatasetVersionDetail(msgspec.Struct, frozen=True, kw_only=True):
     version: DatasetVersion
     files: tuple[DatasetFile, ...]
     table: TableSummary | None
+
+
+class DatasetStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How files on this machine stand to a version of a dataset; paths are those of the version."""
+
+    dataset: str
+    version: int
+    files: int
+    unchanged: int
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether the files are those of the version."""
+        return not (self.added or self.removed or self.changed)
 
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 else:
     bundle = late("everline.storage.bundle")
 
-DIGESTS_PER_CALL_MAX = 1_000
-BUNDLE_BYTES = 16 << 20
+DIGESTS_PER_CALL_MAX = 5_000
+BUNDLE_BYTES = 32 << 20
 """Small blobs are sent and fetched together, about this much at a time."""
 _ASK_FIRST_BYTES = 64 << 10
 """Less than this is sent sooner than asked for."""
@@ -53,6 +53,11 @@ class _Hashed(FileIO):
 
 class _Missing(msgspec.Struct, frozen=True):
     digests: list[str]
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    digest: str
+    bytes: int
 
 
 class Blobs:
@@ -96,6 +101,13 @@ class Blobs:
             with path.open("rb") as file:
                 self._client.send("PUT", f"/api/v1/blobs/{digest}", query={"cut": cut}, content=file)
         return digest
+
+    def put_unnamed(self, path: Path, *, cut: str | None = None) -> tuple[str, int]:
+        """Keep a file's content without having read it before; return its digest and size as the store found them."""
+        with path.open("rb") as file:
+            answer = self._client.send("POST", "/api/v1/blobs", query={"cut": cut}, content=file)
+        kept = msgspec.json.decode(answer.content, type=_Kept)
+        return kept.digest, kept.bytes
 
     def put_many(self, contents: Mapping[str, bytes]) -> None:
         """Keep small contents, given by their digests, in one request; the store may have some already."""

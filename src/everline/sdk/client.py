@@ -74,11 +74,8 @@ class Client:
         self.project = project
         self.token = token or os.environ.get("EVERLINE_TOKEN")
         self._headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        self.transport: Transport
-        if self.settings.url:
-            self.transport = HttpTransport(self.settings.url)
-        else:
-            self.transport = load("everline.sdk.local").open_local(self.settings)
+        self.is_local = not self.settings.url
+        """Whether the control plane runs in this process."""
 
     def __getattr__(self, word: str) -> Any:
         if word not in _FACES:
@@ -86,6 +83,14 @@ class Client:
         face = getattr(load(f"everline.sdk.{word}"), _FACES[word])(self)
         self.__dict__[word] = face
         return face
+
+    @cached_property
+    def transport(self) -> Transport:
+        """The way to the control plane; one in this process is started by the first call, not before."""
+        if self.settings.url:
+            return HttpTransport(self.settings.url)
+        opened: Transport = load("everline.sdk.local").open_local(self.settings)
+        return opened
 
     @cached_property
     def blobs(self) -> Blobs:
@@ -190,7 +195,8 @@ class Client:
 
     def close(self) -> None:
         """Close the connection, or the embedded control plane."""
-        self.transport.close()
+        if "transport" in self.__dict__:
+            self.transport.close()
 
     def __enter__(self) -> Self:
         return self

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
-import pyarrow as pa
 
-from everline.datasets.arrow import canonical_table
-from everline.datasets.digest import to_arrow
-from everline.datasets.manifest import check_path, scan
-from everline.datasets.reading import format_of, read_table, table_format
+from everline.datasets.manifest import files_digest
 from everline.datasets.types import (
     AddVersion,
     ChangeTags,
@@ -25,22 +20,34 @@ from everline.datasets.types import (
     ContractCheck,
     Dataset,
     DatasetDifference,
+    DatasetStatus,
     DatasetVersion,
     DatasetVersionDetail,
     KeptContract,
     Verification,
 )
-from everline.datasets.writing import write_table
-from everline.errors import ConflictError, ContractBrokenError, InvalidInputError
-from everline.ids import check_name, digest_file
+from everline.errors import ContractBrokenError, InvalidInputError
+from everline.ids import check_name
+from everline.loader import late
 from everline.models.types import DatasetLineage
+from everline.sdk.checkout import place_files
 from everline.sdk.client import Client
+from everline.sdk.folders import Looked, Sender, Watch, compare, seen_folder, version_key
+from everline.sdk.seen import Folder, SeenVersion
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from everline.datasets import arrow, reading, writing
+    from everline.datasets import digest as digests
+else:  # they stand on Arrow, which a look at files never needs
+    arrow, digests = late("everline.datasets.arrow"), late("everline.datasets.digest")
+    reading, writing = late("everline.datasets.reading"), late("everline.datasets.writing")
 
 VERSIONS_MAX = 100_000
 Version = str | int | None
 Declared = int | bool | None
 _BREACHES_TOLD = 10
-Watch = Callable[[str, int, int], None]
 Versions = list[DatasetVersion]
 Paths = list[Path]
 
@@ -80,15 +87,40 @@ class DatasetsApi:
         paths = [data] if isinstance(data, str | os.PathLike) else data
         if not isinstance(paths, list | tuple):
             return self.add_table(name, data, label=label, run=run, step=step)
-        found = scan(paths)
-        done, total = 0, sum(file.bytes for file in found.files)
-        for file in found.files:
-            cut = "parquet" if format_of(file.path) == "parquet" else "content"
-            self._client.blobs.put_file(found.sources[file.path], digest=file.digest, cut=cut)
-            done += file.bytes
-            watch(file.path, done, total)
-        body = AddVersion(files=list(found.files), label=label, run=run, step=step)
-        return self._client.call("POST", f"/datasets/{quote(name)}/versions", body=body, returns=DatasetVersion)
+        looked = Looked(self._client, paths)
+        files = Sender(self._client, looked, watch=watch).send()
+        body = AddVersion(files=files, label=label, run=run, step=step)
+        version = self._client.call("POST", f"/datasets/{quote(name)}/versions", body=body, returns=DatasetVersion)
+        looked.remember_version(name, version=version.version, files_digest=files_digest(body.files))
+        looked.save()
+        return version
+
+    def status(self, name: str, paths: Any, version: Version = None) -> DatasetStatus:
+        """How files of this machine stand to a version; a file that did not change since it was hashed is not read.
+
+        Args:
+            paths: a path or several, as they were added, or the folder that a version was checked out into.
+            version: None means the version that these paths were last added or checked out as from here, which
+                asks no server if nothing changed; if there is none such, the newest.
+        """
+        check_name(name, field="dataset")
+        looked = Looked(self._client, [paths] if isinstance(paths, str | os.PathLike) else paths)
+        files = looked.files()
+        looked.save()
+        seen = looked.version(name) if version is None else None
+        if seen is not None and seen.files_digest == files_digest(files):
+            return DatasetStatus(dataset=name, version=seen.version, files=len(files), unchanged=len(files))
+        detail = self._detail(name, version if seen is None else seen.version)
+        added, removed, changed = compare(detail.files, files)
+        return DatasetStatus(
+            dataset=name,
+            version=detail.version.version,
+            files=len(files),
+            unchanged=len(files) - len(added) - len(changed),
+            added=added,
+            removed=removed,
+            changed=changed,
+        )
 
     def add_table(
         self, name: str, table: Any, *, label: str | None = None, run: str | None = None, step: str | None = None
@@ -97,7 +129,7 @@ class DatasetsApi:
         check_name(name, field="dataset")
         with tempfile.TemporaryDirectory(prefix="everline-") as folder:
             path = Path(folder) / f"{name}.parquet"
-            write_table(canonical_table(to_arrow(table)), path)
+            writing.write_table(arrow.canonical_table(digests.to_arrow(table)), path)
             return self.add(name, path, label=label, run=run, step=step)
 
     def list(self, *, limit: int = 1000, tagged: Sequence[str] = ()) -> list[Dataset]:
@@ -130,11 +162,15 @@ class DatasetsApi:
 
     def version(self, name: str, version: Version = None) -> DatasetVersion:
         """One version without its files and profile."""
-        return self.show(name, version).version
+        return self._detail(name, version).version
 
     def show(self, name: str, version: Version = None) -> DatasetVersionDetail:
-        """One version with its files, schema and profile."""
-        return self._client.call("GET", _path(name, version), returns=DatasetVersionDetail)
+        """One version with its files, schema and profile, which is worked out if a large table was added without."""
+        detail = self._detail(name, version)
+        if detail.table is None or detail.table.profiled:
+            return detail
+        path = _path(name, detail.version.version) + "/profile"
+        return self._client.call("PUT", path, returns=DatasetVersionDetail)
 
     def verify(self, name: str, version: Version = None) -> Verification:
         """Have every stored byte of a version read again and compared with its digest."""
@@ -159,7 +195,7 @@ class DatasetsApi:
             IntegrityError: stored bytes were altered.
             ContractBrokenError: the version does not keep the contract; nothing was read.
         """
-        detail = self.show(name, version)
+        detail = self._detail(name, version)
         # By its number: the newest may be another one by now.
         self.require(name, detail.version.version, contract=contract)
         return self.read(detail)
@@ -204,13 +240,15 @@ class DatasetsApi:
 
     def read(self, detail: DatasetVersionDetail) -> pa.Table:
         """The rows of a version that was fetched before; see `table`."""
-        kind = table_format([file.path for file in detail.files])
+        kind = reading.table_format([file.path for file in detail.files])
         if kind is None:
             raise InvalidInputError(
                 f"Version {detail.version.version} of {detail.version.dataset} is not a table.",
                 hint="Use `checkout` to get its files.",
             )
-        return canonical_table(read_table([self._client.blobs.path(file.digest) for file in detail.files], kind))
+        return arrow.canonical_table(
+            reading.read_table([self._client.blobs.path(file.digest) for file in detail.files], kind)
+        )
 
     def checkout(
         self,
@@ -232,32 +270,19 @@ class DatasetsApi:
             ConflictError: a file with other content is in the way; nothing was written.
             IntegrityError: stored bytes were altered.
         """
-        detail = self.show(name, version)
+        detail = self._detail(name, version)
         self.require(name, detail.version.version, contract=contract)
         root = Path(target)
-        wanted = [(root / check_path(file.path), file.digest) for file in detail.files]
-        missing = [(path, digest) for path, digest in wanted if not (path.is_file() and digest_file(path) == digest)]
-        taken = [path for path, _ in missing if path.exists() or path.is_symlink()]
-        if taken and not force:
-            raise ConflictError(
-                f"{taken[0]} is there with other content.",
-                hint="Choose an empty folder, or use --force.",
-                field="target",
-            )
-        for path, digest in missing:
-            self._place(path, digest)
-        return [path for path, _ in wanted]
+        folder = Folder(seen_folder(self._client), str(root))
+        place_files(self._client, detail.files, root, folder=folder, force=force)
+        seen = SeenVersion(detail.version.version, detail.version.files_digest)
+        folder.remember_version(version_key(self._client, name, [root]), seen)
+        folder.save()
+        return [root / file.path for file in detail.files]
 
-    def _place(self, path: Path, digest: str) -> None:
-        source = self._client.blobs.path(digest)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            # The cache is verified at each use, so that an edit of the link harms nobody else.
-            os.link(source, partial)
-        except OSError:
-            shutil.copyfile(source, partial)
-        partial.replace(path)
+    def _detail(self, name: str, version: Version) -> DatasetVersionDetail:
+        """One version with its files, and with its profile only if that is there."""
+        return self._client.call("GET", _path(name, version), returns=DatasetVersionDetail)
 
 
 def _refuse_unfinite(value: Any) -> None:

@@ -18,6 +18,7 @@ from everline.jobs.types import Job
 from everline.loader import load
 from everline.monitoring import schedule
 from everline.runs import uploads
+from everline.server import profiling
 from everline.server.application import Application
 
 _HOUR_S = 3600
@@ -47,6 +48,9 @@ HANDLERS: dict[str, Handler] = {
     "monitor.run": _run_monitor,
 }
 """What each kind of job does; the whole job is one unit of work."""
+
+LONG: dict[str, Callable[[Application, str, dict[str, Any]], dict[str, Any]]] = {"dataset.profile": profiling.run_job}
+"""What takes too long for one transaction, given the project; it may be done twice, if a worker dies."""
 
 
 def _clockwork(uow: UnitOfWork) -> None:
@@ -96,8 +100,13 @@ class Worker:
         if job is None:
             return False
         try:
-            with self._app.begin(SYSTEM) as uow:
-                queue.end(uow, job, result=HANDLERS[job.kind](uow, job.payload))
+            if job.kind in LONG:
+                result = LONG[job.kind](self._app, job.project, job.payload)
+                with self._app.begin(SYSTEM) as uow:
+                    queue.end(uow, job, result=result)
+            else:
+                with self._app.begin(SYSTEM) as uow:
+                    queue.end(uow, job, result=HANDLERS[job.kind](uow, job.payload))
         except Exception as error:
             self._give_back(job, error)
         return True

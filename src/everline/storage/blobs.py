@@ -96,7 +96,10 @@ class BlobStore:
         Args:
             contents: which blob lies where in the body, as it was said and verified.
         """
-        new = set(self.missing([place.digest for place in contents]))
+        # What came as a file of its own meanwhile may lie here as well; to look for each would take longer than that.
+        digests = [place.digest for place in contents]
+        self._packs().pardon(digests)
+        new = set(digests) - set(self._packs().locate(digests))
         packed = [place for place in contents if place.bytes]
         self._packs().keep_many(body, packed, new=new)
         if len(packed) < len(contents):

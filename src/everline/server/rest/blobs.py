@@ -21,7 +21,7 @@ from everline.server.http import Request, Routes, decode
 from everline.storage import bundle
 
 routes = Routes(tag="blobs")
-DIGESTS_MAX = 1_000
+DIGESTS_MAX = 10_000
 BUNDLE_BYTES_MAX = 64 << 20
 CUT_BYTES_MIN = 1 << 20
 """Smaller bodies are kept whole."""
@@ -56,7 +56,7 @@ class Digests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @routes.post("/blobs/missing", body=Digests, returns=Digests)
 def missing_blobs(request: Request) -> Digests:
-    """Say which of up to 1,000 blobs are not kept, so that only those are sent."""
+    """Say which of up to 10,000 blobs are not kept, so that only those are sent."""
     _require(request, Permission.RUN_WRITE, Permission.DATA_WRITE, Permission.DATAPLANE)
     asked = decode(Digests, request).digests
     if len(asked) > DIGESTS_MAX:
@@ -79,7 +79,7 @@ def put_bundle(request: Request) -> Kept:
 
 @routes.post("/blobs/contents", body=Digests, returns=bytes)
 def get_bundle(request: Request) -> Response:
-    """Hand out up to 1,000 small blobs, 64 MiB at most, as one bundle (see the bundle that is sent), in any order."""
+    """Hand out up to 10,000 small blobs, 64 MiB at most, as one bundle (see the bundle that is sent), in any order."""
     _require(request, Permission.RUN_READ, Permission.DATAPLANE)
     asked = [check_digest(digest) for digest in dict.fromkeys(decode(Digests, request).digests)]
     if len(asked) > DIGESTS_MAX:
@@ -105,17 +105,25 @@ def put_blob(request: Request) -> Blob:
 
     With `?cut=parquet` or `?cut=content` a large body is kept as pieces, and those that are kept already are shared.
     """
-    digest, body = check_digest(request.path["digest"]), request.incoming
+    return _keep(request, digest=check_digest(request.path["digest"]))
+
+
+@routes.post("/blobs", returns=Blob, status=201, upload=True)
+def put_unnamed_blob(request: Request) -> Blob:
+    """Keep the body and say its digest, for who has not read it yet; `?cut=` as above."""
+    return _keep(request, digest=None)
+
+
+def _keep(request: Request, *, digest: str | None) -> Blob:
+    body = request.incoming
     _require(request, Permission.RUN_WRITE, Permission.DATA_WRITE, Permission.DATAPLANE)
     # Outside of a transaction: a large body must not hold the database's one writer.
     blobs, size, repair = request.app.blobs, body.bytes, request.query("repair", bool, False)
     cut = request.query("cut", Cut, None)
     if cut is None or size < CUT_BYTES_MIN:
-        blobs.keep(body, digest=digest, repair=repair)
-    else:
-        lengths = load("everline.datasets.cutting").cut(body.path, parquet=cut is Cut.PARQUET)
-        blobs.keep_cut(body, lengths, digest=digest, repair=repair)
-    return Blob(digest, size)
+        return Blob(blobs.keep(body, digest=digest, repair=repair), size)
+    lengths = load("everline.datasets.cutting").cut(body.path, parquet=cut is Cut.PARQUET)
+    return Blob(blobs.keep_cut(body, lengths, digest=digest, repair=repair), size)
 
 
 @routes.get("/blobs/{digest}", returns=bytes)

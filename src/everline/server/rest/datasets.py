@@ -22,6 +22,7 @@ from everline.loader import load
 from everline.models import uses
 from everline.models.types import DatasetLineage
 from everline.runs import service as runs
+from everline.server import profiling
 from everline.server.http import Page, Request, Routes, begin, decode
 
 routes = Routes(tag="datasets")
@@ -102,9 +103,18 @@ def show_lineage(request: Request) -> DatasetLineage:
 
 @routes.get("/datasets/{name}/versions/{version}", returns=DatasetVersionDetail)
 def get_version(request: Request) -> DatasetVersionDetail:
-    """Show a version, by number, label, digest or `latest`, with files, schema and profile."""
+    """Show a version, by number, label, digest or `latest`, with files, schema and, once it is there, profile."""
     with begin(request) as uow:
         return service.get_version(uow, request.project, request.path["name"], request.path["version"])
+
+
+@routes.put("/datasets/{name}/versions/{version}/profile", returns=DatasetVersionDetail)
+def profile_version(request: Request) -> DatasetVersionDetail:
+    """Show a version with its profile, which is worked out now if a large table was added without."""
+    name, version = request.path["name"], request.path["version"]
+    profiling.ensure(request.app, request.actor, request.project, name, version)
+    with request.app.begin(request.actor, read_only=True) as uow:
+        return service.get_version(uow, request.project, name, version)
 
 
 @routes.get("/datasets/{name}/versions/{version}/verification", returns=Verification)
@@ -118,6 +128,9 @@ def verify_version(request: Request) -> Verification:
 def check_version(request: Request) -> ContractCheck:
     """Hold a version against the dataset's newest contract, or contract `number`."""
     number = request.query("number", int, None)
+    with begin(request) as uow:
+        contracts.get_contract(uow, request.project, request.path["name"], number=number)
+    profiling.ensure(request.app, request.actor, request.project, request.path["name"], request.path["version"])
     with begin(request) as uow:
         return contracts.check_version(
             uow, request.project, request.path["name"], request.path["version"], number=number
@@ -145,13 +158,16 @@ def set_contract(request: Request) -> KeptContract:
 def compare_versions(request: Request) -> DatasetDifference:
     """Compare two versions: files, columns, distributions; by `key` (comma-separated) rows, showing `rows` of each."""
     key = [column for column in request.query("key", str, "").split(",") if column]
+    name, before, after = request.path["name"], request.query("before", str), request.query("after", str, "latest")
+    for version in (before, after):
+        profiling.ensure(request.app, request.actor, request.project, name, version)
     with begin(request) as uow:
         return service.compare_versions(
             uow,
             request.project,
-            request.path["name"],
-            before=request.query("before", str),
-            after=request.query("after", str, "latest"),
+            name,
+            before=before,
+            after=after,
             key=key,
             examples=max(0, request.query("rows", int, 5)),
         )

@@ -32,7 +32,8 @@ def show_version(request: Request) -> Response:
     with begin(request) as uow:
         detail = service.get_version(uow, project, name, request.path["version"])
         version = detail.version
-        checked = _checked(uow, project, version)
+        pending = detail.table is not None and not detail.table.profiled
+        checked = None if pending else _checked(uow, project, version)
         lineage = _lineage(uow, project, version)
         newest = service.get_dataset(uow, project, name).versions
     columns = [one for one in (detail.table.columns if detail.table else ()) if wanted.lower() in one.name.lower()]
@@ -61,6 +62,7 @@ def show_version(request: Request) -> Response:
         uses=lineage.used_by[:USES_SHOWN] if lineage else (),
         uses_left=lineage is not None and (lineage.more or len(lineage.used_by) > USES_SHOWN),
         drawing=_drawing(version, lineage, project) if lineage else None,
+        pending=pending,
         checked=checked,
     )
 
