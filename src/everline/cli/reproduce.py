@@ -8,9 +8,10 @@ import click
 
 from everline.cli.output import client_options, emit, facts, table
 from everline.errors import InvalidInputError
-from everline.reproduction.types import Determinism, Reproduction, Verdict
+from everline.reproduction.types import REPEATS_MAX, Determinism, Reproduction, Verdict
 from everline.sdk.client import Client
-from everline.sdk.reproduction import Changes, Where
+from everline.sdk.pipeline_commands import Changes
+from everline.sdk.reproduction import Where
 
 _COLOURS = {Verdict.IDENTICAL: "green", Verdict.EQUIVALENT: "yellow"}
 _MARKS = {"bits": "=", "tolerance": "≈", "no": "≠", "missing": "?"}
@@ -37,6 +38,13 @@ _MARKS = {"bits": "=", "tolerance": "≈", "no": "≠", "missing": "?"}
     help="A clone or an address that has the commit of a run that the MLflow client made. [what is here]",
 )
 @click.option(
+    "--repeats",
+    type=click.IntRange(0, REPEATS_MAX),
+    default=0,
+    metavar="N",
+    help="Where results differ, repeat N times with other seeds, at least 3, and hold the numbers against their band.",
+)
+@click.option(
     "--check-determinism",
     is_flag=True,
     help="Repeat with another hash seed, number of threads and order of files, and name the step that minds.",
@@ -54,6 +62,7 @@ def command(
     arguments: tuple[str, ...],
     environment: str,
     repository: str | None,
+    repeats: int,
     check_determinism: bool,
     timeout_s: float,
 ) -> int:
@@ -80,11 +89,13 @@ def command(
         environment=Where(environment),
         repository=repository,
         arguments=arguments or None,
+        repeats=repeats,
         timeout_s=timeout_s,
         watch=watch,
     )
     emit(report, as_json=as_json, human=lambda: show(report))
-    return 0 if report.level in ("L4", "L5", "L6") or report.verdict is Verdict.IDENTICAL else 1
+    enough = ("L4", "L5", "L6", *(("L3",) if repeats else ()))
+    return 0 if report.level in enough or report.verdict is Verdict.IDENTICAL else 1
 
 
 def show(report: Reproduction) -> None:
@@ -101,6 +112,13 @@ def show(report: Reproduction) -> None:
         what = "result" if any(" " in step.name for step in report.steps) else "step"
         table(rows, headers=(what, "equal", "largest difference", "recorded digest"), empty="")
         click.echo()
+    bands = [
+        (b.name, _number(b.recorded), f"{_number(b.low)} … {_number(b.high)}", "inside" if b.inside else "outside")
+        for b in report.bands
+    ]
+    if bands:
+        table(bands, headers=("number", "recorded", f"band of {len(report.repeats)} repeats", ""), empty="")
+        click.echo()
     facts([(f"{c.level} {'earned' if c.earned else '–'}", c.reason) for c in report.checks])
     facts(
         [
@@ -110,6 +128,10 @@ def show(report: Reproduction) -> None:
             ("certificate", report.certificate),
         ]
     )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.6g}"
 
 
 def _show_determinism(checked: Determinism) -> None:

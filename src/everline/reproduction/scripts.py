@@ -189,14 +189,20 @@ def _client_code(source: Source, rebuild: Made) -> dict[Cause, str]:
 
 
 def _logged(before: Results, after: Results) -> dict[Cause, str]:
-    found: dict[Cause, str] = {}
-    for name in _unequal(before.params, after.params):
-        cause = Cause.SEED if any(word in name.lower() for word in _SEED_NAMES) else Cause.PARAMETERS
-        found.setdefault(cause, f"{name} = {after.params.get(name)!r}, recorded {before.params.get(name)!r}")
+    found = logged_differences(before.params, after.params)
     changed = _unequal(before.data, after.data)
     if changed:
         name = changed[0]
         found[Cause.DATA] = f"dataset {name}: {after.data.get(name)}, recorded {before.data.get(name)}"
+    return found
+
+
+def logged_differences(before: Mapping[str, str], after: Mapping[str, str]) -> dict[Cause, str]:
+    """The first of the logged parameters that differ, seeds apart from the others."""
+    found: dict[Cause, str] = {}
+    for name in _unequal(before, after):
+        cause = Cause.SEED if any(word in name.lower() for word in _SEED_NAMES) else Cause.PARAMETERS
+        found.setdefault(cause, f"{name} = {after.get(name)!r}, recorded {before.get(name)!r}")
     return found
 
 

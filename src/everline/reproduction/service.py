@@ -26,13 +26,15 @@ from everline.ids import new_uid
 from everline.models.tables import model_version
 from everline.pipelines import service as pipelines
 from everline.pipelines.types import ValueRef
-from everline.reproduction import results, scripts, tables
-from everline.reproduction.comparison import Rebuild, Recorded, judge
+from everline.reproduction import bands, results, scripts, tables
+from everline.reproduction.comparison import Rebuild, Recorded, judge, run_differences
 from everline.reproduction.sources import read_source
 from everline.reproduction.statements import PAYLOAD_TYPE, replay_statement, reproduction_statement
 from everline.reproduction.tolerance import largest_difference
 from everline.reproduction.types import (
     ARGUMENTS_TAG,
+    REPEATS_MAX,
+    REPEATS_MIN,
     REPLAY_LEVELS,
     Cause,
     Certificate,
@@ -93,11 +95,13 @@ def compare(
     rebuilds: Sequence[str] = (),
     failure: str | None = None,
     cause: Cause = Cause.RECORD,
+    repeats: Sequence[str] = (),
 ) -> Reproduction:
     """Compare a run with its rebuilds, from what was recorded of each.
 
     Args:
         rebuilds: runs that carry the tag `everline.reproduces` with this run's uid.
+        repeats: more of those, with other seeds: for bands where the results of the first rebuild differ.
         failure, cause: what went wrong on the way, and what it was about, if no rebuild could be recorded.
 
     Raises:
@@ -107,6 +111,11 @@ def compare(
     uow.require(Permission.RUN_READ, project)
     if len(rebuilds) > REBUILDS_MAX:
         raise InvalidInputError(f"At most {REBUILDS_MAX} rebuilds are compared.", field="rebuilds")
+    if repeats and not REPEATS_MIN <= len(set(repeats)) == len(repeats) <= REPEATS_MAX:
+        raise InvalidInputError(
+            f"A band comes from {REPEATS_MIN} to {REPEATS_MAX} different repeats, not {len(repeats)}.",
+            field="repeats",
+        )
     prepared = prepare(uow, project, run)
     subjects = subjects_of(uow, run)
     if prepared.problem is not None:
@@ -114,6 +123,7 @@ def compare(
     original = runs.get_run(uow, project, run)
     if not prepared.has_steps:
         report = _compare_script(uow, project, original, prepared, rebuilds=rebuilds, failure=failure, cause=cause)
+        report = _judged_by_bands(uow, project, original, report, repeats)
         return msgspec.structs.replace(report, subjects=subjects)
     recorded = Recorded(
         run=run,
@@ -128,6 +138,7 @@ def compare(
         return _without_results(prepared, subjects, "the run did not finish, so there is no result")
     found = [_rebuild(uow, project, item, of=run) for item in rebuilds]
     report = judge(recorded, found, failure=failure, cause=cause, measure=lambda old, new: _measure(uow, old, new))
+    report = _judged_by_bands(uow, project, original, report, repeats)
     return msgspec.structs.replace(report, subjects=subjects)
 
 
@@ -250,6 +261,45 @@ def _problem(uow: UnitOfWork, project: str, record: RunRecord) -> FirstDifferenc
             bad = checked.bad[0]
             return _found(Cause.DATA, f"{use.name}@{use.version}, {bad.path}: {bad.reason}")
     return None
+
+
+def _judged_by_bands(
+    uow: UnitOfWork, project: str, original: TrackedRun, report: Reproduction, repeats: Sequence[str]
+) -> Reproduction:
+    """A report whose results differ, with the bands of the repeats."""
+    if not repeats or not report.rebuilds or any(check.level == "L4" and check.earned for check in report.checks):
+        return report
+    found = []
+    for uid in repeats:
+        again = _rebuilt_run(uow, project, uid, of=original.run)
+        _require_repeat(uow, project, original, again)
+        found.append(_numbers(uow, project, again))
+    return bands.with_bands(report, bands.bands(_numbers(uow, project, original), found), repeats)
+
+
+def _require_repeat(uow: UnitOfWork, project: str, original: TrackedRun, again: TrackedRun) -> None:
+    """A repeat has ended, and differs from the run in nothing but its seed and its environment."""
+    before, after = _record_of(uow, project, original.run), _record_of(uow, project, again.run)
+    wrong = {} if before is None or after is None else run_differences(before, after, ())
+    wrong |= scripts.logged_differences(original.params, again.params)
+    changed = wrong.keys() - {Cause.SEED}
+    if again.status is not RunStatus.FINISHED or changed:
+        detail = "it did not finish" if not changed else "; ".join(wrong[cause] for cause in sorted(changed))
+        raise InvalidInputError(f"Run {again.run} is no repeat of run {original.run}: {detail}.", field="repeats")
+
+
+def _numbers(uow: UnitOfWork, project: str, run: TrackedRun) -> dict[str, float]:
+    """The numbers of a run's results: those of its steps, else the last values of its metrics."""
+    found: dict[str, float] = {}
+    for step in pipelines.list_steps(uow, project, run.run):
+        for index, output in enumerate(step.outputs):
+            if output.kind == "json" and step.key is not None:
+                value = msgspec.json.decode(uow.blobs.get_bytes(output.files[0].digest))
+                name = step.name if len(step.outputs) == 1 else f"{step.name}.{index}"
+                found |= dict(bands.numbers(value, name))
+    if found:
+        return found
+    return {f"metric {one.key}": one.value for one in run.latest if not one.key.startswith(results.SYSTEM)}
 
 
 def _compare_script(

@@ -48,6 +48,8 @@ def reproduction_statement(report: Reproduction, *, actor: str, at: datetime) ->
         "environment": list(report.environment),
         "hardware": list(report.hardware),
         "rebuilds": list(report.rebuilds),
+        "repeats": list(report.repeats),
+        "bands": [_plain(band) for band in report.bands],
         "undeclared": list(report.undeclared),
         "notRecorded": list(report.not_recorded),
         "steps": [_plain(step) for step in report.steps],

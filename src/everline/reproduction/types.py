@@ -40,6 +40,7 @@ class Cause(StrEnum):
     OUTPUTS = "outputs"
 
 
+REPEATS_MIN, REPEATS_MAX = 3, 50
 ARGUMENTS_TAG = "everline.arguments"
 """Set on a rebuild whose arguments were given by whoever rebuilt it, not by the record."""
 LEVELS = ("L0", "L1", "L2", "L3", "L4", "L5", "L6")
@@ -81,6 +82,25 @@ class StepComparison(msgspec.Struct, frozen=True, kw_only=True):
     rebuilt: tuple[str, ...] = ()
     equal: str = "missing"
     difference: float | None = None
+
+
+class Band(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one more repetition's number is to be expected, and whether the recorded number is there.
+
+    Attributes:
+        name: a metric, or a step's number by its path, such as `evaluate.metrics.auc`.
+        low, high: None where not every repetition has a finite number.
+        n: repetitions that have it.
+        level: of this band alone; all bands together have 0.95.
+    """
+
+    name: str
+    recorded: float | None
+    low: float | None
+    high: float | None
+    n: int
+    level: float
+    inside: bool
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +156,7 @@ class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
         environment: differences of software, one sentence each; empty if equal.
         hardware: differences of the machine, one sentence each.
         rebuilds: the runs that repeated the work.
+        repeats: further runs, with other seeds, that the bands come from; `bands` is empty without them.
         undeclared: files and hosts that the rebuild read outside of code, data and environment, one sentence each.
         not_recorded: what the run's record leaves out, one phrase each; empty for Everline's own records.
         certificate: uid of the signed statement, or None if none was asked for.
@@ -152,6 +173,8 @@ class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
     hardware: tuple[str, ...] = ()
     record_digest: str | None = None
     rebuilds: tuple[str, ...] = ()
+    repeats: tuple[str, ...] = ()
+    bands: tuple[Band, ...] = ()
     undeclared: tuple[str, ...] = ()
     not_recorded: tuple[str, ...] = ()
     certificate: str | None = None
@@ -194,6 +217,7 @@ class CertifyReproduction(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         rebuilds: runs that rebuilt `run`, in order; none when it could not be started.
         failure: what went wrong on the way, in one sentence.
         cause: what it was about, if nothing was rebuilt.
+        repeats: runs that repeated it with other seeds, at least 3: for bands, where the results differ.
         certify: False compares only, for rebuilds that changed something on purpose.
     """
 
@@ -201,6 +225,7 @@ class CertifyReproduction(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     rebuilds: list[str] = []
     failure: str | None = None
     cause: Cause = Cause.RECORD
+    repeats: list[str] = []
     certify: bool = True
 
 

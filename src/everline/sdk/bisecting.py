@@ -24,7 +24,8 @@ from everline.runs.capture import RunRecord
 from everline.sdk.client import Client
 from everline.sdk.mixing import carry_out
 from everline.sdk.mixing_process import Job, Task
-from everline.sdk.reproduction import Where, folder_of
+from everline.sdk.pipeline_commands import folder_of
+from everline.sdk.reproduction import Where
 from everline.sdk.scripts import Inside
 
 Watch = Callable[[str], None]

@@ -27,7 +27,8 @@ from everline.reproduction.explaining.types import CoalitionRun, Plan, cell_name
 from everline.runs.capture import RunRecord
 from everline.sdk.client import Client
 from everline.sdk.mixing_process import Job, Task
-from everline.sdk.reproduction import Where, folder_of
+from everline.sdk.pipeline_commands import folder_of
+from everline.sdk.reproduction import Where
 from everline.sdk.scripts import Inside
 
 _SAID_CHARS_MAX = 1_000

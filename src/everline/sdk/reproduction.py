@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import msgspec
 
@@ -21,6 +20,8 @@ from everline.errors import EverlineError, InvalidInputError
 from everline.loader import load
 from everline.reproduction import determinism
 from everline.reproduction.types import (
+    REPEATS_MAX,
+    REPEATS_MIN,
     Cause,
     Certificate,
     CertificateDetail,
@@ -37,12 +38,14 @@ from everline.reproduction.types import (
 from everline.runs.capture import CodeSnapshot, RunRecord
 from everline.runs.environment import Environment, pinned_variables
 from everline.sdk.client import Client
+from everline.sdk.pipeline_commands import Changes, command_of, folder_of
 from everline.sdk.processes import run_process
 from everline.sdk.scripts import Failure, Inside, Script, read_script, repeat
 
 Watch = Callable[[str], None]
 TIMEOUT_S = 24 * 3600.0
 _UNEXPLAINED = frozenset({Cause.NON_DETERMINISM, Cause.HIDDEN_INPUT})
+_UNCHANGED = _UNEXPLAINED | {Cause.HARDWARE}
 _RUN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -52,24 +55,6 @@ class Where(StrEnum):
     AUTO = "auto"
     HERE = "here"
     FRESH = "fresh"
-
-
-class Changes(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rebuild does differently on purpose; a rebuild with changes gets no certificate.
-
-    Attributes:
-        params: values by name.
-        data: dataset versions by dataset, as `--data` takes them: `"3"` or `"1,2,3"`.
-        code: a folder whose files lie over the recorded code.
-    """
-
-    params: dict[str, str] = {}
-    seed: int | None = None
-    data: dict[str, str] = {}
-    code: Path | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self.params or self.data or self.code or self.seed is not None)
 
 
 class ReproductionApi:
@@ -86,6 +71,7 @@ class ReproductionApi:
         environment: Where = Where.AUTO,
         repository: str | None = None,
         arguments: Sequence[str] | None = None,
+        repeats: int = 0,
         timeout_s: float = TIMEOUT_S,
         watch: Watch = lambda message: None,
     ) -> Reproduction:
@@ -100,6 +86,8 @@ class ReproductionApi:
             repository: a clone's folder or an address that has the commit of an MLflow client's run; None looks into
                 what is here, and asks no network.
             arguments: of a script, in place of the recorded ones; the MLflow client records none.
+            repeats: how many more rebuilds with other seeds to make where results differ, 3 to 50: the recorded numbers
+                are then held against the band of theirs, for L3. 0 makes none.
             environment: where to run: in the environment of this process (`here`), in one that is made from the record
                 (`fresh`), or in the former if it is as recorded or the latter cannot be made (`auto`).
             timeout_s: most seconds that one rebuild may take.
@@ -113,14 +101,20 @@ class ReproductionApi:
         """
         run = self.run_of(target)
         changes = changes or Changes()
+        if repeats and (changes or not REPEATS_MIN <= repeats <= REPEATS_MAX):
+            raise InvalidInputError(
+                f"Bands come from {REPEATS_MIN} to {REPEATS_MAX} repeats of the run as it was recorded.",
+                hint="Leave --param, --seed, --data and --code out, and take more repeats." if changes else None,
+                field="repeats",
+            )
         watch("reading the record and every byte it names")
         prepared = self.prepare(run)
         if prepared.problem is not None:
             return self._compare(run, [], failure=None, certify=not changes)
         if not prepared.has_steps:
             return self._reproduce_script(
-                prepared, changes, environment, repository=repository, arguments=arguments, timeout_s=timeout_s,
-                watch=watch,
+                prepared, changes, environment, repository=repository, arguments=arguments, repeats=repeats,
+                timeout_s=timeout_s, watch=watch,
             )  # fmt: skip
         if arguments is not None or repository is not None:
             raise InvalidInputError(
@@ -143,10 +137,18 @@ class ReproductionApi:
             if first is not None and first.cause in _UNEXPLAINED and rebuilds and failure is None:
                 watch("running once more, to tell chance from a hidden input")
                 self._rebuild(run, record, changes, inside, timeout_s=timeout_s, rebuilds=rebuilds)
+            again: list[str] = []
+            if _is_worth_repeating(report, repeats, failure):
+
+                def once(seed: int) -> None:
+                    other = Changes() if record.seed is None else Changes(seed=record.seed + seed)
+                    self._rebuild(run, record, other, _reseeded(inside, seed), timeout_s=timeout_s, rebuilds=again)
+
+                again = self._repeated(once, again, repeats, watch=watch)
         if changes:
             return self._compare(run, rebuilds, failure=failure, certify=False)
         watch("comparing and signing")
-        return self._compare(run, rebuilds, failure=failure, certify=True)
+        return self._compare(run, rebuilds, failure=failure, certify=True, repeats=again)
 
     def check_determinism(
         self,
@@ -197,6 +199,7 @@ class ReproductionApi:
         *,
         repository: str | None,
         arguments: Sequence[str] | None,
+        repeats: int,
         timeout_s: float,
         watch: Watch,
     ) -> Reproduction:
@@ -233,8 +236,23 @@ class ReproductionApi:
             if first is not None and first.cause in _UNEXPLAINED and rebuilds and failure is None:
                 watch("running once more, to tell chance from a hidden input")
                 self._repeat(script, inside, rebuilds, timeout_s=timeout_s)
+            again: list[str] = []
+            if _is_worth_repeating(report, repeats, failure):
+
+                def once(seed: int) -> None:
+                    self._repeat(script, _reseeded(inside, seed), again, timeout_s=timeout_s)
+
+                again = self._repeated(once, again, repeats, watch=watch)
         watch("comparing and signing" if certify else "comparing")
-        return self._compare_script(run, rebuilds, failure, certify=certify)
+        return self._compare_script(run, rebuilds, failure, certify=certify, repeats=again)
+
+    def _repeated(self, once: Callable[[int], None], made: list[str], wanted: int, *, watch: Watch) -> list[str]:
+        """Repeat, each time with another seed; the runs that came to their end, or none if that were too few."""
+        for seed in range(1, wanted + 1):
+            watch(f"repeating with another seed, {seed} of {wanted}")
+            once(seed)
+        ended = [uid for uid in made if self._client.runs.get(uid).status == "finished"]
+        return ended if len(ended) >= REPEATS_MIN else []
 
     def _repeat(self, script: Script, inside: Inside, rebuilds: list[str], *, timeout_s: float) -> Failure | None:
         outcome = repeat(self._client, script, inside, materialise=self.materialise, timeout_s=timeout_s)
@@ -242,10 +260,16 @@ class ReproductionApi:
         return outcome.failure
 
     def _compare_script(
-        self, run: str, rebuilds: Sequence[str], failure: Failure | None, *, certify: bool
+        self,
+        run: str,
+        rebuilds: Sequence[str],
+        failure: Failure | None,
+        *,
+        certify: bool,
+        repeats: Sequence[str] = (),
     ) -> Reproduction:
         if failure is None:
-            return self._compare(run, rebuilds, failure=None, certify=certify)
+            return self._compare(run, rebuilds, failure=None, certify=certify, repeats=repeats)
         return self._compare(run, rebuilds, failure=failure.detail, cause=failure.cause, certify=certify)
 
     def _wanted(self, script: Script) -> Environment:
@@ -336,8 +360,11 @@ class ReproductionApi:
         failure: str | None,
         cause: Cause = Cause.RECORD,
         certify: bool,
+        repeats: Sequence[str] = (),
     ) -> Reproduction:
-        body = CertifyReproduction(run=run, rebuilds=list(rebuilds), failure=failure, cause=cause, certify=certify)
+        body = CertifyReproduction(
+            run=run, rebuilds=list(rebuilds), failure=failure, cause=cause, certify=certify, repeats=list(repeats)
+        )
         return self._client.call("POST", "/reproductions", body=body, returns=Reproduction)
 
     def run_of(self, target: str) -> str:
@@ -379,7 +406,7 @@ class ReproductionApi:
             root = Path(name).resolve()
             try:
                 self.materialise(record.code, root, over=changes.code)
-                command = [inside.python, *self._command(run, record, changes)]
+                command = [inside.python, *command_of(self._client, run, record, changes)]
                 command += [*options, "--directory", str(root / folder_of(record))]
             except EverlineError as error:
                 return error.message
@@ -405,24 +432,6 @@ class ReproductionApi:
             content = source.read_bytes() if source is not None else self._client.blobs.get_bytes(file.digest)
             target.write_bytes(content)
 
-    def _command(self, run: str, record: RunRecord, changes: Changes) -> list[str]:
-        settings = self._client.settings
-        command = ["-m", "everline", "run", record.entry, "--no-cache", "--reproduces", run, "--json"]
-        command += ["--url", settings.url] if settings.url else ["--home", str(settings.home.absolute())]
-        command += ["--project", self._client.project]
-        params = {name: _parameter(value) for name, value in record.params.items() if value is not None}
-        for name, value in {**params, **changes.params}.items():
-            command += ["--param", f"{name}={value}"]
-        seed = changes.seed if changes.seed is not None else record.seed
-        if seed is not None:
-            command += ["--seed", str(seed)]
-        versions: dict[str, list[str]] = {}
-        for use in record.data:
-            versions.setdefault(use.name, []).append(use.digest)
-        for name, value in {**{n: ",".join(v) for n, v in versions.items()}, **changes.data}.items():
-            command += ["--data", f"{name}={value}"]
-        return command
-
     def _environment(self, recorded: Environment) -> dict[str, str]:
         """This process's variables, with those that decide bits set as recorded, or removed if they were not set."""
         pinned = pinned_variables(recorded)
@@ -436,6 +445,19 @@ class ReproductionApi:
         return [item.run for item in found]
 
 
+def _is_worth_repeating(report: Reproduction, repeats: int, failure: object) -> bool:
+    """Whether bands can say more: the rebuild came to its end, its results differ, and nothing was changed."""
+    first = report.first_difference
+    if not repeats or failure is not None or report.verdict is not Verdict.DIVERGED or first is None:
+        return False
+    return first.cause in _UNCHANGED
+
+
+def _reseeded(inside: Inside, seed: int) -> Inside:
+    """The same process with another order of sets."""
+    return Inside(inside.python, {**inside.variables, "PYTHONHASHSEED": str(seed)})
+
+
 def _why_not_deterministic(found: Sequence[Variation]) -> str:
     """The first step that depends on something, and on what."""
     different = [one for one in found if not one.equal]
@@ -447,32 +469,3 @@ def _why_not_deterministic(found: Sequence[Variation]) -> str:
     if first.changed == "nothing":
         return f"step {first.step} gives other results although nothing was changed"
     return f"step {first.step} depends on the {first.changed}"
-
-
-def folder_of(record: RunRecord) -> str:
-    """The folder of the entry's module below the project root.
-
-    Raises:
-        InvalidInputError: the recorded code has no such module.
-    """
-    module, colon, _ = record.entry.partition(":")
-    if not colon:
-        raise InvalidInputError(
-            f"The run was started by {record.entry!r}, which is no pipeline, so there are no steps to do again.",
-            hint="Put the work into steps of a pipeline.",
-        )
-    module = module.replace(".", "/")
-    endings = (f"{module}.py", f"{module}/__init__.py")
-    paths = [file.path for file in record.code.files if f"/{file.path}".endswith(tuple(f"/{e}" for e in endings))]
-    if not paths:
-        raise InvalidInputError(
-            f"The recorded code has no module {module!r}, so {record.entry} cannot be started.",
-            hint="The module lies outside the project's folder; put it below the folder with everline.toml.",
-        )
-    path = min(paths, key=lambda item: (item.count("/"), item))
-    ending = next(e for e in endings if path.endswith(e))
-    return path.removesuffix(ending)
-
-
-def _parameter(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -19,9 +19,10 @@ from everline.cli.app import run as everline
 from everline.errors import ForbiddenError, InvalidInputError, NotFoundError
 from everline.governance import evidence
 from everline.governance.signing import dsse_verify, server_key
-from everline.ids import digest_bytes
+from everline.ids import digest_bytes, new_uid
+from everline.pipelines.types import RecordSteps, StepUpdate
 from everline.reproduction import service
-from everline.reproduction.types import Cause, Verdict
+from everline.reproduction.types import Cause, Reproduction, Verdict
 from everline.runs.capture import capture
 from everline.sdk.client import Client
 from everline.sdk.reproduction import Changes, Where
@@ -75,6 +76,23 @@ def chance() -> str:
 @el.pipeline
 def dice() -> str:
     return chance()
+
+
+@el.step
+def noisy(shift: float) -> dict[str, float]:
+    import os
+
+    # Chance as it comes, but the same in every run of this test: the n-th draw of a list.
+    file = os.open(os.environ["DRAWS"], os.O_RDWR | os.O_CREAT)
+    drawn = len(os.read(file, 100))
+    os.write(file, b".")
+    os.close(file)
+    return {"mean": shift + [0.0, 0.01, -0.01, 0.005, -0.005, 0.012][drawn % 6]}
+
+
+@el.pipeline
+def unseeded(shift: float = 0.5) -> dict[str, float]:
+    return noisy(shift)
 
 
 @el.pipeline
@@ -253,6 +271,47 @@ def test_a_hidden_file_and_chance_are_told_apart(client: Client, run: Any, tmp_p
     report = client.reproduction.reproduce(run("flow:dice"))
     assert (report.first_difference.step, report.first_difference.cause) == ("chance", Cause.NON_DETERMINISM)
     assert (report.level, len(report.rebuilds)) == ("L2", 2)
+
+
+@only_sqlite
+def test_a_noisy_run_is_statistically_equal_and_another_one_is_not(
+    client: Client, run: Any, begin: Any, capfd: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("DRAWS", str(tmp_path / "draws"))
+    made = run("flow:unseeded")
+    home = str(client.settings.home)
+    capfd.readouterr()
+    assert everline(["reproduce", made, "--home", home, "--repeats", "3", "--json"]) == 0
+    report = msgspec.json.decode(capfd.readouterr().out, type=Reproduction)
+    assert (report.level, report.verdict, len(report.repeats)) == ("L3", Verdict.EQUIVALENT, 3), report.reason
+    (band,) = report.bands
+    assert band.name == "noisy.mean" and band.low < band.recorded < band.high and band.n == 3
+    assert report.reason.startswith("statistically equal: 1 number within the 95% bands of 3 repeats: noisy.mean")
+    statement = client.reproduction.certificate(report.certificate or "").statement
+    assert statement["predicate"]["passedTests"] == ["L0", "L1", "L2", "L3"]
+    assert statement["predicate"]["everline"]["bands"][0]["low"] == band.low
+
+    # Somebody claims another result: the same repeats do not bear it out, and other runs are no repeats of it.
+    kept = client.runs.record(made)
+    step = client.pipelines.steps(made)[0]
+    claimed = client.runs.create(experiment="unseeded", pipeline="flow:unseeded", params={"shift": "0.5"}).run
+    client.runs.set_record(claimed, kept)
+    digest = client.blobs.put_bytes(b'{"mean":0.9}')
+    output = msgspec.structs.replace(step.outputs[0], digest=digest, files=(
+        msgspec.structs.replace(step.outputs[0].files[0], digest=digest, bytes=12),
+    ))  # fmt: skip
+    update = StepUpdate(**{name: getattr(step, name) for name in StepUpdate.__struct_fields__ if hasattr(step, name)})
+    update = msgspec.structs.replace(update, uid=new_uid(), outputs=(output,), key=step.key)
+    client.pipelines.report(claimed, RecordSteps(pipeline="flow:unseeded", steps=[update]))
+    client.runs.finish(claimed)
+    report = client.reproduction.reproduce(claimed, repeats=3)
+    assert (report.level, report.verdict) == ("L2", Verdict.DIVERGED)
+    assert "1 of 1 number outside of the 95% bands of 3 repeats: noisy.mean 0.9" in report.reason
+    with pytest.raises(InvalidInputError, match="no rebuild of run"), begin() as uow:
+        service.compare(uow, "default", claimed, rebuilds=report.rebuilds, repeats=[made, *report.repeats[:2]])
+    with pytest.raises(InvalidInputError, match="3 to 50"):
+        client.reproduction.reproduce(made, repeats=2)
 
 
 def test_tampering_is_found_before_anything_runs(client: Client, app: Application, run: Any) -> None:

@@ -31,8 +31,9 @@ def certify(request: Request) -> Reproduction:
     # Compared before the transaction that writes: results may be large, and the lock is everybody's.
     with request.app.begin(request.actor, read_only=True) as uow:
         report = service.compare(
-            uow, request.project, body.run, rebuilds=body.rebuilds, failure=body.failure, cause=body.cause
-        )
+            uow, request.project, body.run, rebuilds=body.rebuilds, failure=body.failure, cause=body.cause,
+            repeats=body.repeats,
+        )  # fmt: skip
     if not body.certify:
         return report
     with begin(request) as uow:
