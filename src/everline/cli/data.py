@@ -370,7 +370,9 @@ def _print_difference(found: DatasetDifference) -> None:
             click.echo(_row_example(example))
     click.echo()
     headers = ("column", "change", "missing before", "after", "mean before", "after", "distance", "rows changed")
-    table([_difference_row(column) for column in found.columns], headers=headers, empty="No column differs.")
+    # What came, went or became something else, then what shifted most.
+    ordered = sorted(found.columns, key=lambda one: (one.change == "changed", -(one.distance or 0)))
+    table([_difference_row(column) for column in ordered], headers=headers, empty="No column differs.")
 
 
 def _row_example(example: RowExample) -> str:

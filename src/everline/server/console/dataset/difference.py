@@ -116,13 +116,18 @@ def _rows(found: DatasetDifference) -> dict[str, Any] | None:
     }
 
 
+def _plain(value: Any) -> str:
+    """A cell as it stands in the table: a flight's number is no quantity."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else render.value(value)
+
+
 def _example(one: RowExample) -> dict[str, Any]:
     return {
         "change": one.change,
         "tone": {"added": "good", "removed": "bad"}.get(one.change, "warn"),
-        "key": [render.value(value) for value in one.key],
+        "key": [_plain(value) for value in one.key],
         "cells": [
-            {"column": cell.column, "before": render.value(cell.before), "after": render.value(cell.after)}
+            {"column": cell.column, "before": _plain(cell.before), "after": _plain(cell.after)}
             for cell in one.cells[:_CELLS_SHOWN]
         ],
         "left": max(0, len(one.cells) - _CELLS_SHOWN),
