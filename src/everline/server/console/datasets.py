@@ -19,8 +19,8 @@ routes = pages.console_routes()
 LIST_MAX = 500
 VERSIONS_PER_PAGE = 25
 _UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("bytes", 1))
-CHECKED_ROWS_MAX = 5_000_000
-"""A key needs the rows: of longer versions the state is asked for on their own page only."""
+CHECKED_BYTES_MAX = 64 << 20
+"""A contract may need the rows: larger versions are held against it on their own page only."""
 
 
 @routes.get("/datasets")
@@ -93,11 +93,11 @@ def _contract(uow: UnitOfWork, project: str, name: str) -> KeptContract | None:
 
 def _state(uow: UnitOfWork, project: str, version: DatasetVersion) -> Mapping[str, Any]:
     """Whether a version keeps the newest contract, in a word with its tone."""
-    if (version.rows or 0) > CHECKED_ROWS_MAX:
+    if version.bytes > CHECKED_BYTES_MAX:
         return {
             "text": "see version",
             "tone": "muted",
-            "why": "It is long; its own page holds it against the contract.",
+            "why": "It is large; its own page holds it against the contract.",
         }
     checked = contracts.check_version(uow, project, version.dataset, str(version.version))
     if checked.holds:
