@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
+from everline.bundles.types import BundleReport
 from everline.cli.output import emit
 from everline.cli.reproduce import show
 from everline.governance.signing import VerifyKey
-from everline.reproduction.bundles.types import BundleReport
 from everline.reproduction.types import Reproduction
 from everline.sdk import bundles
 from everline.sdk.reproduction import Where

@@ -55,6 +55,18 @@ class EvaluationBody(msgspec.Struct, frozen=True, kw_only=True):
     slices: list[Slice] = []
 
 
+class ComparedSlice(msgspec.Struct, frozen=True, kw_only=True):
+    """The same comparison on the rows where one column has one value; the intervals of all slices hold together."""
+
+    by: str
+    value: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    verdict: str
+
+
 class ComparisonBody(msgspec.Struct, frozen=True, kw_only=True):
     """`comparison`: challenger against champion on the same rows, with an interval."""
 
@@ -70,6 +82,37 @@ class ComparisonBody(msgspec.Struct, frozen=True, kw_only=True):
     level: float | None = None
     method: str | None = None
     verdict: str | None = None
+    slices: list[ComparedSlice] = []
+    worse_slices: int | None = None
+
+
+class BacktestBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`backtest`: a candidate asked again what an endpoint was asked; `verdict` is `no outcomes` without any."""
+
+    endpoint: str
+    n: int
+    flipped: int
+    flipped_share: float
+    verdict: str
+    metric: str | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    worse_slices: int | None = None
+    certificate: str | None = None
+    digest: str | None = None
+
+
+class ExplanationBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`explanation`: what moved a metric since another run; `shares` are by part, in the metric's unit."""
+
+    metric: str
+    before: str
+    finding: str
+    change: float | None = None
+    shares: dict[str, float] = {}
+    certificate: str | None = None
+    digest: str | None = None
 
 
 class LineageBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +188,8 @@ class ApprovalFact(msgspec.Struct, frozen=True, kw_only=True):
 BODIES: dict[str, type[msgspec.Struct]] = {
     "evaluation": EvaluationBody,
     "comparison": ComparisonBody,
+    "backtest": BacktestBody,
+    "explanation": ExplanationBody,
     "lineage": LineageBody,
     "signature": SignatureBody,
     "reproduction": ReproductionBody,

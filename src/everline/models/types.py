@@ -242,6 +242,28 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
 
 
+class SliceComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """A comparison of two models on the rows that share one value of one column; fields as in `Comparison`.
+
+    Attributes:
+        level: of this interval alone: so high that all slices' intervals together hold with the level asked for.
+    """
+
+    by: str
+    value: str
+    metric: str
+    n: int
+    champion_value: float
+    challenger_value: float
+    difference: float
+    low: float
+    high: float
+    level: float
+    method: str
+    blocks: int | None
+    verdict: str
+
+
 class LoggedModelStatus(StrEnum):
     """How far the upload of a logged model is: MLflow's states."""
 

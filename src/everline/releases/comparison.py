@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from everline.access.declare import act
 from everline.access.types import Permission
@@ -10,9 +10,11 @@ from everline.access.unit_of_work import UnitOfWork
 from everline.errors import ConflictError, TooLargeError
 from everline.governance import evidence
 from everline.models import comparison, service
+from everline.models.slices import compare_slices
 from everline.models.types import Comparison
 from everline.releases.gate import current_champion
 
+_OF_SLICE = ("by", "value", "n", "difference", "low", "high", "verdict")
 _RECORDED = ("metric", "n", "champion_value", "challenger_value", "difference", "low", "high", "level", "method")
 
 
@@ -29,6 +31,7 @@ def compare(
     challenger: Sequence[float],
     metric: str = "log_loss",
     blocks: Sequence[str] | Sequence[int] | None = None,
+    slices: Mapping[str, Sequence[str | None]] | None = None,
 ) -> Comparison:
     """Compare a version with what answers the endpoint now, and attach the result to it as evidence.
 
@@ -38,6 +41,7 @@ def compare(
         challenger: the version's probability per row.
         metric: `log_loss`, `error_rate` or `auc`.
         blocks: one label per row, such as the day; rows of one block are not independent.
+        slices: by column, its value for each row; each slice is compared too, with intervals that hold together.
 
     Raises:
         ConflictError: nothing answers the endpoint, or the version itself does.
@@ -62,5 +66,9 @@ def compare(
     result = comparison.compare(outcome, champion, challenger, metric=metric, blocks=blocks)
     body = {name: getattr(result, name) for name in _RECORDED}
     body |= {"champion": standing.package, "challenger": found.package}
+    if slices:
+        parts = compare_slices(outcome, champion, challenger, slices=slices, metric=metric, blocks=blocks)
+        body["slices"] = [{name: getattr(one, name) for name in _OF_SLICE} for one in parts]
+        body["worse_slices"] = sum(one.verdict == "worse" for one in parts)
     evidence.attach(uow, subject=f"model-version:{found.uid}", kind="comparison", body=body, project=project)
     return result

@@ -16,13 +16,13 @@ from urllib.parse import quote
 
 import msgspec
 
+from everline.bundles import archive, verification
+from everline.bundles.archive import Reader
+from everline.bundles.types import BundleReport, Facts, Finding, Kind
 from everline.errors import EverlineError, IntegrityError, InvalidInputError
 from everline.governance.signing import VerifyKey
 from everline.loader import load
 from everline.pipelines.types import RecordSteps, StepRecord, StepUpdate
-from everline.reproduction.bundles import archive, verification
-from everline.reproduction.bundles.archive import Reader
-from everline.reproduction.bundles.types import BundleReport, Facts, Finding, Kind
 from everline.reproduction.types import Reproduction, Verdict
 from everline.runs.capture import RunRecord
 from everline.sdk.client import Client

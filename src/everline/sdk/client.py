@@ -22,6 +22,7 @@ T = TypeVar("T")
 _FACES = {
     "access": "AccessApi",
     "audit": "AuditApi",
+    "backtests": "BacktestsApi",
     "bundles": "BundlesApi",
     "datasets": "DatasetsApi",
     "endpoints": "EndpointsApi",

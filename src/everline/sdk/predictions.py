@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
 
 from everline.clock import rfc3339
 from everline.errors import InvalidInputError, UnavailableError
+from everline.loader import load
 from everline.sdk.client import Client
 from everline.serving.types import FeedbackReceipt, Outcome, Prediction
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _DATA_PLANE = "http://127.0.0.1:4681"
 _TIMEOUT_S = 30.0
@@ -90,6 +94,29 @@ class PredictionsApi:
             items = ({"prediction": uid, "outcome": value, "event_time": when} for uid, value in outcomes.items())
         body = {"endpoint": endpoint, "items": [*items]}
         return self._client.call("POST", "/feedback", body=body, returns=FeedbackReceipt)
+
+    def window(
+        self,
+        endpoint: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 10_000,
+    ) -> pa.Table:
+        """The newest `limit` predictions that were answered in a span of time, as an Arrow table in id order.
+
+        Returns:
+            One row a prediction: `prediction, at, event_time, revision, model, version, package, release, request, row,
+            latency_us`, `in.<name>` and `out.<name>` as typed by the signature, and `outcome` (null while unknown).
+        """
+        query = {
+            "since": None if since is None else rfc3339(since),
+            "until": None if until is None else rfc3339(until),
+            "limit": limit,
+        }
+        answer = self._client.send("GET", f"/api/v1/endpoints/{endpoint}/predictions.arrow", query=query)
+        table: pa.Table = load("pyarrow").ipc.open_stream(answer.content).read_all()
+        return table
 
     def list(self, endpoint: str, *, limit: int = 100) -> list[Prediction]:
         """An endpoint's predictions, newest first."""

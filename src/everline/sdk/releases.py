@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from everline.clock import rfc3339
 from everline.models.types import Comparison
@@ -76,6 +77,7 @@ class ReleasesApi:
         challenger: Sequence[float],
         metric: str = "log_loss",
         blocks: Sequence[str] | Sequence[int] | None = None,
+        slices: Mapping[str, Sequence[Any]] | None = None,
     ) -> Comparison:
         """Compare a version with the endpoint's champion on the same rows; the result becomes its evidence.
 
@@ -83,6 +85,8 @@ class ReleasesApi:
             outcome: 0 or 1 per row; `champion` and `challenger` are each model's probability per row.
             metric: `log_loss`, `error_rate` or `auc`.
             blocks: one label per row, such as the day, where rows of a block depend on each other.
+            slices: by column, its value for each row, None for none; each slice is compared too, and all intervals
+                hold together. They are in the evidence.
         """
         body = {
             "endpoint": endpoint,
@@ -93,6 +97,9 @@ class ReleasesApi:
             "challenger": [float(value) for value in challenger],
             "metric": metric,
             "blocks": None if blocks is None else [str(label) for label in blocks],
+            "slices": None
+            if slices is None
+            else {by: [None if one is None else str(one) for one in values] for by, values in slices.items()},
         }
         return self._client.call("POST", "/releases/compare", body=body, returns=Comparison)
 

@@ -12,14 +12,15 @@ from __future__ import annotations
 import math
 import struct
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from everline.errors import EverlineError, IntegrityError, InvalidInputError, NotFoundError
 from everline.governance.signing import VerifyKey
+from everline.loader import load
 from everline.models.package import Package, Predictor, fetch_package
 from everline.models.signing import verify_package_signature
 from everline.reproduction.tolerance import RELATIVE_MAX
@@ -27,8 +28,12 @@ from everline.reproduction.types import REPLAY_LEVELS, Cause, FirstDifference, R
 from everline.sdk.client import Client
 from everline.serving.types import Prediction
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 FAILED_MAX = 100
 SAMPLE_MAX = 100_000
+_NOTHING_LOGGED = "no predictions are logged"
 
 
 class _PublicKey(msgspec.Struct, frozen=True):
@@ -55,7 +60,7 @@ def replay_one(client: Client, prediction: str) -> Replay:
             prediction=prediction, level=None, verdict=Verdict.DIVERGED, first_difference=first, reason=first.detail
         )
     with tempfile.TemporaryDirectory(prefix="everline-replay-") as folder:
-        return _Replayer(client, Path(folder)).replay([logged])[0]
+        return _Replayer(client, Path(folder)).replay(logged)
 
 
 def replay_many(client: Client, endpoint: str, *, sample: int) -> ReplayBatch:
@@ -63,24 +68,23 @@ def replay_many(client: Client, endpoint: str, *, sample: int) -> ReplayBatch:
     if not 1 <= sample <= SAMPLE_MAX:
         raise InvalidInputError(f"The sample must be 1 to {SAMPLE_MAX}.", field="sample")
     try:
-        logged: list[Prediction] = client.predictions.list(endpoint, limit=sample)
+        logged: pa.Table = client.predictions.window(endpoint, limit=sample)
     except IntegrityError as error:
         return _altered_log(endpoint, error)
     with tempfile.TemporaryDirectory(prefix="everline-replay-") as folder:
-        replays = _Replayer(client, Path(folder)).replay(logged)
-    failed = [replay for replay in replays if replay.level != "P3"]
-    diverged = sum(replay.verdict is Verdict.DIVERGED for replay in replays)
-    equal = len(replays) - len(failed)
-    reached = [-1 if replay.level is None else REPLAY_LEVELS.index(replay.level) for replay in replays]
-    lowest = min(reached, default=-1)
+        failed = _Replayer(client, Path(folder)).replay_columns(endpoint, logged)
+    diverged = sum(replay.verdict is Verdict.DIVERGED for replay in failed)
+    equal = logged.num_rows - len(failed)
+    reached = [-1 if replay.level is None else REPLAY_LEVELS.index(replay.level) for replay in failed]
+    lowest = min(reached, default=REPLAY_LEVELS.index("P3"))
     verdict = Verdict.DIVERGED if diverged else Verdict.EQUIVALENT if failed else Verdict.IDENTICAL
-    if not replays:
-        verdict = Verdict.UNVERIFIABLE
+    if not logged.num_rows:
+        verdict, lowest = Verdict.UNVERIFIABLE, -1
     first = failed[0].first_difference if failed else None
-    reason = f"{equal} of {len(replays)} predictions have the logged bits" if replays else "no predictions are logged"
+    reason = f"{equal} of {logged.num_rows} predictions have the logged bits" if logged.num_rows else _NOTHING_LOGGED
     return ReplayBatch(
         endpoint=endpoint,
-        n=len(replays),
+        n=logged.num_rows,
         bit_equal=equal,
         within_tolerance=len(failed) - diverged,
         diverged=diverged,
@@ -88,7 +92,7 @@ def replay_many(client: Client, endpoint: str, *, sample: int) -> ReplayBatch:
         verdict=verdict,
         first_difference=first,
         reason=reason if first is None else f"{reason}; first difference: {first.detail}",
-        packages=tuple(sorted({one.package for one in logged})),
+        packages=tuple(sorted(set(logged["package"].to_pylist()))),
         failed=tuple(failed[:FAILED_MAX]),
     )
 
@@ -115,24 +119,38 @@ class _Replayer:
     def __init__(self, client: Client, folder: Path) -> None:
         self._client, self._folder = client, folder
         self._keys: list[VerifyKey] | None = None
+        self._loaded: dict[str, Predictor] = {}
 
-    def replay(self, logged: Sequence[Prediction]) -> list[Replay]:
-        """Replay in the order given."""
-        groups: dict[tuple[str, str], list[int]] = {}
-        for index, prediction in enumerate(logged):
-            groups.setdefault((prediction.package, prediction.release), []).append(index)
-        found: dict[int, Replay] = {}
-        for members in groups.values():
-            replays = self._replay_group([logged[index] for index in members])
-            found |= dict(zip(members, replays, strict=True))
-        return [found[index] for index in range(len(logged))]
+    def replay(self, logged: Prediction) -> Replay:
+        """Replay one prediction."""
+        return self._replay_group([logged])[0]
+
+    def replay_columns(self, endpoint: str, logged: pa.Table) -> list[Replay]:
+        """Replay many, each package in one call; only those that did not come out bit-equal are told, newest first."""
+        failed: list[Replay] = []
+        for rows in grouped(logged, ("package", "release")):
+            first = prediction_of(endpoint, self._client.project, rows.slice(0, 1).to_pylist()[0])
+            equal = None if self._untraced(first) else self._equal_rows(first, rows)
+            others = rows if equal is None else rows.filter(load("numpy").invert(equal))
+            found = [prediction_of(endpoint, self._client.project, row) for row in others.to_pylist()]
+            failed += [one for one in self._replay_group(found) if one.level != "P3"] if found else []
+        return sorted(failed, key=lambda one: one.prediction, reverse=True)
+
+    def _equal_rows(self, first: Prediction, rows: pa.Table) -> Any:
+        """Which rows come out with the logged bits; None if the package does not load or refuses them as they are."""
+        try:
+            predictor = self._predictor(first)
+            answer = ask_columns(predictor, rows)
+        except EverlineError:
+            return None  # asked one by one, each row says what is wrong with it
+        return same_columns(rows, answer)
 
     def _replay_group(self, logged: Sequence[Prediction]) -> list[Replay]:
         problem = self._untraced(logged[0])
         if problem is not None:
             return [_result(one, level="P0", first=problem, verdict=Verdict.DIVERGED) for one in logged]
         try:
-            predictor = self._package(logged[0]).load()
+            predictor = self._predictor(logged[0])
         except EverlineError as error:
             first = FirstDifference(step=None, cause=Cause.PACKAGE, detail=error.message)
             return [_result(one, level="P0", first=first, verdict=Verdict.DIVERGED) for one in logged]
@@ -152,6 +170,11 @@ class _Replayer:
             )
             return FirstDifference(step=None, cause=Cause.PACKAGE, detail=detail)
         return None
+
+    def _predictor(self, prediction: Prediction) -> Predictor:
+        if prediction.package not in self._loaded:
+            self._loaded[prediction.package] = self._package(prediction).load()
+        return self._loaded[prediction.package]
 
     def _package(self, prediction: Prediction) -> Package:
         digest = prediction.package
@@ -218,6 +241,60 @@ def _judge(logged: Prediction, replayed: Mapping[str, Any]) -> Replay:
         )
         return _result(logged, level="P2", first=first, verdict=Verdict.EQUIVALENT, replayed=replayed, difference=worst)
     return _result(logged, level="P3", first=None, verdict=Verdict.IDENTICAL, replayed=replayed, difference=0.0)
+
+
+def grouped(table: pa.Table, by: Sequence[str]) -> Iterator[pa.Table]:
+    """The rows of a table that share the values of some columns, group by group."""
+    pc = load("pyarrow.compute")
+    keys = table.select(list(by)).group_by(list(by)).aggregate([]).to_pylist()
+    for key in keys:
+        wanted = None
+        for name, value in key.items():
+            same = pc.equal(table[name], value)
+            wanted = same if wanted is None else pc.and_(wanted, same)
+        yield table.filter(wanted)
+
+
+def prediction_of(endpoint: str, project: str, row: Mapping[str, Any]) -> Prediction:
+    """A row of a window as a prediction."""
+    inputs, outputs = (
+        {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
+        for prefix in ("in.", "out.")
+    )
+    own = {name: row[name] for name in Prediction.__struct_fields__ if name in row}
+    request = row["request"] or ""
+    return Prediction(**{**own, "request": request}, endpoint=endpoint, project=project, inputs=inputs, outputs=outputs)
+
+
+def ask_columns(predictor: Predictor, rows: pa.Table) -> dict[str, Any]:
+    """Ask a package the logged inputs of a window, all at once.
+
+    Raises:
+        InvalidInputError: the window has other inputs than the package takes.
+    """
+    names = [field.name for field in predictor.signature.inputs]
+    given = {name.removeprefix("in.") for name in rows.column_names if name.startswith("in.")}
+    surplus = [name for name in given - set(names) if rows[f"in.{name}"].null_count < rows.num_rows]
+    wrong = sorted({*surplus, *(name for name in names if name not in given)})
+    if wrong:
+        raise InvalidInputError(f"The logged inputs do not fit the package's columns: {', '.join(wrong[:5])}.")
+    return predictor.predict({name: rows[f"in.{name}"].to_pylist() for name in names})
+
+
+def same_columns(rows: pa.Table, answer: Mapping[str, Any]) -> Any:
+    """For each row of a window, whether every output has the logged bits; shape (n,)."""
+    numpy = load("numpy")
+    equal = numpy.ones(rows.num_rows, dtype=bool)
+    logged = {name.removeprefix("out."): name for name in rows.column_names if name.startswith("out.")}
+    for name in logged.keys() | answer.keys():
+        if name not in answer:
+            equal &= numpy.array([value is None for value in rows[logged[name]].to_pylist()])
+        elif name not in logged:
+            equal[:] = False
+        else:
+            pairs = zip(rows[logged[name]].to_pylist(), answer[name].tolist(), strict=True)
+            equal &= numpy.fromiter((same_bits(before, after) for before, after in pairs), bool, rows.num_rows)
+    return equal
 
 
 def same_bits(before: Any, after: Any) -> bool:

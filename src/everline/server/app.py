@@ -41,6 +41,7 @@ FACES = (
     "everline.server.rest.reproduction",
     "everline.server.rest.explanations",
     "everline.server.rest.bundles",
+    "everline.server.rest.backtests",
     "everline.server.rest.endpoints",
     "everline.server.rest.predictions",
     "everline.server.rest.feedback",

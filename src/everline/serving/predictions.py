@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ _COLUMNS = {
 _STRUCTS = ("inputs", "outputs")
 _NULLABLE = frozenset({"event_time", "request"})
 _UID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _EXPANSION_MAX = 64
 """A segment may grow by this factor when it is unpacked, beyond which it is a bomb."""
 
@@ -337,7 +338,7 @@ def read_window(
     first, last = (column.at_start, column.at_end) if by == "at" else (column.event_start, column.event_end)
     query = _segments(project, endpoint).where(first < end, last >= start).order_by(column.first_prediction)
     pieces, rows = [], 0
-    for piece in _cut(uow, query, start, end, revision, by):
+    for piece in _cut(uow, uow.conn.execute(query).all(), start, end, revision, by):
         rows += piece.num_rows
         if rows > uow.settings.window_rows_max:
             raise TooLargeError(
@@ -354,6 +355,60 @@ def read_window(
 
 
 @read
+def newest(
+    uow: UnitOfWork,
+    endpoint: str,
+    *,
+    project: str,
+    limit: int,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> pa.Table:
+    """The newest predictions that were answered in a span of time, as columns.
+
+    Args:
+        limit: 1 to `window_rows_max` rows.
+        since, until: by when they were answered, from the first up to, without, the second; None for no bound.
+
+    Returns:
+        As `read_window`, in id order, with `model` (text) and `version` (int64) after `revision`.
+
+    Raises:
+        InvalidInputError: the limit is out of range.
+        IntegrityError: a segment was altered.
+    """
+    uow.require(Permission.PREDICTION_READ, project)
+    get_endpoint(uow, endpoint, project=project)
+    if not 1 <= limit <= uow.settings.window_rows_max:
+        raise InvalidInputError(f"limit must be 1 to {uow.settings.window_rows_max}.", field="limit")
+    start, end = since or _FIRST, until or _LAST
+    column = tables.prediction_segment.c
+    query = _segments(project, endpoint).where(column.at_start < end, column.at_end >= start)
+    pieces: list[pa.Table] = []
+    rows, oldest = 0, ""
+    for row in uow.conn.execute(query.order_by(column.last_prediction.desc())).all():
+        # Segments of several replicas overlap: stop only where no older segment can hold a newer id.
+        if rows >= limit and row.last_prediction < oldest:
+            break
+        for piece in _cut(uow, [row], start, end, None, "at"):
+            pieces.append(piece)
+            rows += piece.num_rows
+            oldest = min(oldest or "~", pc.min(piece["prediction"]).as_py())
+    table = _empty_window().drop_columns(["outcome"])
+    if pieces:
+        joined = pa.concat_tables(pieces, promote_options="permissive").sort_by("prediction").combine_chunks()
+        table = _without_repeats(joined)
+        table = table.slice(max(0, table.num_rows - limit))
+    names = _names(uow, set(table["revision"].to_pylist()))
+    found = [names.get(revision, ("", 0)) for revision in table["revision"].to_pylist()]
+    place = table.schema.get_field_index("revision") + 1
+    table = table.add_column(place, "model", pa.array([one[0] for one in found], pa.string()))
+    table = table.add_column(place + 1, "version", pa.array([one[1] for one in found], pa.int64()))
+    outcomes = _outcomes(uow, project, endpoint, table["prediction"]) if table.num_rows else pa.array([], pa.float64())
+    return table.append_column("outcome", outcomes)
+
+
+@read
 def event_span(uow: UnitOfWork, endpoint: str, *, project: str) -> tuple[datetime, datetime] | None:
     """The earliest and the latest event time that the endpoint's log has reached; None while it is empty."""
     uow.require(Permission.PREDICTION_READ, project)
@@ -366,9 +421,9 @@ def event_span(uow: UnitOfWork, endpoint: str, *, project: str) -> tuple[datetim
 
 
 def _cut(
-    uow: UnitOfWork, query: Select[Any], start: datetime, end: datetime, revision: str | None, by: str
+    uow: UnitOfWork, segments: Iterable[Row[Any]], start: datetime, end: datetime, revision: str | None, by: str
 ) -> Iterator[pa.Table]:
-    for row in uow.conn.execute(query).all():
+    for row in segments:
         table = pq.read_table(pa.BufferReader(uow.blobs.get_bytes(row.digest)))
         event = pc.coalesce(table["event_time"], table["at"])
         moment = event if by == "event_time" else table["at"]
@@ -417,3 +472,11 @@ def _outcomes(uow: UnitOfWork, project: str, endpoint: str, ids: pa.ChunkedArray
 def _empty_window() -> pa.Table:
     kinds = {name: kind for name, kind in _kinds().items() if name != "endpoint"} | {"outcome": pa.float64()}
     return pa.schema(kinds).empty_table()
+
+
+def arrow_stream(table: pa.Table) -> bytes:
+    """A table as an Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue().to_pybytes())

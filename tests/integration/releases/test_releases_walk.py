@@ -18,6 +18,7 @@ from everline.errors import (
     NotFoundError,
     StaleError,
 )
+from everline.governance import evidence
 from everline.governance.signing import dsse_verify, server_key
 from everline.governance.types import GateState
 from everline.ids import new_uid
@@ -347,9 +348,13 @@ def test_a_comparison_with_the_champion_becomes_evidence_that_opens_the_gate(wor
         found = comparison.compare(
             uow, project="default", endpoint="flight-delay", model="flight-delay", version=made.version,
             outcome=y.tolist(), champion=np.full(2000, 0.5).tolist(), challenger=p.tolist(),
-            blocks=(np.arange(2000) // 50).tolist(),
+            blocks=(np.arange(2000) // 50).tolist(), slices={"half": ["am", "pm"] * 1000},
         )  # fmt: skip
     assert (found.verdict, found.blocks) == ("better", 40)
+    with world.begin() as uow:
+        body = evidence.list_evidence(uow, subject=made.subject, project="default", kind="comparison")[0].body
+    assert [(one["value"], one["verdict"]) for one in body["slices"]] == [("am", "better"), ("pm", "better")]
+    assert body["worse_slices"] == 0
     release = world.do(service.check, release.uid, by=MAYA)
     assert release.state is State.AWAITING_APPROVAL
     assert "comparison" in {one.kind for one in release.check.evidence}

@@ -14,13 +14,13 @@ import msgspec
 import pyarrow as pa
 import pytest
 
+from everline.bundles import archive
+from everline.bundles.types import BundleReport
 from everline.cli.app import run as everline
 from everline.errors import ForbiddenError, InvalidInputError
 from everline.governance import audit
 from everline.governance.signing import VerifyKey, server_key
 from everline.models.package import Package
-from everline.reproduction.bundles import archive
-from everline.reproduction.bundles.types import BundleReport
 from everline.sdk import bundles
 from everline.sdk.client import Client
 from everline.server.application import Application
@@ -197,7 +197,7 @@ def test_only_who_may_read_the_log_takes_it_away(
     live: Live, begin: Callable[..., Any], tmp_path: Path, key: VerifyKey
 ) -> None:
     from everline.access.types import Role
-    from everline.reproduction.bundles import service
+    from everline.bundles import service
     from tests_support.live import someone
 
     prediction = live.log(1)[0]

@@ -32,6 +32,8 @@ _TONES = {
     "no change": "good",
     "within noise": "warn",
     "not comparable": "bad",
+    "better": "good",
+    "worse": "bad",
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
 
-from everline.reproduction.bundles import service
+from everline.bundles import service
 from everline.server.http import Request, Routes, begin
 
 routes = Routes(tag="reproduction")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from starlette.responses import Response
+
+from everline.clock import parse_rfc3339
 from everline.server.http import Page, Request, Routes, begin
 from everline.serving import predictions
+from everline.serving.predictions import arrow_stream
 from everline.serving.types import Prediction
 
 routes = Routes(tag="predictions")
@@ -18,6 +22,22 @@ def list_predictions(request: Request) -> Page[Prediction]:
             uow, request.path["name"], project=request.project, limit=limit, before=before
         )
     return Page(items=items, next=items[-1].prediction if len(items) == limit else None)
+
+
+@routes.get("/endpoints/{name}/predictions.arrow")
+def export_predictions(request: Request) -> Response:
+    """Download the newest `limit` predictions, answered from `since` up to `until`, as an Arrow IPC stream."""
+    since, until = (request.query(name, str, None) for name in ("since", "until"))
+    with begin(request) as uow:
+        rows = predictions.newest(
+            uow,
+            request.path["name"],
+            project=request.project,
+            limit=request.query("limit", int, 10_000),
+            since=parse_rfc3339(since, field="since") if since else None,
+            until=parse_rfc3339(until, field="until") if until else None,
+        )
+    return Response(arrow_stream(rows), media_type="application/vnd.apache.arrow.stream")
 
 
 @routes.get("/predictions/{uid}", returns=Prediction)

@@ -25,6 +25,7 @@ class Compare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     challenger: list[float]
     metric: str = "log_loss"
     blocks: list[str | int] | None = None
+    slices: dict[str, list[str | None]] | None = None
 
 
 @routes.post("/releases", body=CreateRelease, returns=Release, status=201)

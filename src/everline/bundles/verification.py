@@ -10,6 +10,9 @@ from typing import Any
 
 import msgspec
 
+from everline.bundles import archive
+from everline.bundles.archive import Reader
+from everline.bundles.types import BundleReport, Facts, Finding, Kind, Proofs
 from everline.errors import EverlineError, IntegrityError, InvalidInputError
 from everline.governance.bundle import verify_proof
 from everline.governance.signing import VerifyKey, dsse_verify
@@ -18,9 +21,6 @@ from everline.ids import digest_bytes
 from everline.models.package import open_package
 from everline.models.signing import verify_package_signature
 from everline.pipelines.types import StepStatus
-from everline.reproduction.bundles import archive
-from everline.reproduction.bundles.archive import Reader
-from everline.reproduction.bundles.types import BundleReport, Facts, Finding, Kind, Proofs
 from everline.reproduction.statements import PAYLOAD_TYPE
 from everline.runs.capture import RunRecord, verify_snapshot
 

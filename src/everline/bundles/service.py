@@ -11,6 +11,8 @@ import msgspec
 from everline.access.declare import act
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
+from everline.bundles import archive
+from everline.bundles.types import Contents, Facts, Kind, Proofs
 from everline.canonical import canonical_json
 from everline.clock import rfc3339
 from everline.datasets import service as datasets
@@ -25,8 +27,6 @@ from everline.models.types import ModelVersion
 from everline.pipelines import service as pipelines
 from everline.releases import service as releases
 from everline.reproduction import service as reproduction
-from everline.reproduction.bundles import archive
-from everline.reproduction.bundles.types import Contents, Facts, Kind, Proofs
 from everline.reproduction.statements import PAYLOAD_TYPE, test_result
 from everline.runs import service as runs
 from everline.runs.capture import RunRecord

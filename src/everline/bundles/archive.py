@@ -9,10 +9,10 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
+from everline.bundles.types import README, SCHEMA, Contents, Listed
 from everline.canonical import canonical_json
 from everline.errors import IntegrityError, InvalidInputError
 from everline.ids import digest_bytes, digest_file
-from everline.reproduction.bundles.types import README, SCHEMA, Contents, Listed
 
 CONTENTS, STATEMENT, README_FILE = "bundle.json", "statement.json", "README.txt"
 FACTS, PROOFS, RECORD, SIGNATURE, CERTIFICATES = (

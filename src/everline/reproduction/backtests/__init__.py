@@ -1,0 +1,1 @@
+"""A candidate over stored traffic: what would have been answered otherwise, and whether that would have been better."""
