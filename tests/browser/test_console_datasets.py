@@ -8,11 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pyarrow as pa
 import pytest
 from playwright.sync_api import Page, expect
 
 from everline.cli.app import run as everline
+from everline.datasets import contracts
+from everline.datasets.types import Contract
 from everline.governance.signing import server_key
+from tests_support import console_story
 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Page]
@@ -41,6 +45,29 @@ def test_two_versions_are_chosen_and_every_shift_is_a_picture_with_its_number(vi
     page.get_by_role("button", name="Compare", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("not unique")
     drawn(page, 4)
+
+
+def test_rows_are_shown_by_the_key_that_the_contract_promises(
+    site, visit: Open, tmp_path: Path, pictures: Path | None
+) -> None:
+    first = pa.table({"station": ["EWR", "JFK", "LGA"], "height": [5, 4, 6], "note": ["", "<i>sea</i>", ""]})
+    second = pa.table({"station": ["EWR", "JFK", "HPN"], "height": [5, 40, 134], "note": ["", "<i>sea</i>", "new"]})
+    with site.app.begin() as uow:
+        for table in (first, second):
+            console_story.add_dataset(site.app, uow, "stations", table, tmp_path)
+        contracts.set_contract(uow, "default", "stations", Contract(owner="weather office", key=["station"]))
+    page = visit("maya")
+    page.goto("/datasets/stations")
+    expect(page.get_by_role("row", name="version 2")).to_contain_text("kept")
+    page.get_by_role("link", name="Compare the last two").click()
+    page.get_by_role("link", name="Use the contract's key").click()
+    rows = page.get_by_role("region", name="Rows")
+    expect(rows).to_contain_text(re.compile(r"1\s*unchanged\s*1\s*changed\s*1\s*added\s*1\s*removed"))
+    expect(rows.get_by_role("row", name="changed JFK")).to_contain_text(re.compile(r"height\s*4\s*40"))
+    expect(rows.get_by_role("row", name="added HPN")).to_contain_text("134")
+    expect(rows.get_by_role("row", name="removed LGA")).to_contain_text("6")
+    if pictures:
+        page.screenshot(path=pictures / "dataset-rows-1280-light.png", full_page=True)
 
 
 def test_a_version_shows_what_its_columns_hold_and_the_models_that_stand_on_it(visit: Open) -> None:

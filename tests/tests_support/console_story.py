@@ -91,8 +91,10 @@ def tell(app: Application, folder: Path) -> Story:
     """Fill an empty server through its services, each step by the person whose work it is."""
     maya, ravi = _people(app)
     with app.begin(maya) as uow:
-        flights = [_dataset(app, uow, "flights", _table(month), folder, label=f"2013-0{month}") for month in (1, 2, 3)]
-        weather = _dataset(app, uow, "weather", _table(9).select(["hour", "distance"]), folder)
+        flights = [
+            add_dataset(app, uow, "flights", _table(month), folder, label=f"2013-0{month}") for month in (1, 2, 3)
+        ]
+        weather = add_dataset(app, uow, "weather", _table(9).select(["hour", "distance"]), folder)
         run = _run(uow, folder, [*flights, weather], name="flight_delay 2013-03")
         first = _version(app, uow, folder, run, seed=1)
         opened = releases.create(
@@ -149,9 +151,10 @@ def _table(seed: int) -> pa.Table:
     })  # fmt: skip
 
 
-def _dataset(
+def add_dataset(
     app: Application, uow: Any, name: str, table: pa.Table, folder: Path, label: str | None = None
 ) -> DatasetVersion:
+    """Add a table as a version."""
     file = folder / f"{name}.parquet"
     pq.write_table(table, file)
     files = [DatasetFile(path=file.name, digest=app.blobs.put_file(file), bytes=file.stat().st_size)]

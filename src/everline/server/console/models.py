@@ -395,6 +395,8 @@ def _said(one: Evidence) -> str:
         return "verified" if body.get("verified") else str(body.get("problem") or "not verified")
     if one.kind == "reproduction":
         return f"{body.get('level')}: {body.get('verdict')}"
+    if one.kind == "explanation":
+        return f"{render.words(body.get('metric'))} moved by {render.number(body.get('change'))}: {body.get('finding')}"
     if one.kind == "card":
         return "complete" if body.get("complete") else f"missing: {', '.join(body.get('missing') or [])}"
     return render.clip(render.as_json(body), 80)
