@@ -101,6 +101,7 @@ def test_a_certificate_says_where_a_rebuild_left_the_record_and_verifies_offline
     page = visit("ravi")
     page.goto(f"/runs/{site.story.run}")
     page.get_by_role("region", name="Record").get_by_role("link", name="diverged").click()
+    expect(page.get_by_role("heading", name="Levels")).to_be_visible()
     rungs = page.locator(".ladder li")
     assert [text.split()[0] for text in rungs.all_inner_texts()] == ["L6", "L5", "L4", "L3", "L2", "L1", "L0"]
     expect(page.locator('.ladder [aria-current="true"]')).to_contain_text("Rebuildable")

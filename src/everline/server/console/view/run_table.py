@@ -40,7 +40,7 @@ FACTS = {
 _SORTED_AS = {"name": "run_name", "status": "status", "user": "user_id", "started": "start_time", "run": "run_id"}
 _KINDS = {"metrics": "metrics", "params": "parameters", "tags": "tags"}
 _LANGUAGE = re.compile(r"[=<>]|\b(LIKE|ILIKE|IN|IS)\b", re.IGNORECASE)
-_PLAIN_KEY = re.compile(r"[\w.]+")
+_PLAIN_KEY = re.compile(r"\w+(?:\.\w+)*")
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
