@@ -72,12 +72,16 @@ def compare_rows(
             unique.
     """
     _check_key(before, after, key)
-    old_keys, new_keys = _unified({name: (before.values(name), after.values(name)) for name in key})
-    for side, keys in ((before, old_keys), (after, new_keys)):
-        _check_identifies(side, keys)
     old_columns, new_columns = before.columns(), after.columns()
-    same_keys = all(old_columns[name].digest == new_columns[name].digest for name in key)
-    matched = _in_place(old_keys) if same_keys else _joined(old_keys, new_keys)
+    if all(old_columns[name].digest == new_columns[name].digest for name in key):
+        old_keys = new_keys = pa.table({name: before.values(name) for name in key})
+        _check_identifies(before, old_keys)
+        matched = _in_place(old_keys)
+    else:
+        old_keys, new_keys = _unified({name: (before.values(name), after.values(name)) for name in key})
+        for side, keys in ((before, old_keys), (after, new_keys)):
+            _check_identifies(side, keys)
+        matched = _joined(old_keys, new_keys)
     shown = min(examples, EXAMPLES_MAX)
     added, removed = matched.added[:shown], matched.removed[:shown]
     different = np.zeros(len(matched.old), dtype=bool)
