@@ -117,6 +117,7 @@ def capture(
     params: Mapping[str, Any] | None = None,
     data: tuple[DataInput, ...] = (),
     folder: str = "",
+    extra: Mapping[str, bytes] | None = None,
 ) -> Captured:
     """Snapshot code and environment at the start of a run; below 150 ms for an ordinary project.
 
@@ -127,6 +128,7 @@ def capture(
         seed: the seed that the run sets, or None if it sets none.
         params: JSON values by name.
         folder: where a script was started, below the root.
+        extra: source files that lie nowhere, by path below the root.
 
     Raises:
         InvalidInputError: `project_root` is not a folder.
@@ -135,7 +137,7 @@ def capture(
     if not root.is_dir():
         raise InvalidInputError(f"The project root {project_root} is not a folder.", field="project_root")
     blobs: dict[str, bytes] = {}
-    code = _snapshot(root, blobs)
+    code = _snapshot(root, blobs, extra or {})
     environment = capture_environment()
     record = RunRecord(
         entry=entry,
@@ -203,7 +205,7 @@ def redact_argv(argv: list[str] | tuple[str, ...]) -> tuple[str, ...]:
     return tuple(redacted)
 
 
-def _snapshot(root: Path, blobs: dict[str, bytes]) -> CodeSnapshot:
+def _snapshot(root: Path, blobs: dict[str, bytes], extra: Mapping[str, bytes]) -> CodeSnapshot:
     git = _Git(root)
     files: list[SourceFile] = []
     omitted: list[str] = []
@@ -213,6 +215,8 @@ def _snapshot(root: Path, blobs: dict[str, bytes]) -> CodeSnapshot:
     size = 0
     for path in found:
         relative = path.relative_to(root).as_posix()
+        if relative in extra:
+            continue
         if git.ignores(relative) and path.suffix != ".py":
             continue
         reason = _reason_to_omit(path, root)
@@ -228,6 +232,9 @@ def _snapshot(root: Path, blobs: dict[str, bytes]) -> CodeSnapshot:
         blobs[digest] = content
         size += len(content)
         files.append(SourceFile(path=relative, digest=digest, bytes=len(content)))
+    for relative, content in extra.items():
+        blobs[digest_bytes(content)] = content
+        files.append(SourceFile(path=relative, digest=digest_bytes(content), bytes=len(content)))
     kept = tuple(sorted(files))
     diff = git.diff()
     if diff is not None:

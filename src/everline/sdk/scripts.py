@@ -134,12 +134,23 @@ def repeat(
             # First on the path, so that the process looks at itself before anything else runs in it.
             paths = [str(looking), variables.get("PYTHONPATH", "")]
             variables |= watched | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
-            command = [inside.python, str(root / path), *script.arguments]
+            command = [inside.python, *_runner(path, looking), str(root / path), *script.arguments]
+            if path.endswith(".ipynb"):
+                variables |= {"JPY_SESSION_NAME": path, "IPYTHONDIR": str(looking / "ipython")}
             failure = run_process(command, folder=root / folder, variables=variables, timeout_s=timeout_s)
         made = _counterpart(client, script.run, door.made)
         if made is not None:
             _keep(client, made, record, script, read_report(report))
         return Outcome(made.run if made is not None else None, _failure(failure, made, door, script))
+
+
+def _runner(path: str, folder: Path) -> list[str]:
+    """What runs a notebook's cells: a copy, so that no module of ours lies on its path; nothing for a script."""
+    if not path.endswith(".ipynb"):
+        return []
+    target = folder / "run_cells.py"
+    target.write_bytes(Path(str(load("everline.sdk.notebook_runner").__file__)).read_bytes())
+    return [str(target)]
 
 
 def _materialise(script: Script, root: Path, materialise: Callable[..., None]) -> tuple[str, str]:
