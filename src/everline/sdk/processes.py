@@ -9,7 +9,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from everline.runs.environment import REDACTED, SECRET_NAME
+
 _OUTPUT_CHARS_MAX = 2_000
+_SECRET_CHARS_MIN = 6
 
 
 def run_process(command: Sequence[str], *, folder: Path, variables: Mapping[str, str], timeout_s: float) -> str | None:
@@ -38,7 +41,16 @@ def run_process(command: Sequence[str], *, folder: Path, variables: Mapping[str,
     if process.returncode == 0:
         return None
     said = err.decode("utf-8", errors="replace").strip() or out.decode("utf-8", errors="replace")
-    return f"the rebuild ended with code {process.returncode}: {said.strip()[-_OUTPUT_CHARS_MAX:]}"
+    said = _without_secrets(said.strip(), variables)[-_OUTPUT_CHARS_MAX:]
+    return f"the rebuild ended with code {process.returncode}: {said}"
+
+
+def _without_secrets(said: str, variables: Mapping[str, str]) -> str:
+    """What a process said, without the values of its secret variables: this ends up in a certificate."""
+    for name, value in variables.items():
+        if SECRET_NAME.search(name) and len(value) >= _SECRET_CHARS_MIN:
+            said = said.replace(value, REDACTED)
+    return said
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 
 from conftest import Server
 from everline.cli.app import run as everline
+from everline.governance.types import GateState
 from everline.reproduction.types import Cause, Reproduction, Verdict
 from everline.runs.capture import capture
 from everline.sdk.client import Client
@@ -61,6 +62,21 @@ with mlflow.start_run():
         mlflow.log_metric("loss", value, step=step)
 """
 LOSSES = (0.5, 0.25, 0.125)
+
+POLICY = """
+name = "rebuilt"
+title = "Rebuilt"
+reason = "What cannot be rebuilt cannot be examined"
+[[rules]]
+name = "reproduced"
+reason = "Somebody did the work again, and it was the same"
+expression = 'reproduction.level in [LEVELS]'
+[[cases]]
+name = "nothing rebuilt"
+expect = "fail"
+facts.reproduction.level = "L0"
+facts.reproduction.verdict = "diverged"
+"""
 
 OWN = """
 import os, sys, pathlib
@@ -277,11 +293,21 @@ def test_a_script_of_our_own_reproduces_at_l5_with_its_arguments_and_folder(
 ) -> None:
     monkeypatch.setenv("EVERLINE_HOME", str(client.settings.home.absolute()))
 
+    monkeypatch.setenv("EVERLINE_MAIL_PASSWORD", "hush-variable")
+    monkeypatch.setenv("MLFLOW_EXTRA_TOKEN", "hush-variable")
+
     def own(*arguments: str) -> str:
         subprocess.run([sys.executable, "own.py", *arguments], cwd=repository / "jobs", check=True, capture_output=True)
         return str(client.runs.list()[0].run)
 
-    made = own("6", "--api-key", "hush")
+    made = own("6", "--api-key", "hush-argument")
+
+    def lies(word: str) -> bool:
+        """Whether a word is anywhere in the home; asked by another program, which leaves the database's locks alone."""
+        found = subprocess.run(["grep", "-rqa", word, client.settings.home], check=False)
+        return found.returncode == 0
+
+    assert lies("words.txt") and not lies("hush-")
     record = client.runs.record(made)
     assert (record["entry"], record["folder"], record["argv"]) == (
         "jobs/own.py", "jobs", ["6", "--api-key", "[redacted]"],
@@ -303,11 +329,44 @@ def test_a_script_of_our_own_reproduces_at_l5_with_its_arguments_and_folder(
     monkeypatch.setenv("READS", str(tmp_path / "prices.csv"))
     made = own("6")
     (tmp_path / "prices.csv").unlink()
+    assert json.loads(client.runs.get(made).tags["everline.undeclared"])[0]["name"] == str(tmp_path / "prices.csv")
+    monkeypatch.setenv("SOME_API_KEY", str(tmp_path / "prices.csv"))
     report = client.reproduction.reproduce(made)
     assert (report.level, report.verdict, report.first_difference.cause) == (
         "L1", Verdict.DIVERGED, Cause.HIDDEN_INPUT,
     )  # fmt: skip
-    assert "prices.csv" in report.reason
+    failure, before = report.reason.split("; when it was recorded, ")
+    assert failure.endswith("FileNotFoundError: [Errno 2] No such file or directory: '[redacted]'"), (
+        "a variable's value"
+    )
+    assert "it read" in before and "prices.csv" in before
+
+
+@only_sqlite
+def test_a_policy_can_require_a_level(client: Client, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERLINE_HOME", str(client.settings.home.absolute()))
+    subprocess.run([sys.executable, "own.py", "6"], cwd=repository / "jobs", check=True, capture_output=True)
+    made = client.runs.list()[0].run
+
+    def mlflow(call: str, **fields: str) -> Any:
+        headers = {"Content-Type": "application/json"}
+        content = json.dumps(fields).encode()
+        return client.send("POST", f"/api/2.0/mlflow/{call}", content=content, headers=headers).json()
+
+    mlflow("registered-models/create", name="words")
+    mlflow("model-versions/create", name="words", source=f"runs:/{made}/model", run_id=made)
+    version = client.models.get("words", "1").subject
+
+    def gate(level: str) -> GateState:
+        client.policies.save(POLICY.replace("LEVELS", level))
+        client.policies.activate("rebuilt")
+        return client.policies.explain(version).gate
+
+    client.policies.deactivate("baseline", reason="only the level counts here")
+    assert gate('"L5", "L6"') is GateState.BLOCKED, "nobody has rebuilt it"
+    assert client.reproduction.reproduce("words/1").level == "L5"
+    assert gate('"L5", "L6"') is GateState.OPEN
+    assert gate('"L6"') is GateState.BLOCKED
 
 
 @only_sqlite
