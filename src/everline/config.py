@@ -39,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Largest blob."""
     upload_keep_s: int = 24 * 3600
     """How long an upload in parts may take; what is unfinished then is forgotten."""
+    collect_grace_s: int = 24 * 3600
+    """How long bytes that nothing refers to are kept after they were found; longer than any upload takes."""
     direct_downloads: bool = False
     """Whether MLflow clients may be sent to the bucket itself for large artifacts; they must be able to reach it."""
     direct_download_s: int = 900

@@ -45,6 +45,8 @@ class Permission(StrEnum):
     WEBHOOK_READ = "webhook.read"
     """See where events are sent to: addresses may hold tokens, so that viewers do not."""
     WEBHOOK_WRITE = "webhook.write"
+    STORAGE_COLLECT = "storage.collect"
+    """Remove bytes that nothing refers to, of all projects."""
     DATAPLANE = "dataplane"
     """For machines: fetch desired state and packages, ship prediction segments and health."""
 

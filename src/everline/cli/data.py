@@ -1,4 +1,4 @@
-"""`everline data`: add, status, list, show, tag, verify, checkout, diff, contract and check."""
+"""`everline data`: add, status, list, show, tag, verify, checkout, diff, contract, check and gc."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from everline.datasets.types import (
 from everline.errors import ForbiddenError, InvalidInputError, NotFoundError
 from everline.models.types import DatasetLineage
 from everline.sdk.client import Client
+from everline.storage.types import Collection
 
 _MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 _CELLS_SHOWN = 5
@@ -188,6 +189,29 @@ def verify(context: click.Context, client: Client, as_json: bool, name: str, ver
     emit(result, as_json=as_json, human=human)
     if not result.verified:
         context.exit(1)
+
+
+@command.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@client_options
+def gc(client: Client, as_json: bool, dry_run: bool) -> None:
+    """Remove bytes that nothing refers to, such as of uploads that were broken off; in all projects."""
+    found: Collection = client.datasets.collect_garbage(dry_run=dry_run)
+
+    def human() -> None:
+        would = "would be " if dry_run else ""
+        facts(
+            [
+                (f"{would}removed", found.removed),
+                (f"bytes {would}freed", found.bytes_freed),
+                (f"packs {would}rewritten", found.packs_rewritten),
+                ("found now, kept for the grace", found.condemned),
+                ("found before, still kept", found.waiting),
+                ("found before, in use again", found.pardoned),
+            ]
+        )
+
+    emit(found, as_json=as_json, human=human)
 
 
 @command.command()

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, String, Table, Text, UniqueConstraint
 
-from everline.storage.schema import Digest, JsonValue, Name, Uid, UtcTime, metadata, uid_pk
+from everline.storage.schema import (
+    NAMES_BLOB,
+    NAMES_MANIFEST,
+    NAMES_NO_BLOB,
+    Digest,
+    JsonValue,
+    Name,
+    Uid,
+    UtcTime,
+    metadata,
+    uid_pk,
+)
 
 dataset = Table(
     "dataset",
@@ -22,10 +33,10 @@ version = Table(
     uid_pk(),
     Column("dataset", Uid, ForeignKey("dataset.uid"), nullable=False),
     Column("number", Integer, nullable=False),
-    Column("digest", Digest, nullable=False),
-    Column("files_digest", Digest, nullable=False),
-    Column("table_digest", Digest, nullable=True),
-    Column("profile_digest", Digest, nullable=True),
+    Column("digest", Digest, nullable=False, info=NAMES_BLOB),
+    Column("files_digest", Digest, nullable=False, info=NAMES_MANIFEST),
+    Column("table_digest", Digest, nullable=True, info=NAMES_BLOB),
+    Column("profile_digest", Digest, nullable=True, info=NAMES_BLOB),
     Column("files", Integer, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("rows", BigInteger, nullable=True),
@@ -42,7 +53,7 @@ contract = Table(
     metadata,
     Column("dataset", Uid, ForeignKey("dataset.uid"), primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("digest", Digest, nullable=False),
+    Column("digest", Digest, nullable=False, info=NAMES_NO_BLOB),
     Column("body", JsonValue, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("created_by", Name, nullable=False),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 
-from everline.storage.schema import Digest, JsonValue, Name, Uid, UtcTime, metadata, uid_pk
+from everline.storage.schema import NAMES_BLOB, NAMES_NO_BLOB, Digest, JsonValue, Name, Uid, UtcTime, metadata, uid_pk
 
 audit_event = Table(
     "audit_event",
     metadata,
     Column("position", BigInteger, primary_key=True, autoincrement=False),
     # The leaf is the truth; the columns after it repeat parts of it, to search by.
-    Column("leaf", Text, nullable=False),
+    Column("leaf", Text, nullable=False, info=NAMES_NO_BLOB),
     Column("hash", LargeBinary(32), nullable=False),
     Column("at", UtcTime, nullable=False),
     Column("actor", Uid, nullable=False),
@@ -64,7 +64,7 @@ evidence = Table(
     Column("subject", String(320), nullable=False),
     Column("kind", String(64), nullable=False),
     Column("body", JsonValue, nullable=False),
-    Column("digest", Digest, nullable=False),
+    Column("digest", Digest, nullable=False, info=NAMES_NO_BLOB),
     Column("at", UtcTime, nullable=False),
     Column("actor", Uid, nullable=False),
     Column("actor_name", Name, nullable=False),
@@ -80,7 +80,7 @@ policy = Table(
     Column("version", Integer, nullable=False),
     Column("action", String(64), nullable=False),
     Column("source", Text, nullable=False),
-    Column("digest", Digest, nullable=False),
+    Column("digest", Digest, nullable=False, info=NAMES_NO_BLOB),
     Column("at", UtcTime, nullable=False),
     Column("actor", Uid, nullable=False),
     Column("actor_name", Name, nullable=False),
@@ -104,7 +104,7 @@ approval = Table(
     uid_pk(),
     Column("project", Name, nullable=False),
     Column("subject", String(320), nullable=False),
-    Column("digest", Digest, nullable=False),
+    Column("digest", Digest, nullable=False, info=NAMES_NO_BLOB),
     Column("decision", String(16), nullable=False),
     Column("meaning", String(64), nullable=False),
     Column("reason", String(4000), nullable=False),
@@ -112,7 +112,7 @@ approval = Table(
     Column("person_name", Name, nullable=False),
     Column("roles", JsonValue, nullable=False),
     Column("at", UtcTime, nullable=False),
-    Column("statement", Digest, nullable=False),
+    Column("statement", Digest, nullable=False, info=NAMES_BLOB),
     UniqueConstraint("subject", "digest", "person"),
 )
 """A person's yes or no to exactly one digest."""

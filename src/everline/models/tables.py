@@ -17,7 +17,19 @@ from sqlalchemy import (
 )
 
 from everline.runs.tables import ArtifactPath
-from everline.storage.schema import BigId, Digest, JsonValue, Name, Uid, UtcTime, id_pk, metadata, uid_pk
+from everline.storage.schema import (
+    NAMES_BLOB,
+    NAMES_MANIFEST,
+    BigId,
+    Digest,
+    JsonValue,
+    Name,
+    Uid,
+    UtcTime,
+    id_pk,
+    metadata,
+    uid_pk,
+)
 
 Key = String(250)
 Alias = String(255)
@@ -52,8 +64,8 @@ model_version = Table(
     Column("model", Uid, ForeignKey("model.uid"), nullable=False),
     Column("project", Name, nullable=False),
     Column("version", Integer, nullable=False),
-    Column("package", Digest, nullable=True),
-    Column("signature", Digest, nullable=True),
+    Column("package", Digest, nullable=True, info=NAMES_MANIFEST),
+    Column("signature", Digest, nullable=True, info=NAMES_BLOB),
     Column("model_signature", JsonValue, nullable=True),
     Column("run", String(256), nullable=True),
     Column("run_link", String(500), nullable=False, default=""),
@@ -62,7 +74,7 @@ model_version = Table(
     Column("storage", Text, nullable=True),
     # The logged model that it was registered from, and the digest of the list of files that lay there.
     Column("logged_model", String(34), nullable=True),
-    Column("contents", Digest, nullable=True),
+    Column("contents", Digest, nullable=True, info=NAMES_BLOB),
     Column("author", Uid, nullable=False),
     Column("author_name", Name, nullable=False),
     Column("status", String(16), nullable=False),
@@ -91,7 +103,7 @@ model_version_file = Table(
     metadata,
     Column("model_version", Uid, ForeignKey("model_version.uid"), primary_key=True),
     Column("path", ArtifactPath, primary_key=True),
-    Column("digest", Digest, nullable=False),
+    Column("digest", Digest, nullable=False, info=NAMES_BLOB),
     Column("bytes", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )

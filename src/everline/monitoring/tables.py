@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
 
-from everline.storage.schema import JsonValue, Name, Uid, UtcTime, id_pk, metadata, uid_pk
+from everline.storage.schema import NAMES_MANIFEST, Digest, JsonValue, Name, Uid, UtcTime, id_pk, metadata, uid_pk
 
 monitor = Table(
     "monitor",
@@ -33,7 +33,7 @@ window = Table(
     Column("rows", Integer, nullable=False),
     Column("outcomes", Integer, nullable=False),
     Column("status", String(16), nullable=False),
-    Column("package", String(71), nullable=True),
+    Column("package", Digest, nullable=True, info=NAMES_MANIFEST),
     Column("closed_at", UtcTime, nullable=False),
 )
 

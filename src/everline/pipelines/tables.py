@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Float, Index, Integer, PrimaryKeyConstraint, String, Table, Text
 
-from everline.storage.schema import Digest, JsonValue, Name, Uid, UtcTime, metadata, uid_pk
+from everline.storage.schema import NAMES_NO_BLOB, Digest, JsonValue, Name, Uid, UtcTime, metadata, uid_pk
 
 pipeline_step = Table(
     "pipeline_step",
@@ -16,7 +16,7 @@ pipeline_step = Table(
     Column("name", Name, nullable=False),
     Column("position", Integer, nullable=False),
     Column("status", String(16), nullable=False),
-    Column("key", Digest),
+    Column("key", Digest, info=NAMES_NO_BLOB),
     Column("material", JsonValue),
     Column("outputs", JsonValue, nullable=False),
     Column("cached_from", String(32)),
@@ -34,7 +34,7 @@ step_cache = Table(
     "step_cache",
     metadata,
     Column("project", Name, nullable=False),
-    Column("key", Digest, nullable=False),
+    Column("key", Digest, nullable=False, info=NAMES_NO_BLOB),
     Column("outputs", JsonValue, nullable=False),
     Column("run", String(32), nullable=False),
     Column("step", Uid, nullable=False),

@@ -2,7 +2,18 @@
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, String, Table, Text
 
-from everline.storage.schema import Digest, JsonValue, Name, Uid, UtcTime, metadata, uid_pk
+from everline.storage.schema import (
+    NAMES_BLOB,
+    NAMES_MANIFEST,
+    NAMES_NO_BLOB,
+    Digest,
+    JsonValue,
+    Name,
+    Uid,
+    UtcTime,
+    metadata,
+    uid_pk,
+)
 
 release = Table(
     "release",
@@ -13,15 +24,15 @@ release = Table(
     Column("model", Name, nullable=False),
     Column("version", Integer, nullable=False),
     Column("model_version", Uid, nullable=False),
-    Column("package", Digest, nullable=False),
-    Column("signature", Digest, nullable=False),
+    Column("package", Digest, nullable=False, info=NAMES_MANIFEST),
+    Column("signature", Digest, nullable=False, info=NAMES_BLOB),
     Column("author", Name, nullable=False),
     Column("author_name", Name, nullable=False),
     Column("created_by", Name, nullable=False),
     Column("created_by_name", Name, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("plan", JsonValue, nullable=False),
-    Column("digest", Digest, nullable=False),  # of all of the above: what an approval is bound to
+    Column("digest", Digest, nullable=False, info=NAMES_NO_BLOB),  # of all of the above: what an approval is bound to
     Column("state", String(32), nullable=False),
     Column("champion", JsonValue),  # what answered when the release was last checked
     Column("revision", Uid),  # what serves it, from its first traffic on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Index, String, Table
 
-from everline.storage.schema import Digest, Name, UtcTime, metadata, uid_pk
+from everline.storage.schema import NAMES_BLOB, Digest, Name, UtcTime, metadata, uid_pk
 
 certificate = Table(
     "reproduction_certificate",
@@ -15,7 +15,7 @@ certificate = Table(
     Column("subject", Name, nullable=False),
     Column("level", String(2), nullable=True),
     Column("verdict", String(32), nullable=False),
-    Column("digest", Digest, nullable=False),
+    Column("digest", Digest, nullable=False, info=NAMES_BLOB),
     Column("created_at", UtcTime, nullable=False),
     Column("created_by", Name, nullable=False),
     Index("ix_reproduction_certificate_subject", "project", "subject"),

@@ -25,7 +25,20 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import VARCHAR
 
-from everline.storage.schema import BigId, Digest, JsonValue, Name, Uid, UtcTime, id_pk, metadata, uid_pk
+from everline.storage.schema import (
+    NAMES_BLOB,
+    NAMES_MANIFEST,
+    NAMES_NO_BLOB,
+    BigId,
+    Digest,
+    JsonValue,
+    Name,
+    Uid,
+    UtcTime,
+    id_pk,
+    metadata,
+    uid_pk,
+)
 
 HEAD_CHARACTERS = 64
 """How much of a parameter's or tag's value is in an index; PostgreSQL refuses long ones there."""
@@ -80,7 +93,7 @@ run = Table(
     Column("author", Uid, nullable=False),
     Column("artifact_uri", Text, nullable=False),
     Column("pipeline", String(512), nullable=True),
-    Column("record", Digest, nullable=True),
+    Column("record", Digest, nullable=True, info=NAMES_MANIFEST),
     Column("summary", JsonValue, nullable=True),
     Index(None, "experiment", "deleted", "started_ms"),
     Index(None, "project", "started_ms"),
@@ -184,7 +197,7 @@ artifact = Table(
     metadata,
     Column("project", Name, primary_key=True),
     Column("path", ArtifactPath, primary_key=True),
-    Column("digest", Digest, nullable=False),
+    Column("digest", Digest, nullable=False, info=NAMES_BLOB),
     Column("bytes", BigInteger, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
 )
@@ -211,9 +224,9 @@ artifact_upload = Table(
     Column("uid", Uid, primary_key=True),
     Column("project", Name, nullable=False),
     Column("path", ArtifactPath, nullable=False),
-    Column("secret", Digest, nullable=False),
+    Column("secret", Digest, nullable=False, info=NAMES_NO_BLOB),
     Column("parts", Integer, nullable=False),
     # The whole, once it was put together; the row stays a while, so that asking again is no error.
-    Column("digest", Digest, nullable=True),
+    Column("digest", Digest, nullable=True, info=NAMES_BLOB),
     Column("at_ms", BigInteger, nullable=False, index=True),
 )

@@ -34,6 +34,7 @@ from everline.sdk.checkout import place_files
 from everline.sdk.client import Client
 from everline.sdk.folders import Looked, Sender, Watch, compare, seen_folder, version_key
 from everline.sdk.seen import Folder, SeenVersion
+from everline.storage.types import Collection
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -279,6 +280,17 @@ class DatasetsApi:
         folder.remember_version(version_key(self._client, name, [root]), seen)
         folder.save()
         return [root / file.path for file in detail.files]
+
+    def collect_garbage(self, *, dry_run: bool = False) -> Collection:
+        """Find bytes of the store that nothing refers to, and remove those that were found longer ago than the grace.
+
+        Args:
+            dry_run: only look.
+
+        Raises:
+            ForbiddenError: the actor is no admin of the whole server.
+        """
+        return self._client.call("POST", "/blobs/collection", query={"dry_run": dry_run}, returns=Collection)
 
     def _detail(self, name: str, version: Version) -> DatasetVersionDetail:
         """One version with its files, and with its profile only if that is there."""

@@ -2,7 +2,20 @@
 
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, String, Table, UniqueConstraint
 
-from everline.storage.schema import BigId, Digest, JsonValue, Name, Uid, UtcTime, id_pk, metadata, uid_pk
+from everline.storage.schema import (
+    NAMES_BLOB,
+    NAMES_MANIFEST,
+    NAMES_NO_BLOB,
+    BigId,
+    Digest,
+    JsonValue,
+    Name,
+    Uid,
+    UtcTime,
+    id_pk,
+    metadata,
+    uid_pk,
+)
 
 endpoint = Table(
     "endpoint",
@@ -25,8 +38,8 @@ revision = Table(
     Column("model", Name, nullable=False),
     Column("version", Integer, nullable=False),
     Column("model_version", Uid, nullable=False),
-    Column("package", Digest, nullable=False),
-    Column("signature", Digest, nullable=False),
+    Column("package", Digest, nullable=False, info=NAMES_MANIFEST),
+    Column("signature", Digest, nullable=False, info=NAMES_BLOB),
     Column("statement", JsonValue, nullable=False),
     Column("created_at", UtcTime, nullable=False),
 )
@@ -83,7 +96,7 @@ prediction_segment = Table(
     uid_pk(),
     Column("project", Name, nullable=False),
     Column("endpoint", Name, nullable=False),
-    Column("digest", Digest, nullable=False),
+    Column("digest", Digest, nullable=False, info=NAMES_BLOB),
     Column("rows", Integer, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("first_prediction", Uid, nullable=False),
@@ -104,7 +117,7 @@ feedback = Table(
     Column("project", Name, primary_key=True),
     Column("endpoint", Name, primary_key=True),
     Column("prediction", Uid, primary_key=True),
-    Column("outcome", JsonValue, nullable=False),
+    Column("outcome", JsonValue, nullable=False, info=NAMES_NO_BLOB),
     Column("event_time", UtcTime),
     Column("at", UtcTime, nullable=False),
     Column("replaced", Integer, nullable=False, server_default="0"),

@@ -16,9 +16,11 @@ from everline.access.types import Permission
 from everline.errors import NotFoundError, TooLargeError
 from everline.ids import check_digest
 from everline.loader import load
+from everline.server import collecting
 from everline.server.downloads import blob_response
 from everline.server.http import Request, Routes, decode
 from everline.storage import bundle
+from everline.storage.types import Collection
 
 routes = Routes(tag="blobs")
 DIGESTS_MAX = 10_000
@@ -112,6 +114,12 @@ def put_blob(request: Request) -> Blob:
 def put_unnamed_blob(request: Request) -> Blob:
     """Keep the body and say its digest, for who has not read it yet; `?cut=` as above."""
     return _keep(request, digest=None)
+
+
+@routes.post("/blobs/collection", returns=Collection)
+def collect_blobs(request: Request) -> Collection:
+    """Find bytes that nothing refers to, remove those found longer ago than the grace; `?dry_run=true` only looks."""
+    return collecting.collect(request.app, request.actor, dry_run=request.query("dry_run", bool, False))
 
 
 def _keep(request: Request, *, digest: str | None) -> Blob:
