@@ -107,7 +107,8 @@ def canonical_table(table: pa.Table) -> pa.Table:
     """The table in the types that its digest speaks of, so that equal digests are read as equal tables.
 
     Dictionaries are decoded, long and view strings become strings, dates days, times microseconds (nanoseconds where
-    a value needs them), zones UTC; metadata is dropped and every column is one chunk.
+    a value needs them, coarser where one is too far away), zones UTC; metadata is dropped and every column is one
+    chunk.
     """
     columns = [_canonical_column(table.column(index)) for index in range(table.num_columns)]
     schema = pa.schema([pa.field(name, column.type) for name, column in zip(table.column_names, columns, strict=True)])
@@ -126,11 +127,21 @@ def _canonical_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
         make = pa.duration if pa.types.is_duration(kind) else lambda unit: pa.timestamp(unit, kind.tz and "UTC")
         if kind.unit != "ns":
-            return column.cast(make("us"))
+            return _in_finest(column, [make("us"), make("ms")])
         exact = bool(
             pc.all(pc.equal(column.cast(make("us"), safe=False).cast(make("ns")), column)).as_py() is not False
         )
         return column.cast(make("us" if exact else "ns"))
+    return column
+
+
+def _in_finest(column: pa.ChunkedArray, kinds: list[pa.DataType]) -> pa.ChunkedArray:
+    """The column in the first of some types that holds all its values; far from 1970 only coarse units do."""
+    for kind in kinds:
+        try:
+            return column.cast(kind)
+        except pa.ArrowInvalid:
+            continue
     return column
 
 

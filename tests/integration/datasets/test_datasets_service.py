@@ -204,6 +204,19 @@ def test_a_difference_on_the_command_line_names_rows_and_refuses_a_bad_key(
     assert "Both versions have: id, x." in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "shape", [pa.timestamp("s"), pa.list_(pa.timestamp("s")), pa.struct([("at", pa.timestamp("s"))])]
+)
+def test_moments_that_no_file_holds_are_refused_and_end_no_process(client: Client, shape: pa.DataType) -> None:
+    near, far = ({pa.list_: [at], pa.struct: {"at": at}} for at in (0, 2**62))
+    kind = pa.list_ if pa.types.is_list(shape) else pa.struct if pa.types.is_struct(shape) else None
+    values = [near[kind], far[kind]] if kind else [0, 2**62]
+    with pytest.raises(InvalidInputError, match="292 million years"):
+        client.datasets.add("t", pa.table({"t": pa.array(values, shape)}))
+    assert client.datasets.list() == []
+    assert client.datasets.add("t", pa.table({"t": pa.array(values[:1], shape)})).rows == 1
+
+
 def test_viewers_read_and_do_not_add(begin: Callable[..., Any], client: Client) -> None:
     client.datasets.add("t", pa.table({"n": [1]}))
     with begin(role=Role.VIEWER) as uow:

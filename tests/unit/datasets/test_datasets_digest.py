@@ -153,6 +153,16 @@ def test_the_way_of_writing_is_no_content(again: Any) -> None:
     assert digest(again(table)) == digest(table)
 
 
+@pytest.mark.parametrize("make", [pa.timestamp, pa.duration])
+@pytest.mark.parametrize(("seconds", "unit"), [(2**62, "s"), (2**50, "ms"), (2**40, "us")])
+def test_times_far_away_are_read_in_a_unit_that_holds_them(make: Any, seconds: int, unit: str) -> None:
+    table = pa.table({"t": pa.array([seconds, None, 0], make("s"))})
+    read = canonical_table(table)
+    assert (read["t"].type.unit, digest(read)) == (unit, digest(table))
+    if unit != "s":
+        assert canonical_table(table.cast(pa.schema([("t", make("ms"))]))).equals(read)
+
+
 def test_garbage_under_nulls_is_no_content() -> None:
     clean = pa.array([1.0, None, 3.0])
     dirty = pa.Array.from_buffers(pa.float64(), 3, [clean.buffers()[0], pa.py_buffer(np.array([1.0, 7.0, 3.0]))])
