@@ -192,4 +192,5 @@ def cell(scalar: pa.Scalar) -> Any:
     try:
         return scalar.as_py()
     except (ValueError, OverflowError):
-        return str(scalar.cast(pa.string()))  # Nanoseconds and far years are beyond Python's own times.
+        # Nanoseconds and far years are beyond Python's own times, also inside of lists.
+        return " ".join(pa.array([scalar], scalar.type).to_string().split())[2:-2]

@@ -234,7 +234,9 @@ def _joined(old_keys: pa.Table, new_keys: pa.Table) -> _Matched:
 
 def _cells_differ(before: pa.Array, after: pa.Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
     if pa.types.is_nested(before.type) or pa.types.is_null(before.type):
-        return np.array([a != b for a, b in zip(before.to_pylist(), after.to_pylist(), strict=True)], dtype=bool)
+        pairs = ((cell(old), cell(new)) for old, new in zip(before, after, strict=True))
+        # A NaN is not equal to itself, but it is written alike.
+        return np.array([old != new and repr(old) != repr(new) for old, new in pairs], dtype=bool)
     one_null = pc.xor(before.is_null(), after.is_null())
     unequal = pc.fill_null(pc.not_equal(before, after), False)
     if pa.types.is_floating(before.type):

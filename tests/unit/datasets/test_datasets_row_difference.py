@@ -104,6 +104,17 @@ def test_times_of_which_only_some_need_nanoseconds_are_compared_nevertheless() -
     assert (rows.changed, by_column) == (1, {"t": 1})
 
 
+@pytest.mark.parametrize("unit", ["s", "ns"])
+def test_lists_of_moments_that_python_does_not_know_are_compared_and_shown(unit: str) -> None:
+    far, kind = 2**62 + 1, pa.list_(pa.timestamp(unit))
+    old, new = (pa.table({"id": [1, 2, 3], "v": pa.array([[far], [1], [end]], kind)}) for end in (far, far + 1))
+    rows, by_column, _ = _compare(old, new.take([2, 1, 0]), "id", examples=3)
+    assert (rows.unchanged, by_column) == (2, {"v": 1})
+    [shown] = rows.examples[0].cells
+    assert isinstance(shown.before, str)
+    assert shown.before != shown.after
+
+
 @pytest.mark.parametrize(
     ("before", "after", "key", "said"),
     [
