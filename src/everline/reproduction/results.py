@@ -8,7 +8,8 @@ are what the results were made of. Measurements of the machine (`system/…`) ar
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, partial
 
 import msgspec
 
@@ -33,18 +34,37 @@ Points = tuple[tuple[int, float], ...]
 """Steps and values, by step and then by value."""
 
 
+class Content:
+    """A file of a run: equal bytes are settled by its digest; only other bytes are read, for what they say."""
+
+    def __init__(self, digest: str, read: Callable[[], str] | None = None) -> None:
+        self.digest = digest
+        self._read = read
+
+    @cached_property
+    def said(self) -> str:
+        """The digest of its content."""
+        return self.digest if self._read is None else self._read()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Content) and (self.digest == other.digest or self.said == other.said)
+
+    def __hash__(self) -> int:
+        return hash(self.said)
+
+
 class Results(msgspec.Struct, frozen=True, kw_only=True):
     """The results of one run.
 
     Attributes:
         metrics: history by name.
-        files: digest of the content by result name, such as `artifact plots/roc.png` or `model m/MLmodel`.
+        files: content by result name, such as `artifact plots/roc.png` or `model m/MLmodel`.
         data: digest by dataset, with its context if it has one.
     """
 
     params: dict[str, str]
     metrics: dict[str, Points]
-    files: dict[str, str]
+    files: dict[str, Content]
     data: dict[str, str]
 
     def __bool__(self) -> bool:
@@ -59,15 +79,15 @@ class Different(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def gather(uow: UnitOfWork, project: str, run: TrackedRun) -> Results:
-    """Read the results of a run; files whose name does not settle it are read whole."""
+    """Read the results of a run, within whose unit of work they are to be compared: files are read when they differ."""
     metrics = {}
     for name in sorted(one.key for one in run.latest):
         if not name.startswith(SYSTEM):
             points, _ = tracking.metric_history(uow, project, run.run, name)
             metrics[name] = tuple(sorted(((p.step, p.value) for p in points), key=lambda p: (p[0], _bits(p[1]))))
-    files = {f"output {one.name}": one.digest for one in run.outputs if one.kind != LOGGED_MODEL}
+    files = {f"output {one.name}": Content(one.digest) for one in run.outputs if one.kind != LOGGED_MODEL}
     for name, found in _files(uow, project, run):
-        files[name] = _content(uow, found)
+        files[name] = Content(found.digest or "", partial(_content, uow, found))
     data = {
         f"{one.name} ({one.context})" if one.context else one.name: one.digest
         for one in run.inputs
@@ -101,12 +121,11 @@ def compare(before: Results, after: Results | None) -> tuple[tuple[StepCompariso
     for name in sorted(before.files.keys() | (after.files.keys() if after else set())):
         old, new = before.files.get(name), after.files.get(name) if after else None
         equal = "bits" if old == new else "missing" if new is None else "no"
-        found.append(
-            StepComparison(
-                name=name, position=len(found), equal=equal,
-                recorded=() if old is None else (old,), rebuilt=() if new is None else (new,),
-            )
-        )  # fmt: skip
+        # Of files that are equal in what they say but not in their bytes, that is the digest that counts.
+        same_bytes = old is not None and new is not None and old.digest == new.digest
+        digests = [one if one is None else one.digest if same_bytes or new is None else one.said for one in (old, new)]
+        recorded, rebuilt = ((one,) if one is not None else () for one in digests)
+        found.append(StepComparison(name=name, position=len(found), equal=equal, recorded=recorded, rebuilt=rebuilt))
         if after is not None and equal != "bits":
             detail = "was not made again" if new is None else "is new" if old is None else "has another content"
             different.append(Different(name=name, detail=detail))

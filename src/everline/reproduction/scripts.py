@@ -287,7 +287,7 @@ def _first(
         return FirstDifference(step=where.name if where else None, cause=kind, detail=shown)
     if where is None:
         return hidden_input(recorded.undeclared, rebuilds[0].undeclared)
-    others = {tuple(sorted(_states(one.results).items())) for one in rebuilds}
+    others = {tuple(sorted(_states(one.results).items())) for one in rebuilds} if len(rebuilds) > 1 else set()
     shown = f"{where.name} {where.detail}"
     if len(others) > 1:
         detail = f"{shown}; {len(rebuilds)} rebuilds in the same environment gave {len(others)} different results"
@@ -306,7 +306,8 @@ def _first(
 
 
 def _states(results: Results) -> dict[str, str]:
-    return {f"metric {name}": repr(points) for name, points in results.metrics.items()} | results.files
+    metrics = {f"metric {name}": repr(points) for name, points in results.metrics.items()}
+    return metrics | {name: content.said for name, content in results.files.items()}
 
 
 def _verdict(steps: Sequence[StepComparison], first: FirstDifference | None, *, whole: bool) -> Verdict:
