@@ -65,7 +65,11 @@ class Live:
     def log(self, count: int, **changed: Any) -> list[str]:
         """Log `count` true answers, with some columns changed; return the prediction ids."""
         inputs = [{"distance": 100.0 + 37 * n, "temp": None if n % 3 == 0 else n / 7} for n in range(count)]
-        answer = self.package.load().predict({name: [row[name] for row in inputs] for name in ("distance", "temp")})
+        return self.log_rows(inputs, **changed)
+
+    def log_rows(self, inputs: list[dict[str, Any]], **changed: Any) -> list[str]:
+        """Log true answers to some inputs."""
+        answer = self.package.load().predict({name: [row[name] for row in inputs] for name in inputs[0]})
         rows = [
             {
                 "inputs": row,
@@ -80,5 +84,5 @@ class Live:
             row.update({name: value(row[name]) if callable(value) else value for name, value in changed.items()})
         data, ids = segment(rows, at=NOON)
         with self.begin() as uow:
-            predictions.add_segment(uow, data, project="default", endpoint="flight-delay", rows=count)
+            predictions.add_segment(uow, data, project="default", endpoint="flight-delay", rows=len(rows))
         return ids

@@ -29,8 +29,8 @@ METRICS = {"log_loss": -1, "error_rate": -1, "auc": 1}
 ROWS_MIN = 30
 BLOCKS_MIN = 10
 RESAMPLES_MAX = 20_000
-_NORMAL_ROWS = 100_000
-"""From here on the bootstrap of a mean and its normal limit agree to more digits than are shown."""
+_DRAWN_ROWS = 10_000
+"""Up to here the bootstrap of a mean is drawn; beyond, its quantiles follow from its first three cumulants."""
 _DRAWS_AT_ONCE = 1 << 22
 _PROBABILITY_FLOOR = 1e-15
 _normal_quantile = NormalDist().inv_cdf  # scipy's would cost every start of the server a third of its time
@@ -211,15 +211,33 @@ def _mean_interval(
         sizes = np.bincount(labels).astype(np.float64)
         means = _block_means(rng, sums, sizes, resamples)
         method = f"paired block bootstrap, percentile, {resamples} resamples, seed {seed}"
-    elif n > _NORMAL_ROWS:
-        margin = _normal_quantile((1 + level) / 2) * differences.std(ddof=1) / np.sqrt(n)
-        centre = differences.mean()
-        return float(centre - margin), float(centre + margin), "paired normal interval (the bootstrap's limit)"
+    elif n > _DRAWN_ROWS:
+        low, high = _bootstrap_limits(differences, level)
+        return low, high, "paired bootstrap, percentile, by its Cornish-Fisher expansion"
     else:
         means = _row_means(rng, differences, resamples)
         method = f"paired bootstrap, percentile, {resamples} resamples, seed {seed}"
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high), method
+
+
+def _bootstrap_limits(differences: FloatArray, level: float) -> tuple[float, float]:
+    """The ends of the percentile bootstrap's interval of a mean, without drawing samples.
+
+    Means of n rows drawn from given ones have those rows' mean m, variance s^2/n and skewness g/sqrt(n); so their
+    quantile at z is `m + s/sqrt(n) (z + g (z^2 - 1) / (6 sqrt(n)))` up to terms of order 1/n.
+
+    Source: Cornish and Fisher (1938); Hall (1992), "The Bootstrap and Edgeworth Expansion", section 3.3.
+    """
+    n = differences.size
+    mean, deviation = float(differences.mean()), float(differences.std())
+    if deviation == 0.0:
+        return mean, mean
+    skewness = float((((differences - mean) / deviation) ** 3).mean())
+    z = _normal_quantile((1 + level) / 2)
+    turn = skewness * (z * z - 1) / (6 * np.sqrt(n))
+    error = deviation / np.sqrt(n)
+    return float(mean + error * (turn - z)), float(mean + error * (turn + z))
 
 
 def _row_means(rng: np.random.Generator, differences: FloatArray, resamples: int) -> FloatArray:

@@ -1,0 +1,1 @@
+"""Replays, comparisons and explanations: `python -m benchmarks explaining`."""
