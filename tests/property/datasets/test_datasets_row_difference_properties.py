@@ -35,7 +35,7 @@ def _same(before: Any, after: Any) -> bool:
     return before == after or repr(before) == repr(after)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(ROWS, ROWS, st.booleans())
 def test_rows_by_key_are_what_two_dictionaries_say(old: Rows, new: Rows, keep_keys: bool) -> None:
     if keep_keys:  # the same keys in the same order: then fewer columns are read
