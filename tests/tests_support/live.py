@@ -67,7 +67,7 @@ class Live:
         inputs = [{"distance": 100.0 + 37 * n, "temp": None if n % 3 == 0 else n / 7} for n in range(count)]
         return self.log_rows(inputs, **changed)
 
-    def log_rows(self, inputs: list[dict[str, Any]], **changed: Any) -> list[str]:
+    def log_rows(self, inputs: list[dict[str, Any]], /, **changed: Any) -> list[str]:
         """Log true answers to some inputs."""
         answer = self.package.load().predict({name: [row[name] for row in inputs] for name in inputs[0]})
         rows = [

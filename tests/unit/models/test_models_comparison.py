@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from everline.errors import InvalidInputError
+from everline.models import comparison
 from everline.models.comparison import compare
 
 
@@ -99,12 +100,19 @@ def test_days_that_stay_together_widen_the_interval_when_rows_of_a_day_are_alike
     assert together.high - together.low > 3 * (apart.high - apart.low)
 
 
-def test_large_samples_switch_to_the_normal_limit_and_say_so():
-    y, champion, challenger = sample(100_001)
+def test_large_samples_take_the_quantiles_that_drawing_would_give():
+    y, champion, challenger = sample(10_001)
     large = compare(y, champion, challenger)
-    small = compare(y[:99_999], champion[:99_999], challenger[:99_999], resamples=400)
-    assert "normal" in large.method
-    assert large.high - large.low == pytest.approx(small.high - small.low, rel=0.15)
+    drawn = compare(y[:10_000], champion[:10_000], challenger[:10_000], resamples=20_000)
+    assert "Cornish-Fisher" in large.method and "20000 resamples" in drawn.method
+    width = drawn.high - drawn.low
+    assert (large.low, large.high) == pytest.approx((drawn.low, drawn.high), abs=0.03 * width)
+    # Skewed differences: a normal interval would be off by more than that at one end.
+    skewed = np.random.default_rng(0).exponential(1, 10_001) ** 2
+    low, high = comparison._bootstrap_limits(skewed, 0.999)
+    means = comparison._row_means(np.random.default_rng(1), skewed, 20_000)
+    ends = np.quantile(means, [0.0005, 0.9995])
+    assert (low, high) == pytest.approx(tuple(ends), abs=0.04 * (ends[1] - ends[0]))
 
 
 @pytest.mark.parametrize(
