@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 PEERS = Path(__file__).parent.parent / ".peers"
-REQUIREMENTS = {"mlflow": "mlflow==3.18.0"}
+REQUIREMENTS = {"mlflow": "mlflow==3.18.0", "dvc": "dvc==3.67.1", "oxen": "oxenai==0.65.1"}
 
 
 def python_of(peer: str) -> Path:

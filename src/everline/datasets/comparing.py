@@ -9,6 +9,7 @@ import msgspec
 import pyarrow as pa
 
 from everline.datasets import diff, inspection, reading
+from everline.datasets.formats import table_format
 from everline.datasets.row_difference import Side, compare_rows
 from everline.datasets.types import ColumnDifference, DatasetVersionDetail, RowDifference, TableSummary
 from everline.storage.blobs import BlobStore
@@ -25,7 +26,7 @@ class _Files:
         if self._columns is None:
             files = self._detail.files
             paths = self._opened.enter_context(inspection.local_files(self._blobs, files))
-            self._columns = reading.open_columns(paths, reading.table_format([file.path for file in files]) or "")
+            self._columns = reading.open_columns(paths, table_format([file.path for file in files]) or "")
         return self._columns.column(self._columns.names.index(name))
 
 

@@ -13,6 +13,7 @@ from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.datasets import contract as law
 from everline.datasets import service, tables
+from everline.datasets.formats import table_format
 from everline.datasets.types import Breach, Contract, ContractCheck, DatasetVersionDetail, KeptContract
 from everline.errors import NotFoundError
 from everline.loader import late
@@ -128,7 +129,7 @@ def check_version(
 
 
 def _columns(uow: UnitOfWork, detail: DatasetVersionDetail, names: Sequence[str]) -> pa.Table:
-    kind = reading.table_format([file.path for file in detail.files]) or ""
+    kind = table_format([file.path for file in detail.files]) or ""
     with inspection.local_files(uow.blobs, detail.files) as paths:
         columns = reading.open_columns(paths, kind)
         return pa.table({name: columns.column(columns.names.index(name)) for name in names})

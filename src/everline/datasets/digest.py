@@ -15,8 +15,9 @@ from typing import Any
 import pyarrow as pa
 
 from everline.datasets.arrow import column_digest, type_name
+from everline.datasets.formats import is_table_file, table_format
 from everline.datasets.manifest import files_digest, find, scan, table_manifest
-from everline.datasets.reading import Columns, TableColumns, is_table_file, open_columns, table_format
+from everline.datasets.reading import Columns, TableColumns, open_columns
 from everline.errors import InvalidInputError
 from everline.ids import digest_bytes
 

@@ -9,15 +9,21 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from everline.datasets.formats import is_table_file, table_format
 from everline.datasets.manifest import files_manifest
-from everline.datasets.profile import identify, manifest_of, summarise
-from everline.datasets.reading import is_table_file, open_columns, table_format
 from everline.datasets.types import DatasetFile, TableSummary
 from everline.errors import InvalidInputError
+from everline.loader import late
 from everline.storage.blobs import BlobStore
+
+if TYPE_CHECKING:
+    from everline.datasets import profile, reading
+else:  # they stand on Arrow, which files that are no tables never need
+    profile, reading = late("everline.datasets.profile"), late("everline.datasets.reading")
 
 PROFILE_AT_ONCE_BYTES = 64 << 20
 """The table of larger files is profiled after it was added."""
@@ -52,14 +58,14 @@ def inspect(blobs: BlobStore, files: Sequence[DatasetFile]) -> Inspection:
     large = sum(file.bytes for file in ordered) > PROFILE_AT_ONCE_BYTES
     with local_files(blobs, ordered) as paths:
         try:
-            table = (identify if large else summarise)(open_columns(paths, kind))
+            table = (profile.identify if large else profile.summarise)(reading.open_columns(paths, kind))
         except InvalidInputError as error:
             # Blobs have no names: say which file of the caller it was.
             message = error.message
             for path, name in zip(paths, names, strict=True):
                 message = message.replace(path.name, name)
             raise InvalidInputError(message, hint=error.hint, field=error.field) from error
-    blobs.put_bytes(manifest_of(table.rows, table.columns))
+    blobs.put_bytes(profile.manifest_of(table.rows, table.columns))
     return Inspection(
         files=ordered,
         files_digest=files_digest,
@@ -72,7 +78,7 @@ def inspect(blobs: BlobStore, files: Sequence[DatasetFile]) -> Inspection:
 def profile_files(blobs: BlobStore, files: Sequence[DatasetFile]) -> TableSummary:
     """The exact profile of a table's files, by reading all of them."""
     with local_files(blobs, files) as paths:
-        return summarise(open_columns(paths, table_format([file.path for file in files]) or ""))
+        return profile.summarise(reading.open_columns(paths, table_format([file.path for file in files]) or ""))
 
 
 @contextmanager

@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from everline.access.unit_of_work import UnitOfWork
 from everline.datasets import service as datasets
+from everline.datasets.formats import table_format
 from everline.datasets.inspection import local_files
-from everline.datasets.reading import read_table, table_format
+from everline.datasets.reading import read_table
 from everline.errors import IntegrityError, InvalidInputError, MissingExtraError, NotFoundError
 from everline.models.package import Predictor, fetch_package
 from everline.models.signature import SignatureError

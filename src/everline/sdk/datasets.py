@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from everline.datasets.formats import table_format
 from everline.datasets.manifest import files_digest
 from everline.datasets.types import (
     AddVersion,
@@ -241,7 +242,7 @@ class DatasetsApi:
 
     def read(self, detail: DatasetVersionDetail) -> pa.Table:
         """The rows of a version that was fetched before; see `table`."""
-        kind = reading.table_format([file.path for file in detail.files])
+        kind = table_format([file.path for file in detail.files])
         if kind is None:
             raise InvalidInputError(
                 f"Version {detail.version.version} of {detail.version.dataset} is not a table.",

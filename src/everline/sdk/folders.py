@@ -8,18 +8,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from everline.datasets.formats import format_of
 from everline.datasets.manifest import Source, walk
 from everline.datasets.types import DatasetFile
 from everline.errors import InvalidInputError
 from everline.ids import digest_bytes, digest_file
-from everline.loader import late
 from everline.sdk.seen import Folder, SeenVersion, now_ns
 
 if TYPE_CHECKING:
-    from everline.datasets import reading
     from everline.sdk.client import Client
-else:
-    reading = late("everline.datasets.reading")
 
 SMALL_BYTES_MAX = 1 << 20
 """Files up to this size travel together; larger ones are sent one by one, and kept as pieces."""
@@ -120,7 +117,7 @@ class Sender:
 
     def _send_large(self, one: Source) -> DatasetFile:
         blobs, path, at_ns = self._client.blobs, Path(one.source), now_ns()
-        cut = "parquet" if reading.format_of(one.path) == "parquet" else "content"
+        cut = "parquet" if format_of(one.path) == "parquet" else "content"
         digest = self._looked.digest(one)
         try:
             if digest is None and self._client.is_local:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from everline.storage.objects import Objects
 from everline.storage.packs import Packs, pack_path
 from everline.storage.pieces import Extent, Pieced, Place, write_recipe
 
+_READ_AT_ONCE_BYTES = 64 << 20
 YOUNG = timedelta(hours=1)
 """A file this young is never condemned by the collector of garbage."""
 
@@ -184,17 +185,10 @@ class BlobStore:
             IntegrityError: one was altered where it lies.
         """
         places = {} if self.packs is None else self.packs.locate(digests)
-        by_pack: dict[str, list[Place]] = {}
-        for place in places.values():
-            by_pack.setdefault(place.pack, []).append(place)
-        for pack, inside in by_pack.items():
-            inside.sort(key=lambda place: place.start)
-            ranges = [(place.start, place.start + place.bytes) for place in inside]
-            try:
-                parts = self.objects.parts(pack_path(pack), ranges)
-            except FileNotFoundError:
-                raise _pack_gone(pack_path(pack), inside[0].digest) from None
-            for place, data in zip(inside, parts, strict=True):
+        for inside in _by_pack(places.values()):
+            for place, data in zip(inside, self._parts(inside), strict=True):
+                if len(data) != place.bytes:
+                    raise _pack_gone(pack_path(place.pack), place.digest)
                 found = digest_bytes(data)
                 if found != place.digest:
                     raise _altered(place.digest, found)
@@ -202,6 +196,35 @@ class BlobStore:
         for digest in dict.fromkeys(digests):
             if digest not in places:
                 yield digest, self.get_bytes(digest)
+
+    def damaged(self, digests: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Those of many blobs that are missing or altered, and what is wrong; every stored byte is read."""
+        places = {} if self.packs is None else self.packs.locate(digests)
+        for inside in _by_pack(places.values()):
+            for place, content in zip(inside, self._parts(inside), strict=True):
+                if digest_bytes(content) != place.digest:
+                    yield place.digest, f"Its stored bytes have the digest {digest_bytes(content)}."
+        for digest in dict.fromkeys(digests):
+            if digest not in places:
+                hasher = hashlib.sha256()
+                try:
+                    for chunk in self.stream(digest):
+                        hasher.update(chunk)
+                except NotFoundError:
+                    yield digest, "Its stored bytes are gone."
+                except IntegrityError as error:
+                    yield digest, error.message
+                else:
+                    if "sha256:" + hasher.hexdigest() != digest:
+                        yield digest, f"Its stored bytes have the digest sha256:{hasher.hexdigest()}."
+
+    def _parts(self, inside: Sequence[Place]) -> list[bytes]:
+        """The contents of places of one pack; empty if the pack is gone."""
+        ranges = [(place.start, place.start + place.bytes) for place in inside]
+        try:
+            return self.objects.parts(pack_path(inside[0].pack), ranges)
+        except FileNotFoundError:
+            return [b""] * len(inside)
 
     def stream(self, digest: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The blob's content in pieces of up to 4 MiB; the receiver verifies the digest.
@@ -329,6 +352,20 @@ class BlobStore:
         if blob.pack is not None:
             return [Extent(pack_path(blob.pack), start, end)]
         return self.packs.extents(blob, self.get_bytes(blob.recipe), start=start, end=end)
+
+
+def _by_pack(places: Iterable[Place]) -> Iterator[list[Place]]:
+    """Places of one pack in their order, as much as fits into memory at a time."""
+    group: list[Place] = []
+    size = 0
+    for place in sorted(places, key=lambda place: (place.pack, place.start)):
+        if group and (place.pack != group[0].pack or size + place.bytes > _READ_AT_ONCE_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(place)
+        size += place.bytes
+    if group:
+        yield group
 
 
 def _read_all(objects: Objects, digest: str, extents: Sequence[Extent]) -> Iterator[bytes]:

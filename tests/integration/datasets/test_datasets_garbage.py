@@ -211,7 +211,8 @@ def test_adding_and_collecting_at_the_same_time_loses_nothing(app: Application, 
     """Files count as old at once, and the grace is only longer than any of these additions takes."""
     monkeypatch.setattr(blobs_module, "YOUNG", timedelta(0))
     monkeypatch.setattr(collector, "YOUNG", timedelta(0))
-    until, errors = time.monotonic() + 3, []
+    until, grace_s, errors = time.monotonic() + 3, 1.5, []
+    in_time: list[tuple[str, int]] = []
     shared = random.Random(3).randbytes(3 * MIB)
 
     def work(number: int) -> None:
@@ -225,7 +226,10 @@ def test_adding_and_collecting_at_the_same_time_loses_nothing(app: Application, 
                 for index in range(20):
                     (folder / f"{index}").write_bytes(b"%d" % rng.randrange(200))
                 keep(app, shared[: MIB + rng.randrange(MIB)])  # that nobody will refer to
-                client.datasets.add(f"d{number}", folder)
+                began = time.monotonic()
+                version = client.datasets.add(f"d{number}", folder)
+                if time.monotonic() - began < grace_s:  # not on a machine that is busy with other things
+                    in_time.append((version.dataset, version.version))
                 made += 1
         except Exception as error:
             errors.append(error)
@@ -234,15 +238,13 @@ def test_adding_and_collecting_at_the_same_time_loses_nothing(app: Application, 
     for thread in threads:
         thread.start()
     removed = 0
-    while any(thread.is_alive() for thread in threads):
-        removed += collector.collect(app.blobs, grace=timedelta(seconds=1.5)).removed
+    while any(thread.is_alive() for thread in threads) or not removed:
+        removed += collector.collect(app.blobs, grace=timedelta(seconds=grace_s)).removed
     for thread in threads:
         thread.join()
     assert errors == []
-    assert removed > 0
-    for number in range(2):
-        for version in client.datasets.versions(f"d{number}"):
-            assert client.datasets.verify(f"d{number}", version.version).bad == ()
+    for dataset, number in in_time:
+        assert client.datasets.verify(dataset, number).bad == ()
 
 
 def test_only_an_admin_of_the_server_collects_and_it_is_in_the_log(app: Application, client: Client, capsys):
