@@ -55,11 +55,20 @@ def _description(data: bytes) -> str:
     try:
         said = yaml.safe_load(data)
         if isinstance(said, dict):
-            kept = {str(key): value for key, value in said.items() if key not in _OF_THE_OCCASION}
-            return _digest(kept)
+            return _digest({str(key): _placeless(value) for key, value in said.items() if key not in _OF_THE_OCCASION})
     except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         pass
     return digest_bytes(data)
+
+
+def _placeless(node: Any) -> Any:
+    """A part of a description without the places that a model's files were once copied from."""
+    if isinstance(node, list):
+        return [_placeless(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    from_elsewhere = isinstance(node.get("path"), str) and isinstance(node.get("uri"), str)
+    return {str(key): _placeless(value) for key, value in node.items() if not (from_elsewhere and key == "uri")}
 
 
 def _archive(data: bytes) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pytest
+from starlette.testclient import TestClient
 
 from everline.access.types import Role
 from everline.cli.app import run as everline
@@ -22,7 +23,7 @@ from everline.governance.signing import dsse_verify, server_key
 from everline.ids import digest_bytes, new_uid
 from everline.pipelines.types import RecordSteps, StepUpdate
 from everline.reproduction import service
-from everline.reproduction.types import Cause, Reproduction, Verdict
+from everline.reproduction.types import Cause, CertifyReproduction, Reproduction, Verdict
 from everline.runs.capture import capture
 from everline.sdk.client import Client
 from everline.sdk.reproduction import Changes, Where
@@ -242,7 +243,9 @@ def test_another_package_version_is_named(client: Client, run: Any, tmp_path: Pa
 
 
 @only_sqlite
-def test_a_hidden_file_and_chance_are_told_apart(client: Client, run: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_hidden_file_and_chance_are_told_apart(
+    client: Client, run: Any, tmp_path: Path, monkeypatch: Any, browser: TestClient
+) -> None:
     outside = tmp_path / "outside.txt"
     outside.write_text("one")
     monkeypatch.setenv("OUTSIDE_FILE", str(outside))
@@ -251,6 +254,7 @@ def test_a_hidden_file_and_chance_are_told_apart(client: Client, run: Any, tmp_p
     assert [(one["name"], one["step"], one["digest"]) for one in seen] == [
         (str(outside), "read_outside", digest_bytes(b"one"))
     ]
+    assert f"step read_outside read {outside}" in browser.get(f"/runs/{made}").text
     # Even where it is as it was, nobody but the run knows what the step read: that is not a rebuild from the record.
     report = client.reproduction.reproduce(made)
     assert (report.level, report.verdict) == ("L1", Verdict.EQUIVALENT)
@@ -305,9 +309,14 @@ def test_a_noisy_run_is_statistically_equal_and_another_one_is_not(
     update = msgspec.structs.replace(update, uid=new_uid(), outputs=(output,), key=step.key)
     client.pipelines.report(claimed, RecordSteps(pipeline="flow:unseeded", steps=[update]))
     client.runs.finish(claimed)
-    report = client.reproduction.reproduce(claimed, repeats=3)
-    assert (report.level, report.verdict) == ("L2", Verdict.DIVERGED)
-    assert "1 of 1 number outside of the 95% bands of 3 repeats: noisy.mean 0.9" in report.reason
+    for uid in (*report.rebuilds, *report.repeats):
+        client.runs.log_batch(uid, tags={"everline.reproduces": claimed})
+    asked = CertifyReproduction(
+        run=claimed, rebuilds=list(report.rebuilds), repeats=list(report.repeats), certify=False
+    )
+    other = client.call("POST", "/reproductions", body=asked, returns=Reproduction)
+    assert (other.level, other.verdict) == ("L2", Verdict.DIVERGED)
+    assert "1 of 1 number outside of the 95% bands of 3 repeats: noisy.mean 0.9" in other.reason
     with pytest.raises(InvalidInputError, match="no rebuild of run"), begin() as uow:
         service.compare(uow, "default", claimed, rebuilds=report.rebuilds, repeats=[made, *report.repeats[:2]])
     with pytest.raises(InvalidInputError, match="3 to 50"):

@@ -52,7 +52,8 @@ def test_models_of_skops_count_without_addresses() -> None:
 
 def test_a_model_description_counts_without_its_occasion() -> None:
     def described(run: str, flavor: str = "sklearn") -> bytes:
-        return f"run_id: {run}\nutc_time_created: '{run}'\nflavors:\n  {flavor}:\n    code: null\n".encode()
+        place = f"artifacts: {{weights: {{path: artifacts/w.npz, uri: /tmp/{run}/w.npz}}}}"
+        return f"run_id: {run}\nutc_time_created: '{run}'\nflavors:\n  {flavor}:\n    {place}\n".encode()
 
     assert content_digest("model/MLmodel", described("a")) == content_digest("MLmodel", described("b"))
     assert content_digest("MLmodel", described("a")) != content_digest("MLmodel", described("a", "xgboost"))
