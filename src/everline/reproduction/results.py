@@ -27,6 +27,8 @@ from everline.runs.types import LOGGED_MODEL, Artifact, TrackedRun
 
 READ_BYTES_MAX = 1 << 30
 """A file larger than this counts byte for byte."""
+FILES_MAX = 10_000
+"""Most files of a run and its models that are compared; each has a line in the certificate."""
 SYSTEM = "system/"
 MODELS_MAX = 1_000
 

@@ -316,8 +316,10 @@ def _compare_script(
     record = None if prepared.record is None else msgspec.convert(prepared.record, RunRecord)
     made = results.gather(uow, project, original)
     finished = original.status is RunStatus.FINISHED
-    if not finished or not made:
+    if not finished or not made or len(made.files) > results.FILES_MAX:
         detail = "logged no metric, file or model" if finished else "did not finish"
+        if finished and made:
+            return _without_results(prepared, (), f"the run has over {results.FILES_MAX:,} files: too many to compare")
         return _without_results(prepared, (), f"the run {detail}, so there is no result to compare with")
     recorded = scripts.Made(
         run=original.run, finished=True, record=record, results=made, undeclared=read_tag(original.tags)

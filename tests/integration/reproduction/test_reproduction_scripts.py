@@ -449,6 +449,12 @@ def test_a_rebuild_cannot_change_anything_but_its_own_run(client: Client) -> Non
         assert created.json()["registered_model"]["name"] == "held"
         made = ask("POST", "/api/2.0/mlflow/runs/create", {"experiment_id": "0"}).json()["run"]["info"]["run_id"]
         assert ask("POST", "/api/2.0/mlflow/runs/set-tag", {"run_id": made, "key": "a", "value": "b"}).is_success
+        place = f"{door.url}/api/2.0/mlflow-artifacts/artifacts/0/{made}/artifacts"
+        large = os.urandom(1 << 20) * 5
+        httpx.put(f"{place}/large.bin", content=large, headers=headers).raise_for_status()
+        httpx.put(f"{place}/pieces.bin", content=iter([b"one ", b"two"]), headers=headers).raise_for_status()
+        assert httpx.get(f"{place}/pieces.bin", headers=headers).content == b"one two"
+        assert httpx.get(f"{place}/large.bin", headers=headers).content == large
     assert client.runs.get(made).tags["everline.reproduces"] == other
     assert client.models.list() == []
     assert client.runs.get(other).metrics == {}
