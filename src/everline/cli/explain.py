@@ -125,9 +125,9 @@ def _show(found: Explanation) -> None:
         click.echo()
     if found.noise is not None:
         click.echo(f"by the seed alone two runs differ by up to {found.noise:.4g} in 95 % of cases")
-    failed = [one for one in found.runs if one.problem is not None]
-    for one in failed[:5]:
-        click.secho(f"did not run: {', '.join(one.taken) or 'the earlier run'}: {one.problem}", dim=True)
+    failed = dict.fromkeys((one.taken, one.problem) for one in found.runs if one.problem is not None)
+    for taken, problem in list(failed)[:5]:
+        click.secho(f"did not run: {', '.join(taken) or 'the earlier run'}: {problem}", dim=True)
     facts([("before", found.before), ("after", found.after), ("method", found.method),
            ("mixtures run", len(found.runs)), ("certificate", found.certificate)])  # fmt: skip
 

@@ -172,7 +172,10 @@ def _planned(uow: UnitOfWork, project: str, made: Plan, before: Side, after: Sid
         )
     if made.before_value is None or made.after_value is None:
         return _stuck(made, Finding.NOT_COMPARABLE, f"{made.metric} is not a number in both runs")
-    steps = [_metric_step(uow, side, made.metric) for side in (before, after)]
+    steps = [
+        _metric_step(uow, side, made.metric, value)
+        for side, value in ((before, made.before_value), (after, made.after_value))
+    ]
     if steps[0] is None or steps[1] is None or steps[0].name != steps[1].name:
         return _stuck(made, Finding.NOT_COMPARABLE, f"no step of both runs returned {made.metric} among its metrics")
     step = _exchangeable(before, after, steps[0], steps[1])
@@ -210,9 +213,9 @@ def _stuck(made: Plan, finding: Finding, problem: str) -> Plan:
     return msgspec.structs.replace(made, problem=problem, finding=finding)
 
 
-def _metric_step(uow: UnitOfWork, side: Side, metric: str) -> StepRecord | None:
-    """The last step whose result has the metric."""
-    return next((step for step in reversed(side.steps) if _value_of(uow, step, metric) is not None), None)
+def _metric_step(uow: UnitOfWork, side: Side, metric: str, value: float) -> StepRecord | None:
+    """The first step whose result has the metric as the run has it; later ones, such as a registration, repeat it."""
+    return next((step for step in side.steps if _value_of(uow, step, metric) == value), None)
 
 
 def _value_of(uow: UnitOfWork, step: StepRecord, metric: str) -> float | None:
