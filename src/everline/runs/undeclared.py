@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,6 +15,7 @@ from everline.runs.watching import Seen
 
 UNDECLARED_TAG = "everline.undeclared"
 _DIGITS = 19
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 _OWN = str(Path(__file__).resolve().parents[1])
 
 
@@ -20,12 +24,39 @@ def own_folders(home: Path) -> list[str]:
     return [_OWN, str(home.absolute())]
 
 
-def peers(url: str) -> list[str]:
-    """A control plane's address as `host:port`; none for the embedded one."""
-    parts = urlsplit(url)
-    if not parts.hostname:
+def peers(url: str, *, addresses: bool = False) -> list[str]:
+    """A control plane's address as `host:port`, and the proxies on the way to it; none for the embedded one.
+
+    Args:
+        addresses: the numbers of these hosts as well, for who sees connections but no names.
+    """
+    if not urlsplit(url).hostname:
         return []
-    return [f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"]
+    found = [_host_and_port(one) for one in (url, *(os.environ.get(name, "") for name in _PROXIES)) if "//" in one]
+    if addresses:
+        for host, port in list(found):
+            with contextlib.suppress(OSError):
+                found += [(str(info[4][0]), port) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    return [f"{host}:{port}" for host, port in dict.fromkeys(found)]
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def merged(known: Sequence[Seen], more: Sequence[Seen]) -> list[Seen]:
+    """What two watchers saw: the second one knows no names of hosts, so a port that the first one named is known."""
+    names = {(one.kind, one.name) for one in known}
+    ports = {one.name.rpartition(":")[2] for one in known if one.kind == "host"}
+    return [
+        *known,
+        *(
+            one
+            for one in more
+            if (one.kind, one.name) not in names and not (one.kind == "host" and one.name.rpartition(":")[2] in ports)
+        ),
+    ]
 
 
 def tag_of(seen: Sequence[Seen]) -> dict[str, str]:

@@ -7,8 +7,8 @@
 
 Python tells its audit hooks of every file that it opens and every socket that it connects. Code that was compiled opens
 files by itself (Arrow with a path instead of an open file, database drivers, other programs that are started): that is
-not seen. What belongs to the environment is not told: Python and its packages, the system's own folders, caches and
-settings of libraries; nor what the run wrote itself.
+not seen here, but by `sdk.syscalls`, in rebuilds. What belongs to the environment is not told: Python and its packages,
+the system's own folders, caches and settings of libraries; nor what the run wrote itself.
 
 This module needs nothing but the standard library, for a rebuild puts a copy of its file, as `sitecustomize`, into the
 process of a script (`injected`), whose environment may not have Everline.
@@ -36,7 +36,20 @@ _CLOCK_S = 0.02
 HASHED_BYTES_MAX = 256 << 20
 VARIABLE = "EVERLINE_WATCH"
 _MODULE = "sitecustomize"
-_SYSTEM = ("/proc", "/sys", "/etc", "/usr", "/lib", "/lib64", "/bin", "/sbin", "/snap", "/nix", "/run/systemd")
+_SYSTEM = (
+    "/proc",
+    "/sys",
+    "/etc",
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/bin",
+    "/sbin",
+    "/var/cache",
+    "/snap",
+    "/nix",
+    "/run/systemd",
+)
 _SETTINGS = (".config", ".cache/everline", ".cache/matplotlib", ".cache/fontconfig", ".matplotlib", ".netrc", ".mlflow",
              ".ipython", ".jupyter", ".local/share/jupyter", ".gitconfig", ".python_history", ".pystartup")  # fmt: skip
 
@@ -82,7 +95,7 @@ class Watch:
         self._since = (time.time() if since is None else since) - _CLOCK_S
         self._declared = _folders([*(folders or ()), *_of_the_environment()])
         self._known: set[Any] = set()
-        self._found: dict[tuple[str, str], Seen] = {}
+        self.found: dict[tuple[str, str], Seen] = {}
         self._asked: dict[Any, str] = {}
         self._busy = threading.local()
 
@@ -106,7 +119,7 @@ class Watch:
         declared = _folders(folders or [])
         return _hashed(
             one
-            for one in self._found.values()
+            for one in self.found.values()
             if one.kind != "file" or not (one.name in (files or ()) or f"{one.name}/".startswith(declared))
         )
 
@@ -126,9 +139,9 @@ class Watch:
         self._busy.now = True
         try:
             if event == "open":
-                self._opened(*arguments)
+                self.opened(*arguments)
             elif event == "socket.connect":
-                self._connected(arguments[1])
+                self.connected(arguments[1])
             elif event == "socket.getaddrinfo":
                 self._asked[_text(arguments[1])] = _text(arguments[0])
         except Exception:  # noqa: S110 - a program must not fail because somebody looks on
@@ -136,7 +149,8 @@ class Watch:
         finally:
             self._busy.now = False
 
-    def _opened(self, path: Any, mode: Any, flags: Any) -> None:
+    def opened(self, path: Any, mode: Any, flags: Any) -> None:
+        """Somebody opens a file, as Python's audit event has it; may raise what looking at the file raises."""
         if not isinstance(path, str | bytes | os.PathLike):
             return
         known = path if isinstance(path, str) else os.fspath(path)
@@ -156,7 +170,8 @@ class Watch:
         if (status.st_mode & 0o170000) == 0o100000 and max(status.st_mtime, status.st_ctime) < self._since:
             self._add(Seen("file", full, self.step, None, status.st_size))
 
-    def _connected(self, address: Any) -> None:
+    def connected(self, address: Any) -> None:
+        """Somebody connects a socket."""
         if not isinstance(address, tuple) or len(address) < 2:
             return
         port = address[1]
@@ -166,9 +181,9 @@ class Watch:
         self._add(Seen("host", max(names, key=lambda name: not name[0].isdigit()), self.step))
 
     def _add(self, seen: Seen) -> None:
-        if (seen.kind, seen.name) in self._found or len(self._found) >= SEEN_MAX:
+        if (seen.kind, seen.name) in self.found or len(self.found) >= SEEN_MAX:
             return
-        self._found[seen.kind, seen.name] = seen
+        self.found[seen.kind, seen.name] = seen
         if self._report is not None:
             with open(self._report, "a", encoding="utf-8") as file:
                 file.write(json.dumps(seen._asdict()) + "\n")

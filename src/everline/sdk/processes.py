@@ -8,28 +8,45 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from everline.runs.environment import REDACTED, SECRET_NAME
+
+if TYPE_CHECKING:
+    from everline.sdk.syscalls import Supervisor
 
 _OUTPUT_CHARS_MAX = 2_000
 _SECRET_CHARS_MIN = 6
 
 
-def run_process(command: Sequence[str], *, folder: Path, variables: Mapping[str, str], timeout_s: float) -> str | None:
+def run_process(
+    command: Sequence[str],
+    *,
+    folder: Path,
+    variables: Mapping[str, str],
+    timeout_s: float,
+    supervisor: Supervisor | None = None,
+) -> str | None:
     """Run a command to its end.
+
+    Args:
+        supervisor: is told what it opens, where the kernel can.
 
     Returns:
         None, or in one sentence what went wrong, with the end of what it said.
     """
     process = subprocess.Popen(
-        command,
+        command if supervisor is None else supervisor.command(command),
         cwd=folder,
         env=dict(variables),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        pass_fds=() if supervisor is None else supervisor.descriptors,
     )
+    if supervisor is not None:
+        supervisor.started()
     try:
         out, err = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:

@@ -38,6 +38,7 @@ from everline.reproduction.types import (
 from everline.runs.capture import CodeSnapshot, RunRecord
 from everline.runs.environment import Environment, pinned_variables
 from everline.sdk.client import Client
+from everline.sdk.looking import looking
 from everline.sdk.pipeline_commands import Changes, command_of, folder_of
 from everline.sdk.processes import run_process
 from everline.sdk.scripts import Failure, Inside, Script, read_script, repeat
@@ -410,9 +411,16 @@ class ReproductionApi:
                 command += [*options, "--directory", str(root / folder_of(record))]
             except EverlineError as error:
                 return error.message
-            failure = run_process(command, folder=root, variables=inside.variables, timeout_s=timeout_s)
+            url = self._client.settings.url
+            with looking(self._client, python=inside.python, root=root, url=url) as look:
+                failure = run_process(
+                    command, folder=root, variables=inside.variables, timeout_s=timeout_s, supervisor=look.supervisor
+                )
         # A rebuild that failed names no run in its answer: it is the one that was not there before.
-        rebuilds.extend([uid for uid in self._rebuilds_of(run) if uid not in known][:1])
+        made = [uid for uid in self._rebuilds_of(run) if uid not in known][:1]
+        for uid in made:
+            look.note(self._client, uid)
+        rebuilds.extend(made)
         return failure
 
     def materialise(self, code: CodeSnapshot, root: Path, *, over: Path | None = None) -> None:

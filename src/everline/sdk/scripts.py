@@ -21,11 +21,12 @@ from everline.reproduction.types import ARGUMENTS_TAG, Cause, Source
 from everline.runs.capture import RunRecord, capture
 from everline.runs.environment import REDACTED, Environment
 from everline.runs.types import Run
-from everline.runs.undeclared import UNDECLARED_TAG, own_folders, peers, tag_of
+from everline.runs.undeclared import UNDECLARED_TAG, merged, own_folders, peers, tag_of
 from everline.runs.watching import Seen, injected, read_report
 from everline.sdk.checkouts import CodeUnavailableError, check_out
 from everline.sdk.client import Client
 from everline.sdk.door import Door
+from everline.sdk.looking import looking
 from everline.sdk.processes import run_process
 
 PARENT_TAG = "mlflow.parentRunId"
@@ -118,9 +119,9 @@ def repeat(
         materialise: writes a code snapshot into a folder, as `ReproductionApi.materialise`.
     """
     with tempfile.TemporaryDirectory(prefix="everline-rebuild-") as name:
-        root, looking = (Path(name).resolve() / part for part in ("project", "watch"))
+        root, beside = (Path(name).resolve() / part for part in ("project", "watch"))
         root.mkdir()
-        looking.mkdir()
+        beside.mkdir()
         try:
             path, folder = _materialise(script, root, materialise)
         except EverlineError as error:
@@ -130,17 +131,20 @@ def repeat(
             variables = {**inside.variables, **door.variables, **_experiment(script)}
             record = _record(script, root, path, folder, inside, variables)
             declared = [str(root), *own_folders(client.settings.home)]
-            watched, report = injected(str(looking), folders=declared, peers=peers(door.url))
+            watched, report = injected(str(beside), folders=declared, peers=peers(door.url))
             # First on the path, so that the process looks at itself before anything else runs in it.
-            paths = [str(looking), variables.get("PYTHONPATH", "")]
+            paths = [str(beside), variables.get("PYTHONPATH", "")]
             variables |= watched | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
-            command = [inside.python, *_runner(path, looking), str(root / path), *script.arguments]
+            command = [inside.python, *_runner(path, beside), str(root / path), *script.arguments]
             if path.endswith(".ipynb"):
-                variables |= {"JPY_SESSION_NAME": path, "IPYTHONDIR": str(looking / "ipython")}
-            failure = run_process(command, folder=root / folder, variables=variables, timeout_s=timeout_s)
+                variables |= {"JPY_SESSION_NAME": path, "IPYTHONDIR": str(beside / "ipython")}
+            with looking(client, python=inside.python, root=root.parent, url=door.url) as look:
+                failure = run_process(
+                    command, folder=root / folder, variables=variables, timeout_s=timeout_s, supervisor=look.supervisor
+                )
         made = _counterpart(client, script.run, door.made)
         if made is not None:
-            _keep(client, made, record, script, read_report(report))
+            _keep(client, made, record, script, merged(read_report(report), look.seen()))
         return Outcome(made.run if made is not None else None, _failure(failure, made, door, script))
 
 

@@ -25,8 +25,11 @@ from everline.pipelines.types import RecordSteps, StepUpdate
 from everline.reproduction import service
 from everline.reproduction.types import Cause, CertifyReproduction, Reproduction, Verdict
 from everline.runs.capture import capture
+from everline.runs.watching import Watch
 from everline.sdk.client import Client
+from everline.sdk.processes import run_process
 from everline.sdk.reproduction import Changes, Where
+from everline.sdk.syscalls import Supervisor
 from everline.server.application import Application
 from everline.storage.blobs import blob_path
 
@@ -65,6 +68,20 @@ def read_outside() -> str:
 @el.pipeline
 def outside() -> str:
     return read_outside()
+
+
+@el.step
+def read_compiled() -> int:
+    import os
+
+    import pyarrow.csv
+
+    return pyarrow.csv.read_csv(os.environ["OUTSIDE_FILE"]).num_rows
+
+
+@el.pipeline
+def compiled() -> int:
+    return read_compiled()
 
 
 @el.step
@@ -275,6 +292,24 @@ def test_a_hidden_file_and_chance_are_told_apart(
     report = client.reproduction.reproduce(run("flow:dice"))
     assert (report.first_difference.step, report.first_difference.cause) == ("chance", Cause.NON_DETERMINISM)
     assert (report.level, len(report.rebuilds)) == ("L2", 2)
+
+
+@only_sqlite
+def test_a_file_that_compiled_code_opens_by_itself_is_named(
+    client: Client, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = tmp_path / "outside.csv"
+    outside.write_text("a\n1\n2\n")
+    monkeypatch.setenv("OUTSIDE_FILE", str(outside))
+    made = run("flow:compiled")
+    with Supervisor(Watch(peers=[])) as supervisor:
+        run_process([sys.executable, "-c", ""], folder=tmp_path, variables={}, timeout_s=60, supervisor=supervisor)
+    if not supervisor.heard:
+        pytest.skip("this sandbox does not let the kernel tell")
+    report = client.reproduction.reproduce(made)
+    assert (report.level, report.verdict) == ("L1", Verdict.EQUIVALENT)
+    digest = digest_bytes(outside.read_bytes())[:19]
+    assert report.undeclared == (f"step read_compiled read {outside} ({digest}…, 6 bytes)",)
 
 
 @only_sqlite
