@@ -8,6 +8,7 @@ import io
 import os
 import threading
 from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
@@ -15,6 +16,8 @@ from everline.config import Settings
 from everline.sdk.transport import CONNECT_S, Answer, Content, Sink
 from everline.server.app import create_app
 from everline.server.application import Application
+from everline.server.dispatch import HANDED_FILE
+from everline.storage.hashing import pieces_of
 
 _PIECE_BYTES = 1 << 20
 _NO_HEADERS: Mapping[str, str] = {}
@@ -60,6 +63,8 @@ class InProcess:
             "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in sent.items()],
             "client": ("127.0.0.1", 0),
             "server": ("127.0.0.1", 80),
+            "extensions": {"http.response.pathsend": {}}
+            | ({} if content is None or isinstance(content, bytes) else {HANDED_FILE: content}),
         }
         return asyncio.run_coroutine_threadsafe(self._answer(scope, body, size, into), self._loop).result()
 
@@ -97,9 +102,20 @@ class InProcess:
                     into.write(piece)
                 else:
                     pieces.append(piece)
+            elif message["type"] == "http.response.pathsend":
+                if into is None:
+                    pieces.append(await asyncio.to_thread(Path(message["path"]).read_bytes))
+                else:
+                    await asyncio.to_thread(_copy, Path(message["path"]), into)
 
         await self._app(scope, receive, send)
         return Answer(status, reason="", headers=headers, content=b"".join(pieces))
+
+
+def _copy(path: Path, into: Sink) -> None:
+    with path.open("rb", buffering=0) as file:
+        for piece in pieces_of(file):
+            into.write(piece)
 
 
 def open_local(settings: Settings) -> InProcess:

@@ -33,7 +33,7 @@ _NO_HEADERS: Mapping[str, str] = {}
 class Sink(Protocol):
     """What takes a body piece by piece, such as a file."""
 
-    def write(self, data: bytes, /) -> Any:
+    def write(self, data: bytes | memoryview, /) -> Any:
         """Take a piece."""
 
 

@@ -6,6 +6,7 @@ its patterns one after another and gets the rest.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 
 import anyio.to_thread
@@ -21,6 +22,8 @@ from everline.server.authentication import authenticate
 from everline.server.gathering import Lanes
 from everline.server.http import Request, Route, json_response, unexpected
 
+HANDED_FILE = "everline.file"
+"""Extension of a scope that only a client in this process can set: the body, as an open file."""
 Answer = Callable[[StarletteRequest], Awaitable[Response]]
 
 
@@ -74,7 +77,12 @@ class Dispatcher:
                 try:
                     if not route.public:  # before the body: a stranger fills no disk
                         await anyio.to_thread.run_sync(authenticate, self._app, request, limiter=self._limiter)
-                    await uploads.receive(raw, body, bytes_max=bytes_max)
+                    handed = raw.scope.get("extensions", {}).get(HANDED_FILE)
+                    if handed is None:
+                        await uploads.receive(raw, body, bytes_max=bytes_max)
+                    else:
+                        take = functools.partial(uploads.take, handed, body, bytes_max=bytes_max)
+                        await anyio.to_thread.run_sync(take, limiter=self._limiter)
                 except (UnauthenticatedError, ForbiddenError) as error:
                     await uploads.drain(raw, bytes_max=bytes_max)
                     return route.on_error(error, request)

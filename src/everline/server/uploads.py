@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from typing import BinaryIO
 
 import anyio.to_thread
 from starlette.requests import ClientDisconnect
@@ -11,6 +12,7 @@ from starlette.requests import Request as StarletteRequest
 
 from everline.errors import InvalidInputError, TooLargeError
 from everline.ids import whole_number
+from everline.storage.hashing import pieces_of
 from everline.storage.incoming import Incoming
 
 _PIECE_BYTES = 1 << 20
@@ -36,6 +38,14 @@ async def receive(raw: StarletteRequest, body: Incoming, *, bytes_max: int) -> N
         # The thread must have let go of the file before anybody discards it.
         if writing is not None:
             await writing
+
+
+def take(file: BinaryIO, body: Incoming, *, bytes_max: int) -> None:
+    """Write a body that a client in this process handed over as an open file; see `receive`."""
+    for piece in pieces_of(file):
+        if body.bytes + len(piece) > bytes_max:
+            raise body_too_large(bytes_max)
+        body.write(piece)
 
 
 async def drain(raw: StarletteRequest, *, bytes_max: int) -> None:

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import BinaryIO
 
+_PIECE_BYTES = 1 << 20
 _ASIDE_BYTES_MIN = 256 << 10
 """Less is hashed sooner than handed over."""
+
+
+def pieces_of(file: BinaryIO) -> Iterator[memoryview]:
+    """A file in pieces of up to 1 MiB, each good until the one after the next is asked for.
+
+    Two buffers in turn, so that a `PassingHash` may still be at work on the one before. Memory that is new each time
+    costs more than reading, hashing and writing together: the kernel clears every page of it.
+    """
+    buffers = [memoryview(bytearray(_PIECE_BYTES)) for _ in range(2)]
+    turn = 0
+    while count := file.readinto(buffers[turn]):  # type: ignore[attr-defined]
+        yield buffers[turn][:count]
+        turn = 1 - turn
 
 
 class PassingHash:
@@ -17,8 +33,8 @@ class PassingHash:
         self._aside: ThreadPoolExecutor | None = None
         self._busy: Future[None] | None = None
 
-    def update(self, data: bytes) -> None:
-        """Add a piece, which must not change any more; a large one is worked on after the return."""
+    def update(self, data: bytes | memoryview) -> None:
+        """Add a piece, which must not change before the next one is added: a large one is hashed after the return."""
         self._wait()
         if len(data) < _ASIDE_BYTES_MIN:
             self._hasher.update(data)

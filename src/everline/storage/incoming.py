@@ -47,7 +47,7 @@ class Incoming:
         """Where the bytes are until they are kept or discarded."""
         return Path(str(self._opened().name))
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Add a piece; it is hashed while it is written.
 
         Raises:
@@ -124,7 +124,7 @@ def _remove_if_dead(path: Path) -> bool:
     return True
 
 
-def _write_all(file: FileIO, data: bytes) -> None:
+def _write_all(file: FileIO, data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
