@@ -176,6 +176,7 @@ def why(report: Reproduction) -> dict[str, tuple[bool, str]]:
     return {check.level: (check.earned, check.reason) for check in report.checks}
 
 
+@only_sqlite
 def test_a_run_of_the_mlflow_client_is_done_again_from_its_commit(
     client: Client, start: Callable[..., str], repository: Path
 ) -> None:
@@ -233,7 +234,6 @@ def test_models_count_by_content_and_nothing_but_the_rebuilds_own_run_changes(
     assert rebuilt.tags["mlflow.source.git.commit"] == git(repository, "rev-parse", "HEAD")
 
 
-@only_sqlite
 def test_what_differs_is_named_with_its_metric_and_step(client: Client, elsewhere: Callable[..., str]) -> None:
     report = client.reproduction.reproduce(elsewhere(losses=(0.5, 0.25, 0.1875)))
     assert (report.level, report.verdict) == ("L0", Verdict.DIVERGED)
