@@ -75,7 +75,8 @@ def _show(report: BacktestReport, flips: int) -> None:
     if rows:
         table(rows, headers=("label", "flips", "outcome known", "candidate right", "answer was right"), empty="")
     if report.mcnemar_p is not None:
-        click.echo(f"exact McNemar test of the labels: p = {report.mcnemar_p:.3g}")
+        p = "< 1e-12" if report.mcnemar_p < 1e-12 else f"= {report.mcnemar_p:.3g}"
+        click.echo(f"exact McNemar test of the labels: p {p}")
     for one in report.shifts:
         click.echo(
             f"{one.output} moves by {one.mean:+.4g} ({one.low:+.4g} to {one.high:+.4g}), at most {one.largest:.4g}"

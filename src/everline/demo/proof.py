@@ -14,7 +14,7 @@ from everline.clock import parse_rfc3339
 from everline.demo.stage import ENDPOINT, Stage
 from everline.errors import IntegrityError
 
-REPLAYED = 50
+REPLAYED = 1_000
 
 
 def replay(stage: Stage) -> None:
@@ -26,11 +26,11 @@ def replay(stage: Stage) -> None:
     stage.note("prediction", newest.prediction)
     many = stage.everline("replay", "--endpoint", ENDPOINT, "--sample", str(REPLAYED), person="maya", accept=(0, 1))
     stage.say(f"prediction {newest.prediction} replayed: {one['level']}, every bit equal.")
-    stage.say(f"and the newest {REPLAYED}: {_levels(many)}.")
+    stage.say(f"and the newest {REPLAYED:,}: {_levels(many)}.")
     stage.fact(
         "reproducibility",
         "a logged prediction replayed bit for bit",
-        evidence=f"{one['level']}; of the newest {REPLAYED}: {_levels(many)}",
+        evidence=f"{one['level']}; of the newest {REPLAYED:,}: {_levels(many)}",
         command=f"everline replay {newest.prediction}",
     )
 
@@ -89,6 +89,18 @@ def verify_offline(stage: Stage) -> None:
         raise IntegrityError(f"The exported log does not verify: {log}, {one}.")
     alone = f"event {approvals[0].index} ({approvals[0].action}) on its own"
     stage.say(f"{log['size']:,} audit events verified offline, and {alone}.")
+    evidence = stage.folder / "prediction.zip"
+    stage.everline("export", stage["prediction"], str(evidence), person="ines")
+    given = _as_a_stranger("verify", str(evidence), "--key", str(key))
+    if given["level"] != "P4":
+        raise IntegrityError(f"The bundle of one prediction verifies at {given['level']} instead of P4: {given}.")
+    stage.say(f"prediction {stage['prediction']} replayed by a stranger from one file: {given['level']}.")
+    stage.fact(
+        "reproducibility",
+        "the same prediction replayed by a stranger, from one file, offline",
+        evidence=f"{given['level']}: package, release, approvals and log proved, every bit equal",
+        command=f"everline verify {evidence} --key {key}",
+    )
     stage.fact(
         "governance",
         f"{log['size']:,} audit events verified by a stranger, offline",

@@ -56,7 +56,8 @@ def test_real_shifts_and_the_injected_fault_are_found_and_named(told):
 
 
 def test_the_proofs_hold(told):
-    assert "P3" in fact(told, "replayed bit for bit")["evidence"]
+    assert "P3; of the newest 1,000: 1000 of 1000" in fact(told, "replayed bit for bit")["evidence"]
+    assert "P4" in fact(told, "by a stranger, from one file")["evidence"]
     assert fact(told, "rebuilt from its record")["what"].endswith("identical")
     assert "L5" in fact(told, "rebuilt from its record")["evidence"]
     assert "ravi" in fact(told, "what was live then")["evidence"]

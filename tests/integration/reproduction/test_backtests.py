@@ -90,7 +90,7 @@ def test_the_command_says_what_flips_and_what_cannot_be_asked(
     assert everline(["backtest", "flight-delay/2", "--endpoint", "flight-delay", "--flips", "2"]) == 0
     told = capsys.readouterr().out
     assert f"flight-delay/2 on {ROWS} predictions of flight-delay\nanswered by flight-delay/1 ({ROWS})" in told
-    assert "True → False" in told and "exact McNemar test of the labels: p =" in told
+    assert "True → False" in told and "exact McNemar test of the labels: p " in told
     itself = client.backtests.run("flight-delay/1", endpoint="flight-delay", certify=False)
     assert (itself.flipped, itself.counts, itself.mcnemar_p, itself.certificate) == (0, (), 1.0, None)
     assert itself.comparison is not None and itself.comparison.verdict == "no difference shown"

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import ForbiddenError, IntegrityError, NotFoundError
 from everline.governance.signing import dsse_verify, server_key
+from everline.models import service as models
 from everline.pipelines import service as pipelines
 from everline.reproduction import service
 from everline.reproduction.statements import PAYLOAD_TYPE
@@ -131,6 +132,12 @@ def row(one: Certificate) -> dict[str, Any]:
 def _subject(uow: UnitOfWork, project: str, one: Certificate) -> tuple[str, dict[str, Sequence[str]]]:
     """What was certified, and which step of a run needs which."""
     kind, _, uid = one.subject.partition(":")
+    if kind == "model-version":
+        try:
+            version = models.get_version_by_uid(uow, uid)
+        except (NotFoundError, ForbiddenError):
+            return f"model version {render.short(uid)}", {}
+        return f"{version.model} {version.version}", {}
     if kind != "run":
         return f"{kind} {render.short(uid)}", {}
     try:
