@@ -84,6 +84,8 @@ class ComparisonBody(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str | None = None
     slices: list[ComparedSlice] = []
     worse_slices: int | None = None
+    certificate: str | None = None
+    digest: str | None = None
 
 
 class BacktestBody(msgspec.Struct, frozen=True, kw_only=True):

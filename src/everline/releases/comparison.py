@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from everline.access.declare import act
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
+from everline.clock import rfc3339
 from everline.errors import ConflictError, TooLargeError
 from everline.governance import evidence
 from everline.models import comparison, service
 from everline.models.slices import compare_slices
-from everline.models.types import Comparison
+from everline.models.types import Comparison, TrackedVersion
 from everline.releases.gate import current_champion
+from everline.releases.types import Champion
+from everline.reproduction import service as reproduction
+from everline.reproduction.statements import test_result
 
 _OF_SLICE = ("by", "value", "n", "difference", "low", "high", "verdict")
-_RECORDED = ("metric", "n", "champion_value", "challenger_value", "difference", "low", "high", "level", "method")
+_RECORDED = (
+    "metric",
+    "n",
+    "champion_value",
+    "challenger_value",
+    "difference",
+    "low",
+    "high",
+    "level",
+    "method",
+    "verdict",
+)
 
 
 @act
@@ -70,5 +86,23 @@ def compare(
         parts = compare_slices(outcome, champion, challenger, slices=slices, metric=metric, blocks=blocks)
         body["slices"] = [{name: getattr(one, name) for name in _OF_SLICE} for one in parts]
         body["worse_slices"] = sum(one.verdict == "worse" for one in parts)
+    body["certificate"], body["digest"] = _certified(uow, project, found, standing, endpoint=endpoint, body=body)
     evidence.attach(uow, subject=f"model-version:{found.uid}", kind="comparison", body=body, project=project)
     return result
+
+
+def _certified(
+    uow: UnitOfWork, project: str, found: TrackedVersion, standing: Champion, *, endpoint: str, body: dict[str, Any]
+) -> tuple[str, str]:
+    """Sign a comparison: the challenger, by its package, measured beside the champion's."""
+    statement = test_result(
+        [{"name": found.subject, "digest": {"sha256": (found.package or "").removeprefix("sha256:")}}],
+        result="PASSED" if body["verdict"] != "worse" else "FAILED",
+        configuration=[{"name": "champion", "digest": {"sha256": standing.package.removeprefix("sha256:")}}],
+        passed=["compared"],
+        failed=[],
+        facts={**body, "endpoint": endpoint, "by": uow.actor.name, "at": rfc3339(uow.clock.now())},
+    )
+    return reproduction.sign(
+        uow, project, statement, kind="comparison", subject=found.subject, verdict=str(body["verdict"])
+    )

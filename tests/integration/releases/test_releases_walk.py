@@ -26,6 +26,7 @@ from everline.models import tables as model_tables
 from everline.releases import comparison, history, rollout, service, tables, watch
 from everline.releases.states import Move, State
 from everline.releases.types import Plan
+from everline.reproduction import service as reproduction
 from everline.serving import feedback, predictions
 from everline.serving import service as serving
 from everline.serving.types import Outcome, RevisionRole
@@ -354,7 +355,11 @@ def test_a_comparison_with_the_champion_becomes_evidence_that_opens_the_gate(wor
     with world.begin() as uow:
         body = evidence.list_evidence(uow, subject=made.subject, project="default", kind="comparison")[0].body
     assert [(one["value"], one["verdict"]) for one in body["slices"]] == [("am", "better"), ("pm", "better")]
-    assert body["worse_slices"] == 0
+    assert (body["worse_slices"], body["verdict"]) == (0, "better")
+    with world.begin() as uow:
+        signed = reproduction.get_certificate(uow, "default", body["certificate"])
+    assert signed.statement["subject"][0]["digest"] == {"sha256": made.package.removeprefix("sha256:")}
+    assert signed.statement["predicate"]["everline"]["difference"] == body["difference"]
     release = world.do(service.check, release.uid, by=MAYA)
     assert release.state is State.AWAITING_APPROVAL
     assert "comparison" in {one.kind for one in release.check.evidence}

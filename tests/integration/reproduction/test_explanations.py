@@ -138,7 +138,7 @@ def test_two_interacting_causes_get_their_shares_and_a_certificate(
     before = run("--data", "numbers=1")
     after = run("--data", "numbers=1", "--param", "weight=2", "--seed", "2", edit=("FACTOR = 1.0", "FACTOR = 3.0"))
     plan = client.explanations.plan(before, after, seeds=3)
-    assert [one.name for one in plan.components] == ["parameter weight", "code"]
+    assert [one.name for one in plan.components] == ["parameter weight", "code", "seed"]
     assert plan.components[1].changes == ("step measure: FACTOR", "file flow.py")
     found = client.explanations.explain(before, after, seeds=3)
     # loss = sum x weight x factor: 6 -> 36; half of the 12 that only both together do is in each share.
@@ -161,9 +161,9 @@ def test_two_interacting_causes_get_their_shares_and_a_certificate(
 @only_sqlite
 def test_data_alone_and_the_seed_alone(client: Client, run: Start, capsys: pytest.CaptureFixture[str]) -> None:
     before, after = run("--data", "numbers=1"), run("--data", "numbers=2")
-    assert shares(client.explanations.explain(before, after, seeds=3, processes=1)) == pytest.approx(
-        {"data numbers": SUM_2 - SUM_1, "seed": 0.0}, abs=1e-9
-    )
+    found = client.explanations.explain(before, after, seeds=3, processes=1)
+    assert shares(found) == pytest.approx({"data numbers": SUM_2 - SUM_1, "seed": 0.0}, abs=1e-9)
+    assert found.components[0].changes == ("column x: other values", "column y: other values")
     other_seed = run("--data", "numbers=1", "--seed", "8")
     assert everline(["explain", before, other_seed, "--seeds", "3", "--processes", "1"]) == 0
     told = capsys.readouterr().out
@@ -172,7 +172,7 @@ def test_data_alone_and_the_seed_alone(client: Client, run: Start, capsys: pytes
     unused = run("--data", "numbers=1", "--seed", "9", edit=("def judged", "def judged_by_somebody"))
     found = client.explanations.explain(before, unused, seeds=2, processes=1)
     assert found.finding is Finding.WITHIN_NOISE
-    assert [(one.name, one.idle is None) for one in found.components] == [("code", False)]
+    assert [(one.name, one.idle is None) for one in found.components] == [("code", False), ("seed", True)]
 
 
 @only_sqlite

@@ -15,6 +15,7 @@ import msgspec
 from everline.access.declare import act, read
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
+from everline.datasets import service as datasets
 from everline.errors import EverlineError, InvalidInputError, NotFoundError
 from everline.governance import evidence
 from everline.pipelines import service as pipelines
@@ -34,6 +35,7 @@ from everline.reproduction.explaining.shares import Measured, split
 from everline.reproduction.explaining.statements import explanation_statement
 from everline.reproduction.explaining.types import (
     EVALUATION_SET,
+    SEED,
     CoalitionRun,
     Component,
     Explain,
@@ -184,6 +186,10 @@ def _planned(uow: UnitOfWork, project: str, made: Plan, before: Side, after: Sid
     compared = _evaluation_set(uow, step, evaluation_sets.target_of(_results_taken(after, steps[1])))
     if compared is not None:
         differing.insert(0, compared[0])
+    differing = [_with_tables(uow, project, one, before.record, after.record) for one in differing]
+    if before.record.seed != after.record.seed:
+        old, new = (str(side.record.seed) if side.record.seed is not None else "none" for side in (before, after))
+        differing.append(Component(name=SEED, before=old, after=new))
     drawn = _seeds(before.record, after.record, seeds)
     method = Method.SAMPLED if made.method is Method.EXACT and len(parts) > attribution.EXACT_MAX else made.method
     return msgspec.structs.replace(
@@ -252,6 +258,26 @@ def _evaluation_set(uow: UnitOfWork, step: MetricStep, target: str | None) -> tu
     lines = tuple(line for one in found for line in one.changes)[:CHANGES_MAX]
     component = Component(name=EVALUATION_SET, before=shown[0], after=shown[1], changes=lines)
     return component, all(one.label_only for one in found)
+
+
+def _with_tables(uow: UnitOfWork, project: str, one: Component, before: RunRecord, after: RunRecord) -> Component:
+    """A dataset's component with what changed in its table, as far as the profiles of one version each say it."""
+    if not one.name.startswith("data "):
+        return one
+    name = one.name.removeprefix("data ")
+    versions = [[use for use in record.data if use.name == name] for record in (before, after)]
+    if any(len(uses) != 1 for uses in versions):
+        return one
+    old, new = (datasets.get_version(uow, project, name, uses[0].digest).table for uses in versions)
+    if old is None or new is None:
+        return one
+    lines = [] if old.rows == new.rows else [f"rows {old.rows} → {new.rows}"]
+    mine, theirs = ({column.name: column for column in table.columns} for table in (old, new))
+    lines += [f"column {column} added" for column in theirs if column not in mine]
+    lines += [f"column {column} removed" for column in mine if column not in theirs]
+    changed = [column for column, found in theirs.items() if column in mine and mine[column].digest != found.digest]
+    lines += [f"column {column}: other values" for column in changed]
+    return msgspec.structs.replace(one, changes=tuple(lines[:CHANGES_MAX])) if lines else one
 
 
 def _results_taken(side: Side, step: StepRecord) -> dict[str, ValueRef]:
