@@ -160,7 +160,7 @@ class Bisector:
             )
         found = sorted(self._client.datasets.versions(name), key=lambda one: one.version)
         return [
-            Place(name=f"{name}@{one.version}", title=", ".join(one.labels), data={name: [str(one.version)]})
+            Place(name=f"{name}@{one.version}", title=", ".join(one.labels), data={name: [one.digest]})
             for one in found
             if first < one.version <= last
         ]
@@ -195,7 +195,7 @@ class Bisector:
     def _task(self, place: Place, directory: Path) -> Task:
         record, settings = self._records[0], self._client.settings
         assert self._plan.metric_step is not None
-        data = {name: [str(u.version) for u in record.data if u.name == name] for name in data_of(record)}
+        data = data_of(record)
         params = {name: value for name, value in parameters_of(record).items() if value is not None}
         return Task(
             url=settings.url,

@@ -207,7 +207,7 @@ def carry_out(
 def _versions(record: RunRecord) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for use in record.data:
-        found.setdefault(use.name, []).append(str(use.version))
+        found.setdefault(use.name, []).append(use.digest)
     return found
 
 
