@@ -29,6 +29,8 @@ _PLAIN = frozenset({CONTENTS, STATEMENT, README_FILE})
 """Files that the table of contents does not list: itself, its signature, and what is for people."""
 _WRITTEN_AT = (1980, 1, 1, 0, 0, 0)
 _PACKED_BYTES_MAX = 1 << 20
+_EXPANSION_MAX, _EXPANSION_FREE = 100, 64 << 20
+"""A bundle may grow by this factor, and so many bytes, when it is unpacked; beyond, it is a bomb."""
 T = TypeVar("T")
 
 
@@ -114,6 +116,9 @@ class Reader:
             raise ValueError(f"its layout is {self.contents.schema}; this Everline reads {SCHEMA}")
         self.statement_raw = _bounded(archive, STATEMENT) if STATEMENT in names else None
         listed = {one.path: one for one in self.contents.files}
+        packed = sum(info.compress_size for info in archive.infolist())
+        if sum(one.bytes for one in listed.values()) > _EXPANSION_MAX * packed + _EXPANSION_FREE:
+            raise ValueError(f"it would unpack to more than {_EXPANSION_MAX} times its size")
         extra = sorted(set(names) - set(listed) - _PLAIN)
         if extra:
             raise IntegrityError(f"The bundle holds a file that its table of contents does not list: {extra[0]!r}.")

@@ -18,7 +18,11 @@ from everline.sdk.reproduction import Where
 @click.command("verify", help=__doc__)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--key", required=True, help="The public key that you trust: its text, or a file that holds it.")
-@click.option("--rebuild", is_flag=True, help="Of a run: do it again in an empty home, and compare every output.")
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="Of a run: do it again in an empty home, and compare every output. Runs the code that the key's owner signed.",
+)
 @click.option(
     "--environment",
     type=click.Choice([where.value for where in Where]),

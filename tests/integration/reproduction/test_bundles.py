@@ -144,6 +144,13 @@ def test_whatever_is_changed_in_a_bundle_is_named(
     with zipfile.ZipFile(climbing, "a") as zipped:
         zipped.writestr("../f.json", zipfile.ZipFile(file).read(archive.FACTS))
     assert "does not list: 'facts.json'" in failing(bundles.verify(climbing, key))["files"]
+    huge = rewritten(
+        file,
+        tmp_path / "huge.zip",
+        {archive.CONTENTS: lambda data: data.replace(b'"bytes":', b'"bytes":999999999', 1)},
+    )
+    with pytest.raises(InvalidInputError, match="would unpack to more than 100 times its size"):
+        bundles.verify(huge, key)
     (tmp_path / "no.zip").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(InvalidInputError, match="is no evidence bundle"):
         bundles.verify(tmp_path / "no.zip", key)
