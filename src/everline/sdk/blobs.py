@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from everline.errors import IntegrityError, NotFoundError
 from everline.ids import digest_bytes, digest_file
 from everline.loader import late
-from everline.storage.hashing import PassingHash
+from everline.storage.hashing import HashedFile
 
 if TYPE_CHECKING:
     from everline.sdk.client import Client
@@ -26,29 +25,6 @@ BUNDLE_BYTES = 32 << 20
 """Small blobs are sent and fetched together, about this much at a time."""
 _ASK_FIRST_BYTES = 64 << 10
 """Less than this is sent sooner than asked for."""
-
-
-class _Hashed(FileIO):
-    """A new file that is hashed while it is written."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "wb")
-        self._hash = PassingHash()
-
-    def write(self, data: Any, /) -> int:
-        self._hash.update(data)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[super().write(rest) :]
-        return len(data)
-
-    def close(self) -> None:
-        self._hash.close()
-        super().close()
-
-    @property
-    def digest(self) -> str:
-        return self._hash.digest
 
 
 class _Missing(msgspec.Struct, frozen=True):
@@ -148,7 +124,7 @@ class Blobs:
     def download(self, digest: str, target: Path) -> None:
         """Write a blob's content to `target`, verified; what came with another content is removed again."""
         try:
-            with _Hashed(target) as file:
+            with HashedFile(target) as file:
                 self._client.send("GET", f"/api/v1/blobs/{digest}", into=file)
             if file.digest != digest:
                 raise IntegrityError(

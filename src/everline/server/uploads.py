@@ -12,7 +12,6 @@ from starlette.requests import Request as StarletteRequest
 
 from everline.errors import InvalidInputError, TooLargeError
 from everline.ids import whole_number
-from everline.storage.hashing import pieces_of
 from everline.storage.incoming import Incoming
 
 _PIECE_BYTES = 1 << 20
@@ -42,10 +41,9 @@ async def receive(raw: StarletteRequest, body: Incoming, *, bytes_max: int) -> N
 
 def take(file: BinaryIO, body: Incoming, *, bytes_max: int) -> None:
     """Write a body that a client in this process handed over as an open file; see `receive`."""
-    for piece in pieces_of(file):
-        if body.bytes + len(piece) > bytes_max:
-            raise body_too_large(bytes_max)
-        body.write(piece)
+    body.take(file, bytes_max=bytes_max)
+    if body.bytes > bytes_max:
+        raise body_too_large(bytes_max)
 
 
 async def drain(raw: StarletteRequest, *, bytes_max: int) -> None:

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from everline.errors import UnavailableError
 from everline.ids import new_uid
-from everline.storage.hashing import PassingHash
+from everline.storage.hashing import PassingHash, copy_within, pieces_of
 
 
 class Incoming:
@@ -57,10 +58,26 @@ class Incoming:
         try:
             _write_all(self._opened(), data)
         except OSError as error:
-            raise UnavailableError(
-                f"The upload cannot be written: {error.strerror or error}.", hint="Make room on the server's disk."
-            ) from error
+            raise _unwritable(error) from error
         self.bytes += len(data)
+
+    def take(self, file: BinaryIO, *, bytes_max: int) -> None:
+        """Add all of a file that was opened here, from its start; stop when there is more than `bytes_max`.
+
+        Raises:
+            UnavailableError: the disk is full, or cannot be written.
+        """
+        try:
+            copied = copy_within(file, self._opened(), self._hash, bytes_max=bytes_max)
+        except OSError as error:
+            raise _unwritable(error) from error
+        if copied is not None:
+            self.bytes += copied
+            return
+        for piece in pieces_of(file):
+            self.write(piece)
+            if self.bytes > bytes_max:
+                return
 
     def move(self, target: Path, *, sync: bool) -> None:
         """Give the bytes their name, in one step that either happened or not.
@@ -95,13 +112,19 @@ class Incoming:
         while self._file is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             # Unbuffered: pieces are large, and a copy in between would only cost time.
-            file = (self._folder / new_uid()).open("xb", buffering=0)
+            file = (self._folder / new_uid()).open("x+b", buffering=0)
             fcntl.flock(file, fcntl.LOCK_EX)
             if os.fstat(file.fileno()).st_nlink:
                 self._file = file
             else:  # collected as garbage in the instant before it was locked
                 file.close()
         return self._file
+
+
+def _unwritable(error: OSError) -> UnavailableError:
+    return UnavailableError(
+        f"The upload cannot be written: {error.strerror or error}.", hint="Make room on the server's disk."
+    )
 
 
 def collect(folder: Path) -> int:
