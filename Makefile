@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test conformance check fix bench docs env clean
+.PHONY: help demo serve test drill conformance check fix bench docs env clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,7 +20,11 @@ serve: $(VENV)/.demo ## Run the control plane with its console on http://127.0.0
 test: $(VENV)/.dev ## Run the whole suite on SQLite, PostgreSQL and Chromium
 	$(BIN)/python scripts/prepare_tests.py
 	# Four workers on two cores: most of them wait for server processes most of the time.
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not drill" $(ARGS)
+
+drill: $(VENV)/.dev ## Run what takes longer than the suite may: rebuilds of whole environments
+	$(BIN)/python scripts/prepare_tests.py
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m drill $(ARGS)
 
 conformance: $(VENV)/.dev .peers/mlflow/bin/mlflow ## Hold every answer against MLflow's own server, which it installs
 	$(BIN)/python scripts/prepare_tests.py

@@ -97,6 +97,7 @@ def test_the_commit_that_moved_a_metric_is_found_past_one_that_does_not_run(
         client.explanations.bisect("loss", after, before, over="code")
 
 
+@pytest.mark.drill
 def test_the_dataset_version_that_moved_a_metric_is_found(client: Client, project: Path) -> None:
     for number in range(1, 10):
         client.datasets.add("numbers", pa.table({"x": [1.0, 2.0 if number < 5 else 7.0, 0.01 * number]}))

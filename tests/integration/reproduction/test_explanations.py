@@ -176,6 +176,7 @@ def test_data_alone_and_the_seed_alone(client: Client, run: Start, capsys: pytes
 
 
 @only_sqlite
+@pytest.mark.drill
 def test_the_environment_alone(client: Client, run: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTHONPATH")  # an environment that is made has no part that was never installed
     before = run("--data", "numbers=1")
@@ -206,6 +207,13 @@ def test_the_evaluation_set_is_told_from_the_model(client: Client, run: Start) -
     assert shares(found) == {"evaluation set": 21.0, "parameter add": -3.0, "parameter later": 0.0}
     assert found.components[0].changes == ("column x: other values", "column y: other values")
 
+
+@only_sqlite
+@pytest.mark.drill
+def test_the_same_rows_with_another_outcome_are_not_comparable(client: Client, run: Start) -> None:
+    rows = [1.0] * 3 + [2.0] * 3 + [9.0] * 3
+    client.datasets.add("numbers", pa.table({"x": rows, "y": rows}))
+    before = run("--data", "numbers=3", entry="flow:judged")
     client.datasets.add("numbers", pa.table({"x": [1.0] * 3 + [2.0] * 3 + [9.0] * 3, "y": [0.0] * 9}))
     relabelled = run("--data", "numbers=4", entry="flow:judged")
     found = client.explanations.explain(before, relabelled)

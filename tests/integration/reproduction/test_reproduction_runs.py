@@ -430,6 +430,7 @@ def test_a_script_says_how_far_its_record_goes(client: Client, tmp_path: Path) -
 
 
 @only_sqlite
+@pytest.mark.drill
 def test_what_should_not_matter_is_changed_and_the_step_that_minds_is_named(
     client: Client, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
