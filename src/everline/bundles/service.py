@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from everline.access.declare import act
+from everline.access.declare import act, read
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.bundles import archive
@@ -37,7 +37,7 @@ CERTIFICATES_MAX = 100
 RELEASES_MAX = 1_000
 
 
-@act
+@read
 def export(uow: UnitOfWork, project: str, subject: str, target: Path, *, data: bool = True) -> Contents:
     """Write a bundle about a prediction, model version or run.
 
@@ -63,6 +63,13 @@ def export(uow: UnitOfWork, project: str, subject: str, target: Path, *, data: b
         contents = makers[kind](_Making(uow, project, writer, data=data), uid)
         contents = msgspec.structs.replace(contents, files=tuple(sorted(writer.files, key=lambda one: one.path)))
         writer.finish(contents, sign=_signed(uow, contents))
+    return contents
+
+
+@act
+def note_export(uow: UnitOfWork, project: str, contents: Contents) -> None:
+    """Leave in the audit log that somebody is about to take a bundle away."""
+    uow.require(Permission.AUDIT_READ, project)
     uow.record(
         "bundle.export",
         subject=contents.subject,
@@ -70,7 +77,6 @@ def export(uow: UnitOfWork, project: str, subject: str, target: Path, *, data: b
         contents=digest_bytes(archive.contents_bytes(contents)),
         files=len(contents.files),
     )
-    return contents
 
 
 class _Making:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +155,24 @@ def test_whatever_is_changed_in_a_bundle_is_named(
     (tmp_path / "no.zip").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(InvalidInputError, match="is no evidence bundle"):
         bundles.verify(tmp_path / "no.zip", key)
+
+
+@only_sqlite
+def test_bundles_are_written_while_others_write(client: Client, live: Live, key: VerifyKey, tmp_path: Path) -> None:
+    prediction, over = live.log(1)[0], threading.Event()
+
+    def traffic() -> None:
+        while not over.is_set():
+            live.log(1)
+
+    writer = threading.Thread(target=traffic)
+    writer.start()
+    try:
+        files = [client.bundles.export(prediction, tmp_path / f"{number}.zip") for number in range(15)]
+    finally:
+        over.set()
+        writer.join()
+    assert bundles.verify(files[-1], key).level == "P4"
 
 
 def test_a_model_goes_with_its_release_and_evidence(client: Client, live: Live, key: VerifyKey, tmp_path: Path) -> None:

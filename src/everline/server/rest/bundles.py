@@ -23,14 +23,17 @@ def export(request: Request) -> Response:
     with tempfile.NamedTemporaryFile(prefix="everline-bundle-", suffix=".zip", delete=False) as file:
         target = Path(file.name)
     try:
+        # Written while others write too; the lock is taken only for the event, and nobody gets a file without one.
         with begin(request) as uow:
-            service.export(
+            contents = service.export(
                 uow,
                 request.project,
                 request.path["subject"],
                 target,
                 data=request.query("data", str, "true") != "false",
             )
+        with request.app.begin(request.actor) as uow:
+            service.note_export(uow, request.project, contents)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
