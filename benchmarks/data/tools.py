@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import os
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ class MissingError(Exception):
     """A tool cannot be had on this machine; the message says how to install it."""
 
 
-class Tool:
+class Tool(abc.ABC):
     """One tool with a place of its own. `work` has the data under the name that it is added by."""
 
     name = ""
@@ -43,6 +44,7 @@ class Tool:
     def begin(self) -> None:
         """Make an empty repository."""
 
+    @abc.abstractmethod
     def add(self, what: str) -> None:
         """Take in what lies at `work/what`, changed or not."""
 
@@ -54,9 +56,9 @@ class Tool:
         path = self.work / what
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
+    @abc.abstractmethod
     def restore(self, what: str) -> Path:
         """Get it back; where."""
-        raise NotImplementedError
 
     def stored(self) -> int:
         """Bytes of the repository."""

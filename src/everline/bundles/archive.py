@@ -94,6 +94,7 @@ class Reader:
         try:
             with zipfile.ZipFile(path) as archive:
                 self._unpack(archive)
+        # A damaged header may name a compression that zipfile does not know: its NotImplementedError.
         except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
             raise InvalidInputError(
                 f"{path} is no evidence bundle, or was damaged: {error}.",

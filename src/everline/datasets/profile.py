@@ -167,7 +167,7 @@ def _frequent(values: pa.ChunkedArray) -> dict[str, Any]:
     most = min(TOP_MAX, counted.num_rows)
     try:  # among millions of values, the first ten are found sooner than all are sorted
         best = counted.take(pc.select_k_unstable(counted, most, keys)) if most else counted
-    except pa.ArrowNotImplementedError:
+    except pa.ArrowNotImplementedError:  # a type of which Arrow sorts all, and selects none
         best = counted.take(pc.sort_indices(counted, sort_keys=keys).slice(0, most))
     top = tuple(
         TopValue(value=as_json(cell(value)), count=count.as_py())

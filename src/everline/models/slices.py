@@ -92,13 +92,10 @@ def compare_slices(
             y[rows], ours[rows], theirs[rows], metric=metric, blocks=inside,
             level=min(_SIMULTANEOUS_MAX, 1 - share), resamples=resamples, seed=seed,
         )  # fmt: skip
-        return SliceComparison(by=by, value=value, **{name: getattr(found, name) for name in _KEPT})
+        return SliceComparison(by=by, value=value, **msgspec.structs.asdict(found))
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(one, chosen))
-
-
-_KEPT = tuple(name for name in SliceComparison.__struct_fields__ if name not in ("by", "value"))
 
 
 def _groups(values: npt.NDArray[Any]) -> list[tuple[str, npt.NDArray[np.intp]]]:
@@ -122,9 +119,3 @@ def _is_enough(outcome: npt.NDArray[Any], metric: str) -> bool:
         return False
     ones = int((outcome > 0.5).sum())
     return metric != "auc" or min(ones, outcome.size - ones) >= 2
-
-
-def to_builtins(found: Sequence[SliceComparison]) -> list[dict[str, Any]]:
-    """Slices as evidence keeps them."""
-    builtins: list[dict[str, Any]] = msgspec.to_builtins(list(found))
-    return builtins

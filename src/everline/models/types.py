@@ -242,8 +242,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
 
 
-class SliceComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """A comparison of two models on the rows that share one value of one column; fields as in `Comparison`.
+class SliceComparison(Comparison, frozen=True, kw_only=True):
+    """A comparison of two models on the rows that share one value of one column.
 
     Attributes:
         level: of this interval alone: so high that all slices' intervals together hold with the level asked for.
@@ -251,17 +251,6 @@ class SliceComparison(msgspec.Struct, frozen=True, kw_only=True):
 
     by: str
     value: str
-    metric: str
-    n: int
-    champion_value: float
-    challenger_value: float
-    difference: float
-    low: float
-    high: float
-    level: float
-    method: str
-    blocks: int | None
-    verdict: str
 
 
 class LoggedModelStatus(StrEnum):

@@ -81,6 +81,7 @@ def _archive(data: bytes) -> str:
         schema = json.loads(contents["schema.json"]) if "schema.json" in contents else None
         if isinstance(schema, dict) and "__loader__" in schema:
             return _digest(_skops(schema, contents, {}))
+    # zipfile has a NotImplementedError for compressions that it does not know.
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, NotImplementedError, OSError, RecursionError):
         return digest_bytes(data)
     return _digest({name: digest_bytes(content) for name, content in contents.items()})

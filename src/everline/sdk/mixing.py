@@ -28,6 +28,7 @@ from everline.runs.capture import RunRecord
 from everline.sdk.client import Client
 from everline.sdk.mixing_process import Job, Task
 from everline.sdk.pipeline_commands import folder_of
+from everline.sdk.processes import kill, without_secrets
 from everline.sdk.reproduction import Where
 from everline.sdk.scripts import Inside
 
@@ -182,9 +183,10 @@ def carry_out(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=said,
+                start_new_session=True,
             ) as process,
         ):
-            watchdog = threading.Timer(timeout_s, process.kill)
+            watchdog = threading.Timer(timeout_s, kill, [process])
             watchdog.start()
             found: list[tuple[str | None, str | None]] = []
             try:
@@ -193,13 +195,14 @@ def carry_out(
                     found.append(msgspec.json.decode(line, type=tuple[str | None, str | None]))
                     heard(found[-1][1])
             except BaseException:
-                process.kill()
+                kill(process)
                 raise
             finally:
                 watchdog.cancel()
             code = process.wait()
             said.seek(0)
-            last = said.read().decode("utf-8", errors="replace").strip()[-_SAID_CHARS_MAX:]
+            told = without_secrets(said.read().decode("utf-8", errors="replace").strip(), inside.variables)
+            last = told[-_SAID_CHARS_MAX:]
     why = f"its process ended with code {code}: {last}" if code else "its process ended early"
     return found + [(None, why)] * (len(task.jobs) - len(found))
 

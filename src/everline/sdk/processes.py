@@ -50,19 +50,19 @@ def run_process(
     try:
         out, err = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        _stop(process)
+        stop(process)
         return f"the rebuild took longer than {timeout_s:g} s and was stopped"
     except BaseException:
-        _stop(process)
+        stop(process)
         raise
     if process.returncode == 0:
         return None
     said = err.decode("utf-8", errors="replace").strip() or out.decode("utf-8", errors="replace")
-    said = _without_secrets(said.strip(), variables)[-_OUTPUT_CHARS_MAX:]
+    said = without_secrets(said.strip(), variables)[-_OUTPUT_CHARS_MAX:]
     return f"the rebuild ended with code {process.returncode}: {said}"
 
 
-def _without_secrets(said: str, variables: Mapping[str, str]) -> str:
+def without_secrets(said: str, variables: Mapping[str, str]) -> str:
     """What a process said, without the values of its secret variables: this ends up in a certificate."""
     for name, value in variables.items():
         if SECRET_NAME.search(name) and len(value) >= _SECRET_CHARS_MIN:
@@ -70,11 +70,16 @@ def _without_secrets(said: str, variables: Mapping[str, str]) -> str:
     return said
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started."""
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started, and hear it to its end."""
+    kill(process)
+    process.communicate()
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a process that leads a session, and all that it started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
-    process.communicate()

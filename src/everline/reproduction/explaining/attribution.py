@@ -11,7 +11,14 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from everline.loader import late
+
+if TYPE_CHECKING:
+    from scipy import special
+else:
+    special = late("scipy.special")
 
 Coalition = frozenset[str]
 Value = Callable[[Coalition], Sequence[float]]
@@ -22,13 +29,6 @@ EXACT_MAX = 5
 
 ORDERS = 12
 LEVEL = 0.95
-
-# Two-sided 95 % points of Student's t by degrees of freedom; Abramowitz and Stegun (1964), table 26.10.
-# fmt: off
-_T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-         2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)
-# fmt: on
-_NORMAL_95 = 1.960
 
 
 class Interval(NamedTuple):
@@ -65,8 +65,8 @@ def deviation(values: Sequence[float]) -> float:
 
 
 def t_95(freedom: int) -> float:
-    """The two-sided 95 % point of Student's t; the normal one, 2 % too small at worst, beyond 30 degrees of freedom."""
-    return _T_95[freedom - 1] if freedom <= len(_T_95) else _NORMAL_95
+    """The two-sided 95 % point of Student's t."""
+    return float(special.stdtrit(freedom, (1 + LEVEL) / 2))
 
 
 def coalitions(parts: Sequence[str]) -> Iterator[Coalition]:

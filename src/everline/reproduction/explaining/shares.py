@@ -26,7 +26,6 @@ from everline.reproduction.explaining.types import (
 _EQUAL = 1e-9
 _LARGE = 0.1
 _ROUNDING = 1e-12
-_ONE = Share(components=(), value=1.0, low=1.0, high=1.0)
 _Vector = list[float]
 
 
@@ -200,7 +199,7 @@ def _shares(plan: Plan, found: Explanation, table: _Table, change: float, total:
         shares.insert(0, Share(components=(EVALUATION_SET,), value=one.mean, low=one.low, high=one.high))
     if plan.seeds:
         left = change - math.fsum(share.value for share in shares)
-        if abs(left) <= _ROUNDING * max(abs(share.value) for share in shares or (_ONE,)):
+        if abs(left) <= _ROUNDING * max((abs(share.value) for share in shares), default=0.0):
             left = 0.0  # the last bit of a sum is nobody's doing
         margin = total.high - total.mean
         shares.append(Share(components=(SEED,), value=left, low=left - margin, high=left + margin))
