@@ -5,7 +5,8 @@
     stream   writes many small facts (metrics, feedback, health); its batches are anchored, not each row
 
 The declaration is also the guard: a function that ends without having asked for a permission fails, and
-so does an act without an audit event. Forgetting is an error here, never a hole.
+so do an act without an audit event, and a change in a transaction that only reads. Forgetting is an error here,
+never a hole.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def stream(function: Service[P, R]) -> Service[P, R]:
 def _declare(function: Service[P, R], kind: str) -> Service[P, R]:
     @functools.wraps(function)
     def guarded(uow: UnitOfWork, *args: P.args, **kwargs: P.kwargs) -> R:
+        if kind != "read" and uow.read_only:
+            raise UnguardedError(f"{function.__qualname__} changes state, and was called in a read-only transaction.")
         checks, records = uow.checks, uow.records
         result = function(uow, *args, **kwargs)
         if uow.checks == checks:

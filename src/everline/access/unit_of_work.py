@@ -58,8 +58,11 @@ class UnitOfWork:
         clock: Clock,
         settings: Settings,
         memory: Memory | None = None,
+        read_only: bool = False,
     ) -> None:
         self.conn = connection
+        self.read_only = read_only
+        """A reader: SQLite refuses it as a writer as soon as others have written meanwhile."""
         self.memory = memory or Memory()
         self._learnt: list[tuple[dict[Any, Any], Mapping[Any, Any]]] = []
         self.actor = actor
@@ -171,7 +174,15 @@ def begin(
     refusals: list[Event] = []
     try:
         with database.begin(read_only=read_only, power_safe=power_safe) as connection:
-            uow = UnitOfWork(connection, actor=actor, blobs=blobs, clock=clock, settings=settings, memory=memory)
+            uow = UnitOfWork(
+                connection,
+                actor=actor,
+                blobs=blobs,
+                clock=clock,
+                settings=settings,
+                memory=memory,
+                read_only=read_only,
+            )
             refusals = uow.refusals
             yield uow
             if uow.events:

@@ -145,3 +145,13 @@ def test_an_act_that_forgets_its_audit_event_fails_and_changes_nothing(begin, ap
         careless(uow)
     with begin() as uow:
         assert uow.conn.execute(select(tables.project.c.description)).scalar() == "The first project."
+
+
+def test_a_change_in_a_transaction_that_only_reads_fails(app):
+    @act
+    def careless(uow):
+        uow.require(Permission.DATA_WRITE, "default")
+        uow.record("project.describe", subject="project:default", project="default")
+
+    with pytest.raises(UnguardedError, match="read-only transaction"), app.begin(read_only=True) as uow:
+        careless(uow)
