@@ -41,6 +41,7 @@ class Tool(abc.ABC):
                 f"{self.name}: {' '.join(map(str, arguments))}\n{done.stdout[-500:]}{done.stderr[-1500:]}"
             )
 
+    @abc.abstractmethod
     def begin(self) -> None:
         """Make an empty repository."""
 
@@ -48,6 +49,7 @@ class Tool(abc.ABC):
     def add(self, what: str) -> None:
         """Take in what lies at `work/what`, changed or not."""
 
+    @abc.abstractmethod
     def status(self, what: str) -> None:
         """Say whether anything changed."""
 
