@@ -16,6 +16,9 @@ from everline.errors import InvalidInputError
 from everline.pipelines.graph import Graph, Kept, Node, Ref
 from everline.pipelines.types import ValueRef
 
+EXPLAINS_TAG = "everline.explains"
+"""Of runs that are mixtures; its value names the two runs."""
+
 try:
     import fcntl
 except ImportError:  # Windows: two processes may then do one step at the same time, to the same result

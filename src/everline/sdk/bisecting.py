@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import math
 import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,7 +17,7 @@ from everline.errors import EverlineError, InvalidInputError
 from everline.pipelines.codedigest import project_root
 from everline.pipelines.measuring import Measure
 from everline.reproduction.explaining.bisection import first_moved
-from everline.reproduction.explaining.components import CODE, DATA, data_of, parameters_of
+from everline.reproduction.explaining.components import CODE, DATA, data_of, metric_in, parameters_of
 from everline.reproduction.explaining.types import Bisection, Plan, Probe
 from everline.runs.capture import RunRecord
 from everline.sdk.client import Client
@@ -213,9 +212,7 @@ class Bisector:
         step = next((one for one in self._client.pipelines.steps(run) if one.name == name), None)
         if step is None or len(step.outputs) != 1 or step.outputs[0].kind != "json":
             return None
-        answer: Any = msgspec.json.decode(self._client.blobs.get_bytes(step.outputs[0].files[0].digest))
-        found = answer.get("metrics", {}).get(self._plan.metric) if isinstance(answer, dict) else None
-        return float(found) if isinstance(found, int | float) and math.isfinite(found) else None
+        return metric_in(self._client.blobs.get_bytes(step.outputs[0].files[0].digest), self._plan.metric)
 
 
 def _reason(metric: str, axis: str, before: float, among: Sequence[Probe], probes: Sequence[Probe]) -> str:

@@ -12,17 +12,16 @@ import subprocess
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import msgspec
 
 from everline.errors import EverlineError
 from everline.pipelines.measuring import Measure
-from everline.reproduction.explaining.components import parameters_of
+from everline.reproduction.explaining.components import DATA, PARAMETER, data_of, mixed, parameters_of
 from everline.reproduction.explaining.types import CoalitionRun, Plan, cell_name
 from everline.runs.capture import RunRecord
 from everline.sdk.client import Client
@@ -132,8 +131,9 @@ class Mixer:
         )
 
     def _job(self, one: CoalitionRun) -> Job:
-        parameters = _mixed({side: parameters_of(record) for side, record in self._records.items()}, one, "parameter")
-        data = _mixed({side: _versions(record) for side, record in self._records.items()}, one, "data")
+        before, after = self._records[False], self._records[True]
+        parameters = mixed(parameters_of(before), parameters_of(after), one.taken, PARAMETER)
+        data = mixed(data_of(before), data_of(after), one.taken, DATA)
         return Job(params={k: v for k, v in parameters.items() if v is not None}, data=data, seed=one.seed)
 
     def _environment(self, later: bool) -> Inside:
@@ -205,19 +205,6 @@ def carry_out(
             last = told[-_SAID_CHARS_MAX:]
     why = f"its process ended with code {code}: {last}" if code else "its process ended early"
     return found + [(None, why)] * (len(task.jobs) - len(found))
-
-
-def _versions(record: RunRecord) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for use in record.data:
-        found.setdefault(use.name, []).append(use.digest)
-    return found
-
-
-def _mixed(sides: Mapping[bool, Mapping[str, Any]], one: CoalitionRun, kind: str) -> dict[str, Any]:
-    names = sorted({name for side in sides.values() for name in side})
-    chosen = {name: sides[f"{kind} {name}" in one.taken] for name in names}
-    return {name: side[name] for name, side in chosen.items() if name in side}
 
 
 def _failed(one: CoalitionRun, problem: str) -> CoalitionRun:

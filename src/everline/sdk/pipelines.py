@@ -24,7 +24,7 @@ from everline.ids import digest_bytes
 from everline.loader import load
 from everline.pipelines.codedigest import project_root
 from everline.pipelines.graph import DatasetRef, Graph
-from everline.pipelines.measuring import Measure, claims_in, part_of
+from everline.pipelines.measuring import EXPLAINS_TAG, Measure, claims_in, part_of
 from everline.pipelines.step import Pipeline
 from everline.pipelines.types import (
     CacheEntry,
@@ -47,7 +47,6 @@ from everline.sdk.client import Client
 
 Watch = Callable[[StepUpdate], None]
 REPRODUCES_TAG = "everline.reproduces"
-EXPLAINS_TAG = "everline.explains"
 FAILED_TAG = "everline.failed"
 _STEPS_MAX = 100_000
 _TAG_CHARS_MAX = 4_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -53,6 +54,30 @@ def parameters_of(record: RunRecord) -> dict[str, Any]:
 def software_of(environment: Environment) -> tuple[Any, ...]:
     """What of an environment may change a result and can be made again: Python and the installed distributions."""
     return (environment.python, environment.implementation, environment.distributions)
+
+
+def mixed(before: Mapping[str, Any], after: Mapping[str, Any], taken: Iterable[str], kind: str) -> dict[str, Any]:
+    """The parameters or datasets of a mixture: those that were taken are the later run's, the others the earlier's.
+
+    Args:
+        kind: `PARAMETER` or `DATA`, which the names in `taken` begin with.
+    """
+    chosen = set(taken)
+    sides = {name: after if f"{kind} {name}" in chosen else before for name in sorted({*before, *after})}
+    return {name: side[name] for name, side in sides.items() if name in side}
+
+
+def metric_in(content: bytes, metric: str) -> float | None:
+    """A metric of a step's JSON result, `{"metrics": {…}}`; None unless it is a finite number."""
+    try:
+        value = msgspec.json.decode(content)
+    except msgspec.DecodeError:
+        return None
+    found = value.get("metrics") if isinstance(value, dict) else None
+    number = found.get(metric) if isinstance(found, dict) else None
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        return None
+    return float(number)
 
 
 def components(before: Side, after: Side, *, metric_step: str) -> list[Component]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from everline.errors import InvalidInputError
-from everline.reproduction.explaining import service
+from everline.reproduction.explaining import planning, service
 from everline.reproduction.explaining.types import Explain, Explanation, Method, Plan
 from everline.server.http import Request, Routes, begin, decode
 
@@ -19,7 +19,7 @@ def plan(request: Request) -> Plan:
             f"There is no method {method[:80]!r}.", hint=f"Use {', '.join(Method)}.", field="method"
         )
     with begin(request) as uow:
-        return service.plan(
+        return planning.plan(
             uow,
             request.project,
             request.query("before", str, ""),
