@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import subprocess
-import tarfile
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +18,7 @@ from everline.reproduction.explaining.components import CODE, DATA, data_of, met
 from everline.reproduction.explaining.types import Bisection, Plan, Probe
 from everline.runs.capture import RunRecord
 from everline.sdk.client import Client
+from everline.sdk.git import asks, clone, git
 from everline.sdk.mixing import carry_out
 from everline.sdk.mixing_process import Job, Task
 from everline.sdk.pipeline_commands import folder_of
@@ -28,7 +26,6 @@ from everline.sdk.reproduction import Where
 from everline.sdk.scripts import Inside
 
 Watch = Callable[[str], None]
-_GIT_TIMEOUT_S = 60.0
 
 
 class Place(NamedTuple):
@@ -132,13 +129,13 @@ class Bisector:
                 field="--over",
             )
         root = repository or Path.cwd()
-        if _run_git(root, ["merge-base", "--is-ancestor", old.commit, new.commit]).returncode != 0:
+        if not asks(root, "merge-base", "--is-ancestor", old.commit, new.commit):
             raise InvalidInputError(
                 f"Commit {old.commit[:10]} is no ancestor of {new.commit[:10]} in {root}.",
                 hint="Run it in a clone that has both (--repository), with the runs in the order of their commits.",
                 field="--repository",
             )
-        listed = _git(root, "log", "--first-parent", "--reverse", "--format=%H %s", f"{old.commit}..{new.commit}")
+        listed = git(root, "log", "--first-parent", "--reverse", "--format=%H %s", f"{old.commit}..{new.commit}")
         places = [Place(name=line[:40], title=line[41:], commit=line[:40]) for line in listed.splitlines()]
         if new.dirty or not places:
             places.append(Place(name="uncommitted changes", title="of the later run", later=True))
@@ -183,12 +180,9 @@ class Bisector:
         if place.commit is None:
             self._client.reproduction.materialise(record.code, folder)
         else:
-            root = project_root((repository or Path.cwd()) / "any.py")
-            top, prefix = (_git(root, "rev-parse", f"--show-{what}").strip() for what in ("toplevel", "prefix"))
-            archive = _git_bytes(Path(top), "archive", "--format=tar", f"{place.commit}:{prefix.rstrip('/')}")
-            with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-                tar.extractall(folder, filter="data")
-            (folder / ".git").mkdir()  # the mark of a project, as in a rebuild
+            project = project_root((repository or Path.cwd()) / "any.py")
+            clone(project, place.commit, folder)
+            return folder / git(project, "rev-parse", "--show-prefix").strip() / folder_of(record)
         return folder / folder_of(record)
 
     def _task(self, place: Place, directory: Path) -> Task:
@@ -233,31 +227,3 @@ def _short(name: str) -> str:
 
 def _untried(place: Place) -> Probe:
     return Probe(name=place.name, title=place.title)
-
-
-def _git(root: Path, *arguments: str) -> str:
-    return _git_bytes(root, *arguments).decode("utf-8", errors="replace")
-
-
-def _git_bytes(root: Path, *arguments: str) -> bytes:
-    done = _run_git(root, arguments)
-    if done.returncode != 0:
-        raise InvalidInputError(
-            f"Git in {root}: {done.stderr.decode(errors='replace').strip()[:300]}",
-            hint="Name the project's folder in a clone with --repository.",
-            field="--repository",
-        )
-    return done.stdout
-
-
-def _run_git(root: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
-    try:
-        return subprocess.run(
-            ["git", "-C", str(root), *arguments],
-            capture_output=True,
-            check=False,
-            timeout=_GIT_TIMEOUT_S,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise InvalidInputError(f"Git cannot be asked: {error}.", field="--repository") from error

@@ -23,9 +23,10 @@ from everline.runs.environment import REDACTED, Environment
 from everline.runs.types import Run
 from everline.runs.undeclared import UNDECLARED_TAG, merged, own_folders, peers, tag_of
 from everline.runs.watching import Seen, injected, read_report
-from everline.sdk.checkouts import CodeUnavailableError, check_out
+from everline.sdk.checkouts import check_out
 from everline.sdk.client import Client
 from everline.sdk.door import Door
+from everline.sdk.git import CodeUnavailableError
 from everline.sdk.looking import looking
 from everline.sdk.processes import run_process
 
