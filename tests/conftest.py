@@ -53,6 +53,20 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         del session.config.stash[FOLDER]
 
 
+@pytest.fixture(autouse=True)
+def forget_what_mlflow_was_told() -> Iterator[None]:
+    """MLflow's client keeps server, registry and experiment in variables, which processes of later tests inherit."""
+    before = _of_mlflow()
+    yield
+    for name in _of_mlflow().keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+def _of_mlflow() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if "MLFLOW" in name}
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """URL of a real PostgreSQL server of our own, on loopback."""

@@ -146,10 +146,7 @@ def start(server: Server, client: Client, repository: Path) -> Callable[..., str
 
     def script(*command: str) -> str:
         told = {"MLFLOW_TRACKING_URI": server.url, "MLFLOW_DISABLE_TELEMETRY": "true"}
-        # The client leaves what other tests of this process asked for in its variables.
-        forgotten = ("MLFLOW_EXPERIMENT", "MLFLOW_ACTIVE", "MLFLOW_RUN", "_MLFLOW")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(forgotten)}
-        done = subprocess.run([sys.executable, *command], cwd=repository, env=kept | told, capture_output=True)
+        done = subprocess.run([sys.executable, *command], cwd=repository, env=os.environ | told, capture_output=True)
         assert done.returncode == 0, done.stderr.decode()
         return client.runs.list()[0].run
 
