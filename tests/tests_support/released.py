@@ -40,7 +40,7 @@ class World:
         with self.work(MAYA) as uow:
             return service.create(
                 uow, project="default", endpoint="flight-delay", model="flight-delay", version=version.version,
-                plan=Plan(canary_share=share),
+                plan=None if share is None else Plan(canary_share=share),
             )  # fmt: skip
 
     def do(self, function, uid, *, by=RAVI, **options):

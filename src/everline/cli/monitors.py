@@ -61,6 +61,15 @@ def create(
     emit(monitor, as_json=as_json, human=lambda: _show(monitor))
 
 
+@command.command("delete")
+@click.argument("name")
+@client_options
+def delete(client: Client, *, name: str, as_json: bool) -> None:
+    """Stop watching; windows and incidents stay."""
+    client.monitors.delete(name)
+    emit({"deleted": name}, as_json=as_json, human=lambda: click.echo(f"{name} watches no more"))
+
+
 @command.command("list")
 @click.option("--endpoint", help="Only those of this endpoint.")
 @client_options

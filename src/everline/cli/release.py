@@ -33,9 +33,13 @@ def command() -> None:
 @click.argument("endpoint")
 @click.argument("model")
 @click.argument("version")
-@click.option("--canary-share", default=0.1, show_default=True, help="Part of the requests for a canary; 0 for none.")
+@click.option(
+    "--canary-share", type=float, help="Part of the requests for a canary; 0 for none. [the endpoint's plan, else 0.1]"
+)
 @client_options
-def create(client: Client, *, endpoint: str, model: str, version: str, canary_share: float, as_json: bool) -> int:
+def create(
+    client: Client, *, endpoint: str, model: str, version: str, canary_share: float | None, as_json: bool
+) -> int:
     """Open a release of VERSION of MODEL (a number, @alias or latest) to ENDPOINT; exits 1 if it is blocked."""
     return _show(client.releases.create(endpoint, model, version, canary_share=canary_share), as_json=as_json)
 

@@ -130,6 +130,19 @@ def add_version(
     return msgspec.structs.replace(version, created=created)
 
 
+@act
+def create_dataset(uow: UnitOfWork, project: str, name: str) -> Dataset:
+    """Create a dataset without a version, so that it is described before its data come; again is no change."""
+    uow.require(Permission.DATA_WRITE, project)
+    check_name(name, field="dataset")
+    row = {"uid": new_uid(), "project": project, "name": name, "created_at": uow.clock.now()}
+    if upsert(uow.conn, tables.dataset, [row], keys=["project", "name"]) > 0:
+        uow.record("dataset.create", subject=f"dataset:{row['uid']}", project=project, dataset=name)
+    else:
+        uow.unchanged()
+    return get_dataset(uow, project, name)
+
+
 @read
 def unprofiled_files(
     uow: UnitOfWork, project: str, name: str, version: str | None = None

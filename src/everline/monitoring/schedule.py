@@ -29,7 +29,8 @@ def schedule_due(uow: UnitOfWork) -> int:
     made = 0
     slot = int(uow.clock.now().timestamp() // _RETRY_SLOT_S)
     spans: dict[tuple[str, str], tuple[datetime, datetime] | None] = {}
-    for row in uow.conn.execute(select(tables.monitor).order_by(tables.monitor.c.uid)).all():
+    column = tables.monitor.c
+    for row in uow.conn.execute(select(tables.monitor).where(column.retired == "").order_by(column.uid)).all():
         monitor = monitor_of(row)
         place = (monitor.project, monitor.endpoint)
         if place not in spans:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import Row, func, insert, select, update
 
 from everline.access.declare import act, read
 from everline.access.types import Permission
@@ -26,6 +26,7 @@ BASELINE_WINDOWS_MIN, BASELINE_WINDOWS_MAX = 8, 366
 WINDOWS_BETWEEN_MIN = 2
 _WINDOW = re.compile(r"([1-9][0-9]{0,3})([hd])")
 _WINDOW_MAX = timedelta(days=31)
+_CHANGE_IN_PLACE = {"on_incident", "outcome_wait_s", "delay_s"}
 _COLUMNS_OF_ROW = ("uid", "project", "name", "endpoint", "next_start", "created_at", "created_by")
 
 
@@ -42,14 +43,12 @@ def create_monitor(uow: UnitOfWork, body: CreateMonitor, *, project: str) -> Mon
     check_name(body.name, field="name")
     get_endpoint(uow, body.endpoint, project=project)
     _check(uow, body)
-    column = tables.monitor.c
-    known = select(column.uid).where(column.project == project, column.name == body.name)
-    if uow.conn.execute(known).first() is not None:
+    if _find(uow, body.name, project=project) is not None:
         raise ConflictError(
             f"The monitor {body.name!r} exists already.", hint="`everline monitors show` shows it.", field="name"
         )
-    version = datasets.get_version(uow, project, body.reference.dataset, body.reference.version).version
-    reference = msgspec.structs.replace(body.reference, version=str(version.version))
+    body = settled(uow, body, project=project)
+    reference = body.reference
     table = load("everline.monitoring.references").reference_table(uow, reference, project=project)
     if body.target is not None and body.target not in table.column_names:
         raise InvalidInputError(
@@ -57,8 +56,7 @@ def create_monitor(uow: UnitOfWork, body: CreateMonitor, *, project: str) -> Mon
             hint=f"It has: {', '.join(table.column_names[:40])}.",
             field="target",
         )
-    delay = body.delay_s if body.delay_s is not None else QUALITY_DELAY_S if body.kind is MonitorKind.QUALITY else 0
-    config = msgspec.to_builtins(msgspec.structs.replace(body, reference=reference, delay_s=delay))
+    config = msgspec.to_builtins(body)
     values = {
         "uid": new_uid(), "project": project, "name": body.name, "endpoint": body.endpoint, "kind": body.kind.value,
         "config": config, "created_at": uow.clock.now(), "created_by": uow.actor.name,
@@ -69,6 +67,73 @@ def create_monitor(uow: UnitOfWork, body: CreateMonitor, *, project: str) -> Mon
         endpoint=body.endpoint, kind=body.kind.value, reference=msgspec.to_builtins(reference),
     )  # fmt: skip
     return get_monitor(uow, body.name, project=project)
+
+
+def settled(uow: UnitOfWork, body: CreateMonitor, *, project: str, current: Monitor | None = None) -> CreateMonitor:
+    """The body with what it leaves open: the delay of its kind, and the number of its reference's version.
+
+    Args:
+        current: a monitor of this name; where the body names no version, it keeps the one that it began with.
+
+    Raises:
+        NotFoundError: no such dataset version.
+    """
+    delay = body.delay_s if body.delay_s is not None else QUALITY_DELAY_S if body.kind is MonitorKind.QUALITY else 0
+    reference = body.reference
+    if current is not None and reference.version is None and reference.dataset == current.reference.dataset:
+        version = current.reference.version
+    else:
+        version = str(datasets.get_version(uow, project, reference.dataset, reference.version).version.version)
+    return msgspec.structs.replace(body, delay_s=delay, reference=msgspec.structs.replace(reference, version=version))
+
+
+@act
+def change_monitor(uow: UnitOfWork, body: CreateMonitor, *, project: str) -> Monitor:
+    """Make the monitor of that name as said; the same again is no change.
+
+    What an incident sets going, and how long is waited, change in place. Anything else makes the evidence so far one
+    about something else: the monitor is retired, and another of its name begins with nothing.
+
+    Raises:
+        NotFoundError: no such monitor, endpoint or dataset version.
+        InvalidInputError: the window, the reference or the promise cannot be used.
+    """
+    uow.require(Permission.MONITOR_WRITE, project)
+    row = require_monitor(uow, body.name, project=project, lock=True)
+    body = settled(uow, body, project=project, current=monitor_of(row))
+    wanted = msgspec.json.decode(msgspec.json.encode(body))
+    changed = sorted(key for key, value in wanted.items() if row.config.get(key) != value)
+    if not changed:
+        uow.unchanged()
+    elif set(changed) <= _CHANGE_IN_PLACE:
+        _check(uow, body)
+        uow.conn.execute(update(tables.monitor).where(tables.monitor.c.uid == row.uid).values(config=wanted))
+        audit.record(
+            uow, "monitor.change", subject=f"monitor:{row.uid}", project=project, name=body.name,
+            before={key: row.config.get(key) for key in changed}, after={key: wanted[key] for key in changed},
+        )  # fmt: skip
+    else:
+        _retire(uow, row, reason=f"replaced: {', '.join(changed)} changed")
+        return create_monitor(uow, body, project=project)
+    return get_monitor(uow, body.name, project=project)
+
+
+@act
+def delete_monitor(uow: UnitOfWork, name: str, *, project: str, reason: str = "") -> None:
+    """Stop watching; windows, signals and incidents stay, and open incidents stay open until a person closes them.
+
+    Raises:
+        NotFoundError: the project has none of that name.
+    """
+    uow.require(Permission.MONITOR_WRITE, project)
+    _retire(uow, require_monitor(uow, name, project=project, lock=True), reason=reason)
+
+
+def _retire(uow: UnitOfWork, row: Row[Any], *, reason: str) -> None:
+    uow.conn.execute(update(tables.monitor).where(tables.monitor.c.uid == row.uid).values(retired=row.uid))
+    audit.record(
+        uow, "monitor.delete", subject=f"monitor:{row.uid}", project=row.project, name=row.name, reason=reason[:500]
+    )
 
 
 @read
@@ -86,7 +151,8 @@ def get_monitor(uow: UnitOfWork, name: str, *, project: str) -> Monitor:
 def list_monitors(uow: UnitOfWork, *, project: str, endpoint: str | None = None) -> list[Monitor]:
     """The project's monitors by name, at most `page_items_max`."""
     uow.require(Permission.MONITOR_READ, project)
-    query = select(tables.monitor).where(tables.monitor.c.project == project).order_by(tables.monitor.c.name)
+    column = tables.monitor.c
+    query = select(tables.monitor).where(column.project == project, column.retired == "").order_by(column.name)
     if endpoint is not None:
         query = query.where(tables.monitor.c.endpoint == endpoint)
     rows = uow.conn.execute(query.limit(uow.settings.page_items_max)).all()
@@ -134,9 +200,7 @@ def list_signals(
 
 def require_monitor(uow: UnitOfWork, name: str, *, project: str, lock: bool = False) -> Row[Any]:
     """The monitor's row, locked against other runs if asked; the caller has asked for its permission."""
-    check_name(name, field="monitor")
-    query = select(tables.monitor).where(tables.monitor.c.project == project, tables.monitor.c.name == name)
-    row = uow.conn.execute(query.with_for_update() if lock else query).first()
+    row = _find(uow, check_name(name, field="monitor"), project=project, lock=lock)
     if row is None:
         raise NotFoundError(
             f"There is no monitor {name!r} in project {project!r}.",
@@ -144,6 +208,12 @@ def require_monitor(uow: UnitOfWork, name: str, *, project: str, lock: bool = Fa
             field="monitor",
         )
     return row
+
+
+def _find(uow: UnitOfWork, name: str, *, project: str, lock: bool = False) -> Row[Any] | None:
+    column = tables.monitor.c
+    query = select(tables.monitor).where(column.project == project, column.name == name, column.retired == "")
+    return uow.conn.execute(query.with_for_update() if lock else query).first()
 
 
 def monitor_of(row: Row[Any], *, open_incidents: int = 0) -> Monitor:
@@ -226,6 +296,7 @@ def _open_count(uow: UnitOfWork, project: str, name: str) -> int:
     query = (
         select(func.count())
         .select_from(tables.incident.join(tables.monitor, monitor.uid == incident.monitor))
-        .where(monitor.project == project, monitor.name == name, incident.status != IncidentStatus.RESOLVED.value)
+        .where(monitor.project == project, monitor.name == name, monitor.retired == "")
+        .where(incident.status != IncidentStatus.RESOLVED.value)
     )
     return int(uow.conn.execute(query).scalar_one())

@@ -21,7 +21,9 @@ monitor = Table(
     Column("next_start", UtcTime, nullable=True),
     Column("created_at", UtcTime, nullable=False),
     Column("created_by", Name, nullable=False),
-    UniqueConstraint("project", "name"),
+    # Empty while it watches; its own uid afterwards, so that its windows and incidents stay and its name is free again.
+    Column("retired", String(36), nullable=False, default="", server_default=""),
+    UniqueConstraint("project", "name", "retired"),
 )
 
 window = Table(

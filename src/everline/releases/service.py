@@ -29,12 +29,12 @@ from everline.models import service as models
 from everline.releases import tables
 from everline.releases.deletion import require_kept
 from everline.releases.gate import explain, judge, require_intact
+from everline.releases.plans import check_plan, get_plan
 from everline.releases.rows import digest_of, move, recording_refusals, require_row, to_release
 from everline.releases.states import PENDING, Move, State, after
 from everline.releases.types import Check, Plan, Release
 from everline.serving import service as serving
 
-_CANARY_SHARE_MAX = 0.5
 _REASON_CHARACTERS_MAX = 2000
 _AFTER_CHECK = {
     GateState.BLOCKED: Move.BLOCK,
@@ -53,7 +53,7 @@ def create(
     Args:
         endpoint: created if it is new.
         version: a number, `@alias` or `latest`; the release is bound to the package behind it now.
-        plan: canary first (10 %) unless told otherwise.
+        plan: None follows the endpoint's own plan, and without one begins with a canary of 10 %.
 
     Raises:
         InvalidInputError: the version has no package of ours, or the plan cannot be followed.
@@ -62,13 +62,7 @@ def create(
     """
     uow.require(Permission.RELEASE_CREATE, project)
     check_name(endpoint, field="endpoint")
-    plan = plan or Plan()
-    if not 0.0 <= plan.canary_share <= _CANARY_SHARE_MAX:
-        raise InvalidInputError(
-            f"A canary cannot take {plan.canary_share:g} of the traffic.",
-            hint=f"Give 0 (none) to {_CANARY_SHARE_MAX:g}.",
-            field="plan.canary_share",
-        )
+    plan = check_plan(plan or get_plan(uow, endpoint, project=project) or Plan())
     found = models.get_version(uow, project, model, version)
     if found.package is None or found.signature is None:
         raise InvalidInputError(

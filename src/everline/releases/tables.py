@@ -41,6 +41,16 @@ release = Table(
     Index(None, "project", "endpoint", "state"),
 )
 
+rollout_plan = Table(
+    "rollout_plan",
+    metadata,
+    Column("project", Name, primary_key=True),
+    Column("endpoint", Name, primary_key=True),
+    Column("plan", JsonValue, nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+"""How releases to an endpoint are rolled out when their opener says nothing else."""
+
 release_check = Table(
     "release_check",
     metadata,

@@ -23,12 +23,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class CreateRelease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a client sends to open a release; `version` is a number, `@alias` or `latest`."""
+    """What a client sends to open a release.
+
+    Attributes:
+        version: a number, `@alias` or `latest`.
+        plan: None follows the endpoint's own.
+    """
 
     endpoint: str
     model: str
     version: int | str
-    plan: Plan = Plan()
+    plan: Plan | None = None
 
 
 class Decide(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

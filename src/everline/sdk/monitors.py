@@ -55,6 +55,10 @@ class MonitorsApi:
         )
         return self._client.call("POST", "/monitors", body=body, returns=Monitor)
 
+    def delete(self, name: str) -> None:
+        """Stop watching; windows and incidents stay."""
+        self._client.call("DELETE", f"/monitors/{quote(name, safe='')}")
+
     def get(self, name: str) -> Monitor:
         """One monitor."""
         return self._client.call("GET", f"/monitors/{quote(name, safe='')}", returns=Monitor)

@@ -12,8 +12,6 @@ from everline.releases.states import State
 from everline.releases.types import LiveAt, Release, Watch
 from everline.sdk.client import Client
 
-_DEFAULT_CANARY_SHARE = 0.1
-
 
 class ReleasesApi:
     """Bringing model versions to endpoints, under policy."""
@@ -21,17 +19,16 @@ class ReleasesApi:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def create(
-        self, endpoint: str, model: str, version: int | str, *, canary_share: float = _DEFAULT_CANARY_SHARE
-    ) -> Release:
+    def create(self, endpoint: str, model: str, version: int | str, *, canary_share: float | None = None) -> Release:
         """Open a release and judge it at once.
 
         Args:
             version: a number, `@alias` or `latest`.
-            canary_share: part of the requests that a canary answers first, 0 (no canary) to 0.5; the first
-                release of an endpoint has none.
+            canary_share: part of the requests that a canary answers first, 0 (no canary) to 0.5; None follows the
+                endpoint's own plan, else 0.1. The first release of an endpoint has none.
         """
-        body = {"endpoint": endpoint, "model": model, "version": version, "plan": {"canary_share": canary_share}}
+        plan = None if canary_share is None else {"canary_share": canary_share}
+        body = {"endpoint": endpoint, "model": model, "version": version, "plan": plan}
         return self._client.call("POST", "/releases", body=body, returns=Release)
 
     def get(self, release: str) -> Release:

@@ -62,6 +62,28 @@ def create_endpoint(uow: UnitOfWork, name: str, *, project: str, guard: Guard = 
     return get_endpoint(uow, name, project=project)
 
 
+@act
+def set_guard(uow: UnitOfWork, name: str, *, project: str, guard: Guard) -> Endpoint:
+    """Say what the endpoint does from now on with rows that its signature does not allow.
+
+    Raises:
+        NotFoundError: the project has none of that name.
+    """
+    uow.require(Permission.ENDPOINT_WRITE, project)
+    row = _require_endpoint(uow, project, name, lock=True)
+    if row.guard == Guard(guard).value:
+        uow.unchanged()
+        return _endpoint(uow, row)
+    column = tables.endpoint.c
+    uow.conn.execute(update(tables.endpoint).where(column.uid == row.uid).values(guard=Guard(guard).value))
+    _next_generation(uow)
+    audit.record(
+        uow, "endpoint.guard", subject=f"endpoint:{row.uid}", project=project, name=name,
+        before=row.guard, after=Guard(guard).value,
+    )  # fmt: skip
+    return _endpoint(uow, _require_endpoint(uow, project, name))
+
+
 @read
 def get_endpoint(uow: UnitOfWork, name: str, *, project: str, lock: bool = False) -> Endpoint:
     """An endpoint with the revisions that answer now.

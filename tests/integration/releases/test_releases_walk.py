@@ -23,13 +23,13 @@ from everline.governance.signing import dsse_verify, server_key
 from everline.governance.types import GateState
 from everline.ids import new_uid
 from everline.models import tables as model_tables
-from everline.releases import comparison, history, rollout, service, tables, watch
+from everline.releases import comparison, history, plans, rollout, service, tables, watch
 from everline.releases.states import Move, State
 from everline.releases.types import Plan
 from everline.reproduction import service as reproduction
 from everline.serving import feedback, predictions
 from everline.serving import service as serving
-from everline.serving.types import Outcome, RevisionRole
+from everline.serving.types import Guard, Outcome, RevisionRole
 from tests_support.registry import attest, compared, register
 from tests_support.released import INES, MAYA, MAYA_APPROVING, RAVI, someone
 from tests_support.segments import flights, segment
@@ -288,6 +288,24 @@ def test_the_same_package_is_not_released_twice_to_one_endpoint_at_a_time(world)
         world.open(version)
     world.do(service.reject, release.uid, reason="anew")
     assert world.open(version).uid != release.uid
+
+
+def test_a_release_follows_its_endpoints_plan_unless_told_otherwise(world):
+    world.promoted()
+    with world.work(MAYA) as uow:
+        plans.set_plan(uow, "flight-delay", Plan(canary_share=0.3), project="default")
+        serving.set_guard(uow, "flight-delay", project="default", guard=Guard.FLAG)
+    assert world.open(world.version(b"second"), share=None).plan == Plan(canary_share=0.3)
+    assert world.open(world.version(b"third"), share=0.05).plan == Plan(canary_share=0.05)
+    with world.work(MAYA) as uow:
+        plans.set_plan(uow, "flight-delay", None, project="default")
+        assert serving.get_endpoint(uow, "flight-delay", project="default").guard is Guard.FLAG
+    assert world.open(world.version(b"fourth"), share=None).plan == Plan()
+    assert [(event.data["before"], event.data["after"]) for event in world.events("endpoint.plan")] == [
+        ({"canary_share": 0.3}, None),
+        (None, {"canary_share": 0.3}),
+    ]
+    assert world.events("endpoint.guard")[0].data["after"] == "flag"
 
 
 @pytest.mark.parametrize(

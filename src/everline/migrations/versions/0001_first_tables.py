@@ -229,8 +229,9 @@ def upgrade() -> None:
     sa.Column('next_start', everline.storage.schema.UtcTime(), nullable=True),
     sa.Column('created_at', everline.storage.schema.UtcTime(), nullable=False),
     sa.Column('created_by', sa.String(length=256), nullable=False),
+    sa.Column('retired', sa.String(length=36), server_default='', nullable=False),
     sa.PrimaryKeyConstraint('uid', name=op.f('pk_monitor')),
-    sa.UniqueConstraint('project', 'name', name=op.f('uq_monitor_project_name'))
+    sa.UniqueConstraint('project', 'name', 'retired', name=op.f('uq_monitor_project_name_retired'))
     )
     op.create_table('pipeline_step',
     sa.Column('uid', sa.String(length=36), nullable=False),
@@ -370,6 +371,13 @@ def upgrade() -> None:
     with op.batch_alter_table('reproduction_certificate', schema=None) as batch_op:
         batch_op.create_index('ix_reproduction_certificate_subject', ['project', 'subject'], unique=False)
 
+    op.create_table('rollout_plan',
+    sa.Column('project', sa.String(length=256), nullable=False),
+    sa.Column('endpoint', sa.String(length=256), nullable=False),
+    sa.Column('plan', everline.storage.schema.JsonValue(), nullable=False),
+    sa.Column('at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.PrimaryKeyConstraint('project', 'endpoint', name=op.f('pk_rollout_plan'))
+    )
     op.create_table('run_artifact',
     sa.Column('project', sa.String(length=256), nullable=False),
     sa.Column('path', sa.String(length=1024).with_variant(sa.VARCHAR(length=1024, collation='C'), 'postgresql'), nullable=False),
@@ -1035,6 +1043,7 @@ def downgrade() -> None:
 
     op.drop_table('run_artifact_upload')
     op.drop_table('run_artifact')
+    op.drop_table('rollout_plan')
     with op.batch_alter_table('reproduction_certificate', schema=None) as batch_op:
         batch_op.drop_index('ix_reproduction_certificate_subject')
 

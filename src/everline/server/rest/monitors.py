@@ -34,6 +34,13 @@ def get_monitor(request: Request) -> Monitor:
         return service.get_monitor(uow, request.path["name"], project=request.project)
 
 
+@routes.delete("/monitors/{name}")
+def delete_monitor(request: Request) -> None:
+    """Stop watching; windows and incidents stay."""
+    with begin(request) as uow:
+        service.delete_monitor(uow, request.path["name"], project=request.project)
+
+
 @routes.post("/monitors/{name}/run", body=RunMonitor, returns=MonitorRun)
 def run_monitor(request: Request) -> MonitorRun:
     """Close the complete windows of a monitor now."""
