@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("everline.cli.explain", "Say what changed between two runs, and how much of a metric each part moved."),
     "bisect": ("everline.cli.bisect", "Find the first commit or dataset version that moved a metric."),
     "replay": ("everline.cli.replay", "Replay a logged prediction bit for bit."),
+    "score": ("everline.cli.score", "Ask a model version every row of a dataset, and keep the answers as one."),
     "backtest": ("everline.cli.backtest", "Ask a model version what was asked before, and compare."),
     "export": ("everline.cli.export", "Write all evidence about a run, model or prediction to one file."),
     "verify": ("everline.cli.verify", "Check such a file offline, and do it again."),

@@ -82,7 +82,7 @@ def command(
     if vary == "files":
         reverse_files()
     overrides = {name: value.split(",") for name, value in _pairs(data, "--data")}
-    watch = _Progress(why=why)  # on standard error: JSON stays alone on standard output
+    watch = Progress(why=why)  # on standard error: JSON stays alone on standard output
     try:
         result = client.pipelines.run(
             pipeline, params=dict(_pairs(params, "--param")), cache=cache, seed=seed, data=overrides,
@@ -99,7 +99,7 @@ def command(
     return 0
 
 
-class _Progress:
+class Progress:
     """One line per step that ended, the running one on a line that is written over."""
 
     def __init__(self, *, why: bool) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from everline.clock import rfc3339
-from everline.errors import IntegrityError, NotFoundError
+from everline.errors import IntegrityError, InvalidInputError, NotFoundError
 from everline.loader import load
 from everline.models.types import AliasMove, Lineage, Model, ModelCard, ModelVersion, PackageCheck
 from everline.sdk.client import Client
+
+if TYPE_CHECKING:
+    from everline.sdk.scoring import Scored
 
 MANIFEST_FILE = "everline.json"
 
@@ -49,6 +52,52 @@ class ModelsApi:
     def get(self, model: str, version: int | str = "latest") -> ModelVersion:
         """Return a version: by number, `latest` or `@alias`."""
         found: ModelVersion = self._client.call("GET", f"/models/{model}/versions/{version}", returns=ModelVersion)
+        return found
+
+    def named(self, text: str) -> ModelVersion:
+        """The version that people mean by `name/2`, `name:2`, `name@alias`, or `name` for the newest."""
+        name, mark, version = text.partition("@")
+        if not mark:
+            name, mark, version = text.rpartition(":" if ":" in text else "/")
+            name, version = (name, version) if mark else (text, "latest")
+        if not name or not version:
+            raise InvalidInputError(
+                f"{text[:200]!r} names no model version.", hint="Write NAME, NAME:2 or NAME@alias.", field="model"
+            )
+        return self.get(name, f"@{version}" if mark == "@" else version)
+
+    def score(
+        self,
+        model: str,
+        data: str,
+        *,
+        out: str,
+        version: str | int | None = None,
+        keep: Sequence[str] | None = None,
+        sample: int = 1_000,
+        cache: bool = True,
+        reason: str = "",
+    ) -> Scored:
+        """Ask a model version every row of a dataset version, and keep the predictions as a dataset version.
+
+        It is a pipeline: recorded, cached, with lineage. A sample of rows is asked by the data plane's code too, and
+        every answer must have the same bits, or nothing is kept.
+
+        Args:
+            model: `name:2`, `name@alias`, or `name` for the newest version.
+            data: a dataset with the model's inputs; `version` is a number or label, None for the newest.
+            out: the dataset that gets the predictions.
+            keep: columns that go along; None means those that are no input of the model.
+            sample: rows to check online, 1 to 100,000; all of them if there are no more.
+
+        Raises:
+            StepFailedError: a row does not fit, or is answered otherwise online; the message names it.
+        """
+        scoring = load("everline.sdk.scoring")
+        _, scored = scoring.run(
+            self._client, model, data, out=out, version=version, keep=keep, sample=sample, cache=cache, reason=reason
+        )
+        found: Scored = scored
         return found
 
     def model(self, model: str) -> Model:

@@ -25,7 +25,7 @@ from everline.errors import EverlineError, InvalidInputError, NotFoundError, Too
 from everline.ids import new_uid, whole_number
 from everline.models.signature import check_columns
 from everline.serving.dataplane import protocol
-from everline.serving.dataplane.following import Follower, Reporter, describe_health
+from everline.serving.dataplane.following import Reporter, Source, describe_health
 from everline.serving.dataplane.log.raw_segments import PredictionLog, PredictionRecord
 from everline.serving.dataplane.metrics import CONTENT_TYPE, Metrics
 from everline.serving.dataplane.protocol import Answer, Ask
@@ -60,14 +60,14 @@ class DataPlaneApp:
         self,
         settings: Settings,
         *,
-        follower: Follower,
+        source: Source,
         reporter: Reporter,
         metrics: Metrics,
         prediction_log: PredictionLog,
         worker: Worker,
     ) -> None:
         self._settings = settings
-        self._follower = follower
+        self._source = source
         self._reporter = reporter
         self._metrics = metrics
         self._log = prediction_log
@@ -228,20 +228,20 @@ class DataPlaneApp:
         return answer
 
     def _find(self, name: str | None, headers: Mapping[str, str]) -> ServedEndpoint:
-        table = self._follower.table
+        table = self._source.table
         if table is None:
             raise UnavailableError(
-                f"The data plane has nothing to serve yet: {self._follower.trouble}.", hint="GET /health says more."
+                f"The data plane has nothing to serve yet: {self._source.trouble}.", hint="GET /health says more."
             )
         return table.find(name, project=headers.get("everline-project"))
 
     def _health(self) -> Reply:
-        started = self._follower.table is not None
-        body = describe_health(self._reporter.health(), trouble=self._follower.trouble, started=started)
+        started = self._source.table is not None
+        body = describe_health(self._reporter.health(), trouble=self._source.trouble, started=started)
         return _json(body, status=200 if started else 503)
 
     def _ready(self) -> Reply:
-        table = self._follower.table
+        table = self._source.table
         missing = ["no state yet"] if table is None else [one.name for one in table.endpoints if not _answers(one)]
         return _json({"ready": not missing, "not_ready": missing}, status=503 if missing else 200)
 

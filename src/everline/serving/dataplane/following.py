@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -22,6 +23,24 @@ log = logging.getLogger("everline.serve")
 
 _BACK_OFF_FIRST_S = 0.25
 _BACK_OFF_MAX_S = 10.0
+
+
+class Source(Protocol):
+    """Where a process learns what to serve: a control plane that it follows, or a bundle.
+
+    Attributes:
+        table: what is served; None until there is anything.
+        trouble: why no control plane is followed; None while one is.
+    """
+
+    table: RoutingTable | None
+    trouble: str | None
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End soon."""
 
 
 class Follower:
@@ -106,7 +125,7 @@ class Follower:
         return table is not None and any(not one.ready for endpoint in table.endpoints for one in endpoint.revisions)
 
     def _apply(self, state: DesiredState, *, key: VerifyKey) -> None:
-        loader = Loader(self._store, self._control_plane, key=key)
+        loader = Loader(self._store, download=self._control_plane.download, key=key)
         before = {} if self.table is None else {_key(one.desired): one for one in self.table.endpoints}
         endpoints = []
         for desired in state.endpoints:
@@ -157,17 +176,17 @@ class Reporter:
 
     def __init__(
         self,
-        follower: Follower,
+        source: Source,
         store: LocalStore,
-        control_plane: ControlPlane,
         *,
+        report: Callable[[Health], object],
         address: str,
         every_s: float,
         on_spool_bytes: Callable[[int], None],
     ) -> None:
-        self._follower = follower
+        self._source = source
         self._store = store
-        self._control_plane = control_plane
+        self._report = report
         self._address = address
         self._every_s = every_s
         self._on_spool_bytes = on_spool_bytes
@@ -185,7 +204,7 @@ class Reporter:
 
     def health(self) -> Health:
         """What this replica says of itself now."""
-        table = self._follower.table
+        table = self._source.table
         return Health(
             replica=self._replica,
             address=self._address,
@@ -204,7 +223,7 @@ class Reporter:
             try:
                 health = self.health()
                 self._on_spool_bytes(health.spool_bytes)
-                self._control_plane.report(health)
+                self._report(health)
             except UnavailableError:
                 continue  # the follower says so already
             except (EverlineError, OSError) as error:

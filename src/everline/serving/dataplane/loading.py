@@ -10,6 +10,8 @@ The order is deliberate: bytes that nobody released are not even downloaded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,7 +21,6 @@ from everline.governance.signing import VerifyKey, dsse_verify
 from everline.ids import check_digest, digest_file
 from everline.models.package import Predictor, fetch_package
 from everline.models.signing import verify_package_signature
-from everline.serving.dataplane.control_plane import ControlPlane
 from everline.serving.dataplane.store import LocalStore
 from everline.serving.types import DesiredEndpoint, DesiredRevision
 
@@ -49,9 +50,14 @@ class _Statement(msgspec.Struct, frozen=True, rename={"predicate_type": "predica
 class Loader:
     """Fetches, verifies and loads; keeps what it verified on local disk, and verifies it again from there."""
 
-    def __init__(self, store: LocalStore, control_plane: ControlPlane, *, key: VerifyKey) -> None:
+    def __init__(self, store: LocalStore, *, download: Callable[[str, Path], object], key: VerifyKey) -> None:
+        """Load from a store.
+
+        Args:
+            download: writes the blob of a digest to a path: from the control plane, or out of a bundle.
+        """
         self._store = store
-        self._control_plane = control_plane
+        self._download = download
         self._key = key
 
     def load(self, endpoint: DesiredEndpoint, revision: DesiredRevision) -> Predictor:
@@ -65,7 +71,7 @@ class Loader:
         verify_release(endpoint, revision, key=self._key)
         check_digest(revision.package, field="package")
         directory = self._store.packages / revision.package.removeprefix("sha256:")
-        package = fetch_package(revision.package, download=self._control_plane.download, out_dir=directory)
+        package = fetch_package(revision.package, download=self._download, out_dir=directory)
         verify_package_signature(package.manifest_bytes, self._envelope(revision.signature), self._key)
         return package.load()
 
@@ -74,7 +80,7 @@ class Loader:
         path = self._store.signatures / f"{digest.removeprefix('sha256:')}.json"
         if not path.exists() or digest_file(path) != digest:
             partial = path.with_suffix(".partial")
-            self._control_plane.download(digest, partial)
+            self._download(digest, partial)
             partial.rename(path)
         try:
             envelope: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])

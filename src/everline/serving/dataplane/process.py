@@ -96,14 +96,14 @@ class DataPlane:
         self._reporter = Reporter(
             self._follower,
             store,
-            control_plane,
+            report=control_plane.report,
             address=address,
             every_s=settings.health_report_s,
             on_spool_bytes=self._log.measured,
         )
         self._app = DataPlaneApp(
             settings,
-            follower=self._follower,
+            source=self._follower,
             reporter=self._reporter,
             metrics=metrics,
             prediction_log=self._log,
