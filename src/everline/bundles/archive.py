@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 import msgspec
 
-from everline.bundles.types import README, SCHEMA, Contents, Listed
+from everline.bundles.types import README, SCHEMA, Contents, Kind, Listed
 from everline.canonical import canonical_json
 from everline.errors import IntegrityError, InvalidInputError
 from everline.ids import digest_bytes, digest_file
@@ -22,6 +25,7 @@ FACTS, PROOFS, RECORD, SIGNATURE, CERTIFICATES = (
     "package.sig.json",
     "certificates.json",
 )
+SERVING, DEPENDENCIES, KEY = "serving.json", "dependencies.json", "key.pub"
 FILES_MAX = 200_000
 JSON_BYTES_MAX = 64 << 20
 FILE_BYTES_MAX = 64 << 30
@@ -31,6 +35,9 @@ _WRITTEN_AT = (1980, 1, 1, 0, 0, 0)
 _PACKED_BYTES_MAX = 1 << 20
 _EXPANSION_MAX, _EXPANSION_FREE = 100, 64 << 20
 """A bundle may grow by this factor, and so many bytes, when it is unpacked; beyond, it is a bomb."""
+_SEAL = b"everline "
+_SEAL_BYTES = len(_SEAL) + 64
+"""The archive's comment: SHA-256 of every byte before it, so that no byte can change unseen, of the ZIP's own too."""
 T = TypeVar("T")
 
 
@@ -38,6 +45,7 @@ class Writer:
     """Writes a bundle; equal contents give equal bytes."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
         self.files: list[Listed] = []
 
@@ -45,7 +53,12 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._zip.comment = _SEAL + b"0" * 64
         self._zip.close()
+        seal = _sealed(self._path)
+        with self._path.open("r+b") as file:
+            file.seek(-64, 2)
+            file.write(seal.encode())
 
     def add(self, path: str, data: bytes) -> None:
         """Add a file from memory."""
@@ -67,7 +80,8 @@ class Writer:
         self._write(CONTENTS, contents_bytes(contents))
         if sign is not None:
             self._write(STATEMENT, canonical_json(dict(sign)))
-        self._write(README_FILE, README.encode())
+        if not any(one.path == README_FILE for one in self.files):
+            self._write(README_FILE, README.encode())
 
     def _write(self, path: str, data: bytes) -> None:
         info = zipfile.ZipInfo(path, _WRITTEN_AT)
@@ -94,6 +108,7 @@ class Reader:
         try:
             with zipfile.ZipFile(path) as archive:
                 self._unpack(archive)
+                comment = archive.comment
         # A damaged header may name a compression that zipfile does not know: its NotImplementedError.
         except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
             raise InvalidInputError(
@@ -101,6 +116,12 @@ class Reader:
                 hint="`everline export TARGET FILE` writes one.",
                 field="bundle",
             ) from error
+        # Last, for what comes before can name the file that was altered.
+        sealed = comment.startswith(_SEAL) and len(comment) == _SEAL_BYTES
+        if sealed and comment.removeprefix(_SEAL).decode("latin-1") != _sealed(path):
+            raise IntegrityError(f"{path} is not as it was written: the archive around its files was altered.")
+        if not sealed and self.contents.kind is Kind.SERVING:
+            raise IntegrityError(f"{path} is not as it was written: it lacks its seal.")
 
     def _unpack(self, archive: zipfile.ZipFile) -> None:
         names = archive.namelist()
@@ -136,7 +157,7 @@ class Reader:
             raise IntegrityError(f"The bundle says that {one.path!r} has {one.bytes} bytes.")
         target.parent.mkdir(parents=True, exist_ok=True)
         size = 0
-        with archive.open(one.path) as file, target.open("wb") as copy:
+        with _opened(archive, one.path) as file, target.open("wb") as copy:
             while piece := file.read(1 << 20):
                 size += len(piece)
                 if size > one.bytes:
@@ -176,8 +197,30 @@ def blob_path(digest: str) -> str:
     return f"blobs/{digest.removeprefix('sha256:')}"
 
 
+def _sealed(path: Path) -> str:
+    """SHA-256 of a file up to the end of its seal's prefix, hexadecimal."""
+    digest = hashlib.sha256()
+    left = path.stat().st_size - 64
+    with path.open("rb") as file:
+        while left > 0 and (piece := file.read(min(1 << 20, left))):
+            digest.update(piece)
+            left -= len(piece)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _opened(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+    """Read a file of the archive; bytes that cannot be unpacked are told with its name."""
+    try:
+        with archive.open(name) as file:
+            yield file
+    # A damaged header may name a compression that zipfile does not know: its NotImplementedError.
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+        raise IntegrityError(f"The file {name!r} of the bundle was altered: {error}.") from error
+
+
 def _bounded(archive: zipfile.ZipFile, name: str) -> bytes:
-    with archive.open(name) as file:
+    with _opened(archive, name) as file:
         data = file.read(JSON_BYTES_MAX + 1)
     if len(data) > JSON_BYTES_MAX:
         raise ValueError(f"{name} is longer than {JSON_BYTES_MAX} bytes")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from everline import __version__
 from everline.access.declare import act, read
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.bundles import archive
-from everline.bundles.types import Contents, Facts, Kind, Proofs
+from everline.bundles.types import SERVING_README, Contents, Dependencies, Facts, Kind, Needed, Proofs
 from everline.canonical import canonical_json
 from everline.clock import rfc3339
 from everline.datasets import service as datasets
@@ -23,6 +25,7 @@ from everline.governance.types import AuditEvent
 from everline.ids import check_uid, digest_bytes
 from everline.models import service as models
 from everline.models.package import MANIFEST_FILE, parse_manifest
+from everline.models.requirements import REQUIREMENTS_FILE, installed_closure, parse_requirements
 from everline.models.types import ModelVersion
 from everline.pipelines import service as pipelines
 from everline.releases import service as releases
@@ -31,36 +34,55 @@ from everline.reproduction.statements import PAYLOAD_TYPE, test_result
 from everline.runs import service as runs
 from everline.runs.capture import RunRecord
 from everline.serving import predictions
+from everline.serving import service as serving
 
+SERVING_ROOTS = (
+    "click",
+    "cryptography",
+    "httptools",
+    "httpx",
+    "msgspec",
+    "numpy",
+    "prometheus-client",
+    "pyyaml",
+    "rfc8785",
+    "uvicorn",
+    "uvloop",
+)
+"""What the data plane imports to serve a bundle; models bring their own."""
 EVENTS_MAX = 500
 CERTIFICATES_MAX = 100
 RELEASES_MAX = 1_000
 
 
 @read
-def export(uow: UnitOfWork, project: str, subject: str, target: Path, *, data: bool = True) -> Contents:
-    """Write a bundle about a prediction, model version or run.
+def export(
+    uow: UnitOfWork, project: str, subject: str, target: Path, *, data: bool = True, endpoint: str | None = None
+) -> Contents:
+    """Write a bundle about a prediction, model version or run, or one that serves a model version.
 
     Args:
-        subject: `prediction:UID`, `model-version:UID` or `run:UID`.
+        subject: `prediction:UID`, `model-version:UID`, `run:UID`, or `serving:UID` of a model version.
         target: a file that is written over.
         data: whether the dataset versions of a run go with it; without them it is verified, and not run again.
+        endpoint: to serve: where the version answers; None where that is one endpoint only.
 
     Raises:
         NotFoundError: there is no such thing.
+        ConflictError: to serve: no release of the version is live.
         InvalidInputError: the subject is of another kind.
     """
     uow.require(Permission.AUDIT_READ, project)
     kind, _, uid = subject.partition(":")
-    makers = {"prediction": _prediction, "model-version": _model, "run": _run}
+    makers = {"prediction": _prediction, "model-version": _model, "run": _run, "serving": _serving}
     if kind not in makers:
         raise InvalidInputError(
             f"There is no bundle about {subject[:80]!r}.",
-            hint="Give prediction:UID, model-version:UID or run:UID.",
+            hint="Give prediction:UID, model-version:UID, run:UID or serving:UID.",
             field="subject",
         )
     with archive.Writer(target) as writer:
-        contents = makers[kind](_Making(uow, project, writer, data=data), uid)
+        contents = makers[kind](_Making(uow, project, writer, data=data, endpoint=endpoint), uid)
         contents = msgspec.structs.replace(contents, files=tuple(sorted(writer.files, key=lambda one: one.path)))
         writer.finish(contents, sign=_signed(uow, contents))
     return contents
@@ -82,8 +104,10 @@ def note_export(uow: UnitOfWork, project: str, contents: Contents) -> None:
 class _Making:
     """A bundle that is being put together."""
 
-    def __init__(self, uow: UnitOfWork, project: str, writer: archive.Writer, *, data: bool) -> None:
-        self.uow, self.project, self.writer, self.data = uow, project, writer, data
+    def __init__(
+        self, uow: UnitOfWork, project: str, writer: archive.Writer, *, data: bool, endpoint: str | None
+    ) -> None:
+        self.uow, self.project, self.writer, self.data, self.endpoint = uow, project, writer, data, endpoint
         self.subjects: list[str] = []
         self.left_out: list[str] = []
         self._blobs: set[str] = set()
@@ -164,6 +188,54 @@ def _model(making: _Making, uid: str) -> Contents:
         run=run,
     )
     return making.finish(Kind.MODEL, version.subject, facts, package=version.package, record=record)
+
+
+def _serving(making: _Making, uid: str) -> Contents:
+    uow = making.uow
+    version = models.get_version_by_uid(uow, uid)
+    if version.project != making.project:
+        raise NotFoundError(f"There is no model version {uid[:80]} in project {making.project!r}.", field="subject")
+    desired = serving.desired_alone(uow, project=making.project, model_version=uid, endpoint=making.endpoint)
+    making.add_package(version)
+    making.writer.add(archive.SERVING, canonical_json(msgspec.to_builtins(desired)))
+    release = desired.revisions[0].release
+    making.subjects.append(f"release:{release}")
+    record, run = _record_of(making, version.run)
+    making.writer.add(archive.DEPENDENCIES, canonical_json(msgspec.to_builtins(_needed(uow, version, record))))
+    making.writer.add(archive.KEY, f"{server_key(uow.settings).verify_key.text}\n".encode())
+    making.writer.add(archive.README_FILE, SERVING_README.encode())
+    facts = Facts(
+        version=msgspec.to_builtins(version),
+        evidence=making.evidence_of(version),
+        release=msgspec.to_builtins(releases.get(uow, release)),
+        run=run,
+    )
+    return making.finish(Kind.SERVING, version.subject, facts, package=version.package, record=record)
+
+
+def _needed(uow: UnitOfWork, version: ModelVersion, record: str | None) -> Dependencies:
+    """What serving a version needs, in the versions of the environment that made it where that was recorded."""
+    manifest = parse_manifest(uow.blobs.get_bytes(version.package or ""))
+    listed = next((file.digest for file in manifest.files if file.path == REQUIREMENTS_FILE), None)
+    model = parse_requirements(uow.blobs.get_bytes(listed).decode()) if listed else {}
+    recorded = None
+    if record is not None:
+        recorded = msgspec.json.decode(uow.blobs.get_bytes(record), type=RunRecord).environment
+    known = {one.name: one for one in recorded.distributions} if recorded else {}
+    found = []
+    for name, pinned in sorted((installed_closure(*SERVING_ROOTS) | model).items()):
+        was = known.get(name)
+        # The package's own pins were read where it was built; what only the data plane needs, the run knows best.
+        chosen = pinned if name in model or was is None else was.version
+        digest = was.digest if was is not None and was.version == chosen else None
+        found.append(Needed(name=name, version=chosen, digest=digest, model=name in model))
+    return Dependencies(
+        python=recorded.python if recorded else platform.python_version(),
+        implementation=recorded.implementation if recorded else platform.python_implementation(),
+        environment=recorded.digest if recorded else None,
+        everline=__version__,
+        distributions=tuple(found),
+    )
 
 
 def _run(making: _Making, uid: str) -> Contents:

@@ -19,6 +19,8 @@ class Kind(StrEnum):
     PREDICTION = "prediction"
     MODEL = "model"
     RUN = "run"
+    SERVING = "serving"
+    """A released model version that a data plane serves out of the file, with no control plane."""
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +51,36 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     record: str | None = None
     left_out: tuple[str, ...] = ()
     files: tuple[Listed, ...] = ()
+
+
+class Needed(msgspec.Struct, frozen=True, kw_only=True):
+    """A distribution that serving needs.
+
+    Attributes:
+        digest: of the files it was installed with where the model was made, as the run recorded it; None if unknown.
+        model: whether the model needs it, or the data plane alone.
+    """
+
+    name: str
+    version: str
+    digest: str | None = None
+    model: bool = True
+
+
+class Dependencies(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be installed to serve, `dependencies.json`: of the recorded environment as much as serving needs.
+
+    Attributes:
+        python: version of Python where the model was made.
+        environment: digest of that whole environment; None if it was not recorded.
+        everline: version of Everline that wrote the bundle.
+    """
+
+    python: str
+    implementation: str
+    environment: str | None = None
+    everline: str
+    distributions: tuple[Needed, ...] = ()
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +134,20 @@ class BundleReport(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     facts: Facts | None = None
 
+
+SERVING_README = """\
+This is an Everline serving bundle: one released model version, to be served with no network.
+
+    everline serve --bundle THIS_FILE --key PUBLIC_KEY
+
+Nothing is loaded before every file has its digest, the package its signature, and the release its signed statement.
+`everline verify THIS_FILE --key PUBLIC_KEY` says what is in it and who let it out.
+
+By hand: bundle.json lists every file with its SHA-256; statement.json is a DSSE envelope (Ed25519) of an in-toto
+statement whose subject is bundle.json; serving.json holds the endpoint with the signed release statement;
+dependencies.json what must be installed; package/ is a model package, package.sig.json its OpenSSF signature.
+The archive's comment is the SHA-256 of everything before it.
+"""
 
 README = """\
 This is an Everline evidence bundle.

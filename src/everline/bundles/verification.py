@@ -23,6 +23,8 @@ from everline.models.signing import verify_package_signature
 from everline.pipelines.types import StepStatus
 from everline.reproduction.statements import PAYLOAD_TYPE
 from everline.runs.capture import RunRecord, verify_snapshot
+from everline.serving.dataplane.loading import verify_release
+from everline.serving.types import DesiredEndpoint
 
 
 @contextmanager
@@ -50,6 +52,8 @@ def verify(reader: Reader, key: VerifyKey) -> BundleReport:
         checks.run("package", checks.package)
     if reader.contents.record is not None:
         checks.run("record", checks.record)
+    if reader.contents.kind is Kind.SERVING:
+        checks.run("release", checks.release)
     if reader.contents.kind is Kind.PREDICTION:
         checks.run("prediction", checks.prediction)
     if reader.contents.kind is Kind.RUN:
@@ -148,6 +152,21 @@ class _Checks:
         if not moves:
             raise IntegrityError("No event in the bundle speaks of the release.")
         return f"answered at {row.get('at')} by release {release.get('uid')}: {', '.join(dict.fromkeys(moves))}"
+
+    def release(self) -> str:
+        """The endpoint's only revision is this package, and a signed release decision let it there."""
+        endpoint = self._reader.read(archive.SERVING, DesiredEndpoint)
+        if endpoint is None or len(endpoint.revisions) != 1:
+            raise IntegrityError(f"The bundle does not say in {archive.SERVING} what is to be served.")
+        (revision,) = endpoint.revisions
+        if revision.package != self._reader.contents.package:
+            raise IntegrityError(f"What is to be served is {revision.package}, which is not the package in the bundle.")
+        verify_release(endpoint, revision, key=self._key)
+        moves = [event.action for event in self._events if event.subject == f"release:{revision.release}"]
+        if not moves:
+            raise IntegrityError("No event in the bundle speaks of the release.")
+        told = ", ".join(dict.fromkeys(moves))
+        return f"{revision.model}/{revision.version} was let onto {endpoint.endpoint} by {revision.release}: {told}"
 
     def steps(self) -> str:
         """What each step gave is what the log says that it gave."""

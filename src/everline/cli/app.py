@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("everline.cli.score", "Ask a model version every row of a dataset, and keep the answers as one."),
     "backtest": ("everline.cli.backtest", "Ask a model version what was asked before, and compare."),
     "export": ("everline.cli.export", "Write all evidence about a run, model or prediction to one file."),
+    "package": ("everline.cli.package", "Write a released model version to one file that is served with no network."),
     "verify": ("everline.cli.verify", "Check such a file offline, and do it again."),
     "release": ("everline.cli.release", "Bring a model version to an endpoint, under policy."),
     "releases": ("everline.cli.release", "The same as `release`."),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from everline.cli.listening import listen
 from everline.config import Settings
 from everline.errors import InvalidInputError
+from everline.governance.signing import VerifyKey
 from everline.loader import load
 
 _PORT = 4681
@@ -25,8 +27,12 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 @click.option("--token", help="API token; better set $EVERLINE_TOKEN, where the process list does not show it.")
 @click.option(
     "--key",
+    help="The public key to believe, its text or a file; default: the first one met, kept from then on.",
+)
+@click.option(
+    "--bundle",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="File with the public key to believe; default: the control plane's at first contact, kept from then on.",
+    help="Serve what `everline package` wrote, with no control plane and no network.",
 )
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning"]))
 def command(
@@ -35,7 +41,8 @@ def command(
     home: Path | None,
     url: str | None,
     token: str | None,
-    key: Path | None,
+    key: str | None,
+    bundle: Path | None,
     log_level: str,
 ) -> None:
     """Run the data plane: endpoints that answer predictions. SIGTERM finishes, ships the log, and ends."""
@@ -45,6 +52,12 @@ def command(
     # Models answer on one thread each; set before numpy is loaded, which reads it once.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    if bundle is not None and (url or token):
+        raise InvalidInputError(
+            "A bundle is served with no control plane, so that --control-plane and --token say nothing.",
+            hint="Leave them out, or leave --bundle out.",
+            field="bundle",
+        )
     settings = Settings.load(host=host, port=port, home=home, url=url)
     if settings.host not in _LOOPBACK and not settings.login:
         raise InvalidInputError(
@@ -58,5 +71,15 @@ def command(
         control_plane=settings.url or "http://127.0.0.1:4680", token=token or os.environ.get("EVERLINE_TOKEN"), key=key
     )
     process.run(
-        settings, options, listener=listener, announce=lambda address: click.echo(f"Everline data plane: {address}")
+        settings,
+        options,
+        listener=listener,
+        announce=lambda address: click.echo(f"Everline data plane: {address}"),
+        standing=None if bundle is None else _standing(bundle, key),
     )
+
+
+def _standing(bundle: Path, key: str | None) -> Any:
+    trusted = None if key is None else VerifyKey.read(key)
+    opener = load("everline.bundles.serving").open_bundle
+    return lambda store, metrics: opener(bundle, store, metrics, key=trusted)

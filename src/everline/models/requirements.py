@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from importlib import metadata
 
+REQUIREMENTS_FILE = "requirements.txt"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EXTRA = re.compile(r";.*\bextra\s*==")
 _DEPTH_MAX = 1000
@@ -19,10 +20,15 @@ def pinned_requirements(*roots: str) -> str:
     Returns:
         Lines `name==version`, sorted; the same environment always gives the same text.
     """
+    return "".join(f"{name}=={version}\n" for name, version in sorted(installed_closure(*roots).items()))
+
+
+def installed_closure(*roots: str) -> dict[str, str]:
+    """The installed versions of the named distributions and of all that they need, by normalised name."""
     found: dict[str, str] = {}
     waiting = list(roots)
     while waiting and len(found) < _DEPTH_MAX:
-        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        name = normalised(waiting.pop())
         if name in found:
             continue
         try:
@@ -35,4 +41,20 @@ def pinned_requirements(*roots: str) -> str:
             # A dependency that an environment marker rules out is simply not installed.
             if match and not _EXTRA.search(line):
                 waiting.append(match.group())
-    return "".join(f"{name}=={version}\n" for name, version in sorted(found.items()))
+    return found
+
+
+def parse_requirements(text: str) -> dict[str, str]:
+    """The pins of such a text, by normalised name.
+
+    Example:
+        >>> parse_requirements("numpy==2.4.6\\nscikit_learn==1.9.1\\n")
+        {'numpy': '2.4.6', 'scikit-learn': '1.9.1'}
+    """
+    pairs = (line.partition("==") for line in text.splitlines())
+    return {normalised(name.strip()): version.strip() for name, equals, version in pairs if equals}
+
+
+def normalised(name: str) -> str:
+    """A distribution's name as indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -135,7 +135,7 @@ def _create(recorded: Environment, directory: Path) -> Path:
     if (recorded.python, recorded.implementation) == (platform.python_version(), platform.python_implementation()):
         venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(directory)
     else:
-        _run([_uv(), "venv", "--quiet", "--python", recorded.python, str(directory)])
+        run_uv([find_uv(), "venv", "--quiet", "--python", recorded.python, str(directory)])
     return python
 
 
@@ -180,10 +180,15 @@ def _install(missing: Sequence[Distribution], python: Path) -> None:
             hint="Check out the recorded commit of that folder and install it again, or run with --environment here.",
         )
     wanted = [f"{one.name}=={one.version}" for one in missing]
-    _run([_uv(), "pip", "install", "--quiet", "--no-deps", "--python", str(python), *wanted])
+    run_uv([find_uv(), "pip", "install", "--quiet", "--no-deps", "--python", str(python), *wanted])
 
 
-def _uv() -> str:
+def find_uv() -> str:
+    """Where uv is.
+
+    Raises:
+        EnvironmentUnavailableError: it is not installed.
+    """
     if importlib.util.find_spec("uv") is not None:
         return str(importlib.import_module("uv").find_uv_bin())
     found = shutil.which("uv")
@@ -195,18 +200,26 @@ def _uv() -> str:
     return found
 
 
-def _run(command: Sequence[str]) -> None:
+def run_uv(command: Sequence[str], *, stdin: str = "") -> str:
+    """Run uv, with pip's indexes; return what it prints.
+
+    Raises:
+        EnvironmentUnavailableError: it failed; the message is uv's own.
+    """
     variables = dict(os.environ)
     for theirs, ours in _INDEX_VARIABLES.items():
         if variables.get(theirs) and not variables.get(ours):
             variables[ours] = variables[theirs]
     try:
-        done = subprocess.run(command, env=variables, capture_output=True, check=False, timeout=_INSTALL_TIMEOUT_S)
+        done = subprocess.run(
+            command, env=variables, capture_output=True, check=False, timeout=_INSTALL_TIMEOUT_S, input=stdin.encode()
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise EnvironmentUnavailableError(f"uv did not install the recorded environment: {error}") from error
+        raise EnvironmentUnavailableError(f"uv did not install what was recorded: {error}") from error
     if done.returncode != 0:
         said = " ".join(done.stderr.decode("utf-8", errors="replace").split())[-_OUTPUT_CHARS_MAX:]
-        raise EnvironmentUnavailableError(f"uv could not install the recorded environment: {said}")
+        raise EnvironmentUnavailableError(f"uv could not install what was recorded: {said}")
+    return done.stdout.decode()
 
 
 def _ask(python: Path, code: str) -> str:

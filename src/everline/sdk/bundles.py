@@ -51,10 +51,27 @@ class BundlesApi:
         Raises:
             NotFoundError: there is no such thing.
         """
+        return self._download(self._subject(target), file, {"data": "true" if data else "false"})
+
+    def package(self, model: str, file: Path, *, endpoint: str | None = None) -> Path:
+        """Download a released model version as one file that `everline serve --bundle` serves with no network.
+
+        Args:
+            model: `name:2`, `name@alias`, or `name` for the newest version.
+            file: written when it is whole.
+            endpoint: where the version answers; None where that is one endpoint only.
+
+        Raises:
+            ConflictError: no release of the version is live.
+        """
+        found = self._client.models.named(model)
+        return self._download(f"serving:{found.uid}", file, {"endpoint": endpoint})
+
+    def _download(self, subject: str, file: Path, query: dict[str, str | None]) -> Path:
         partial = file.with_name(file.name + ".partial")
         file.parent.mkdir(parents=True, exist_ok=True)
-        path = f"/api/v1/bundles/{quote(self._subject(target), safe=':')}"
-        partial.write_bytes(self._client.send("GET", path, query={"data": "true" if data else "false"}).content)
+        path = f"/api/v1/bundles/{quote(subject, safe=':')}"
+        partial.write_bytes(self._client.send("GET", path, query=query).content)
         return partial.replace(file)
 
     def _subject(self, target: str) -> str:

@@ -358,6 +358,46 @@ def desired_state(uow: UnitOfWork) -> DesiredState:
     )
 
 
+@read
+def desired_alone(uow: UnitOfWork, *, project: str, model_version: str, endpoint: str | None = None) -> DesiredEndpoint:
+    """An endpoint as a data plane of its own must serve it, with one model version that answers there now.
+
+    Args:
+        model_version: uid of the version.
+        endpoint: where it answers; None where that is one endpoint only.
+
+    Raises:
+        ConflictError: no release of the version is live: nothing may be served that nobody released.
+        InvalidInputError: it answers several endpoints.
+    """
+    uow.require(Permission.ENDPOINT_READ, project)
+    revision, traffic, point = tables.revision, tables.traffic.c, tables.endpoint.c
+    query = (
+        select(revision, point.name.label("endpoint_name"), point.guard)
+        .join(tables.traffic, and_(traffic.revision == revision.c.uid, traffic.until.is_(None)))
+        .join(tables.endpoint, point.uid == revision.c.endpoint)
+        .where(point.project == project, revision.c.model_version == model_version)
+        .order_by(point.name)
+    )
+    rows = [row for row in uow.conn.execute(query) if endpoint in (None, row.endpoint_name)]
+    if not rows:
+        where = f" to {endpoint!r}" if endpoint else ""
+        raise ConflictError(
+            f"No release{where} of this version is live, and nothing is served that nobody released.",
+            hint="Open one with `everline release create`, have it approved, and promote it.",
+            field="endpoint",
+        )
+    if len(rows) > 1:
+        names = ", ".join(row.endpoint_name for row in rows)
+        raise InvalidInputError(
+            f"The version answers several endpoints: {names}.", hint="Name one with --endpoint.", field="endpoint"
+        )
+    (row,) = rows
+    known = {name: getattr(row, name) for name in DesiredRevision.__struct_fields__ if hasattr(row, name)}
+    one = DesiredRevision(revision=row.uid, **(known | {"role": RevisionRole.PRIMARY, "share": 1.0}))
+    return DesiredEndpoint(endpoint=row.endpoint_name, project=project, guard=Guard(row.guard), revisions=[one])
+
+
 def _generation(uow: UnitOfWork) -> int:
     found = uow.conn.execute(select(tables.generation.c.number)).scalar()
     return int(found or 0)

@@ -13,7 +13,7 @@ FORBIDDEN = [
 
 def test_the_data_plane_imports_no_database_no_server_and_no_framework() -> None:
     code = (
-        "import sys, everline.cli.serve, everline.serving.dataplane.process\n"
+        "import sys, everline.cli.serve, everline.serving.dataplane.process, everline.bundles.serving\n"
         f"print([name for name in {FORBIDDEN!r} if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -18,7 +18,8 @@ routes = Routes(tag="reproduction")
 def export(request: Request) -> Response:
     """Download all evidence about `prediction:UID`, `model-version:UID` or `run:UID`, to be checked offline.
 
-    `data=false` leaves the dataset versions of a run out.
+    `serving:UID` of a model version gives a file that a data plane serves with no network; `endpoint` says where it
+    answers, if that is several. `data=false` leaves the dataset versions of a run out.
     """
     with tempfile.NamedTemporaryFile(prefix="everline-bundle-", suffix=".zip", delete=False) as file:
         target = Path(file.name)
@@ -31,6 +32,7 @@ def export(request: Request) -> Response:
                 request.path["subject"],
                 target,
                 data=request.query("data", str, "true") != "false",
+                endpoint=request.query("endpoint", str, "") or None,
             )
         with request.app.begin(request.actor) as uow:
             service.note_export(uow, request.project, contents)

@@ -7,7 +7,6 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 import uvicorn
@@ -17,12 +16,13 @@ from everline.governance.signing import VerifyKey
 from everline.loader import load
 from everline.serving.dataplane.app import DataPlaneApp, rotate
 from everline.serving.dataplane.control_plane import ControlPlane
-from everline.serving.dataplane.following import Follower, Reporter
+from everline.serving.dataplane.following import Follower, Reporter, Source
 from everline.serving.dataplane.log.raw_segments import PredictionLog, adopt_open_segments, finish
 from everline.serving.dataplane.log.shipper_process import Orders, ShipperProcess
 from everline.serving.dataplane.metrics import Metrics
 from everline.serving.dataplane.store import LocalStore
 from everline.serving.dataplane.worker import Worker
+from everline.serving.types import Health
 
 log = logging.getLogger("everline.serve")
 
@@ -35,19 +35,33 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         control_plane: its base URL.
         token: bearer token for it; None where it needs no login.
-        key: the public key to believe; None takes the control plane's at the first contact and keeps to it.
+        key: the public key to believe, as text or a file's path; None takes the control plane's at the first contact
+            and keeps to it.
     """
 
     control_plane: str
     token: str | None = None
-    key: Path | None = None
+    key: str | None = None
 
 
-def run(settings: Settings, options: Options, *, listener: socket.socket, announce: Callable[[str], None]) -> None:
+Standing = Callable[[LocalStore, Metrics], Source]
+"""Makes the source of a process that follows no control plane; called once the home is this process's own."""
+
+
+def run(
+    settings: Settings,
+    options: Options,
+    *,
+    listener: socket.socket,
+    announce: Callable[[str], None],
+    standing: Standing | None = None,
+) -> None:
     """Serve on a listening socket until SIGTERM or Ctrl-C; then finish what is at hand, ship the log, return.
 
     Args:
         announce: is told the address once the home is this process's own, so that who reads it may rely on it.
+        standing: what to serve with no control plane and no network; the log then stays in the home, the oldest
+            segments making room for new ones.
 
     Raises:
         ConflictError: another process serves from the same home.
@@ -56,11 +70,13 @@ def run(settings: Settings, options: Options, *, listener: socket.socket, announ
     store = LocalStore(settings.home)
     address = "http://{}:{}".format(*listener.getsockname()[:2])
     with store.lock():
+        metrics = Metrics()
+        alone = None if standing is None else standing(store, metrics)
         announce(address)
         adopted = adopt_open_segments(store.spool)
         if adopted:
             log.warning("%d segments of a process that did not end well were kept", adopted)
-        data_plane = DataPlane(settings, options, store=store, address=address)
+        data_plane = DataPlane(settings, options, store=store, address=address, metrics=metrics, alone=alone)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(data_plane.serve(listener))
 
@@ -68,16 +84,19 @@ def run(settings: Settings, options: Options, *, listener: socket.socket, announ
 class DataPlane:
     """All parts of one data plane, put together once."""
 
-    def __init__(self, settings: Settings, options: Options, *, store: LocalStore, address: str) -> None:
-        control_plane = ControlPlane(
-            options.control_plane,
-            token=options.token,
-            timeout_s=settings.control_plane_s,
-            blob_bytes_max=settings.blob_bytes_max,
-        )
-        metrics = Metrics()
+    def __init__(
+        self,
+        settings: Settings,
+        options: Options,
+        *,
+        store: LocalStore,
+        address: str,
+        metrics: Metrics,
+        alone: Source | None,
+    ) -> None:
         self._settings = settings
-        self._orders = _orders(settings, options)
+        self._source: Source
+        self._orders = None if alone else _orders(settings, options)
         self._worker = Worker(request_s=settings.request_s)
         self._log = PredictionLog(
             store.spool,
@@ -85,25 +104,39 @@ class DataPlane:
             segment_s=settings.raw_segment_s,
             spool_bytes_max=settings.spool_bytes_max,
         )
-        self._follower = Follower(
-            store,
-            control_plane,
-            metrics,
-            key=VerifyKey.read(str(options.key)) if options.key else None,
-            wait_s=settings.dataplane_wait_s_max,
-            refused_retry_s=settings.refused_retry_s,
-        )
+        report: Callable[[Health], object] = lambda health: None  # noqa: E731
+        measured: Callable[[int], None] = self._log.measured
+        if alone is not None:
+            self._source = alone
+            room = settings.spool_bytes_max * 3 // 4  # full, nothing would be answered any more
+            measured = lambda spool_bytes: self._log.measured(store.make_room(spool_bytes, room))  # noqa: E731
+        else:
+            control_plane = ControlPlane(
+                options.control_plane,
+                token=options.token,
+                timeout_s=settings.control_plane_s,
+                blob_bytes_max=settings.blob_bytes_max,
+            )
+            report = control_plane.report
+            self._source = Follower(
+                store,
+                control_plane,
+                metrics,
+                key=VerifyKey.read(options.key) if options.key else None,
+                wait_s=settings.dataplane_wait_s_max,
+                refused_retry_s=settings.refused_retry_s,
+            )
         self._reporter = Reporter(
-            self._follower,
+            self._source,
             store,
-            report=control_plane.report,
+            report=report,
             address=address,
             every_s=settings.health_report_s,
-            on_spool_bytes=self._log.measured,
+            on_spool_bytes=measured,
         )
         self._app = DataPlaneApp(
             settings,
-            source=self._follower,
+            source=self._source,
             reporter=self._reporter,
             metrics=metrics,
             prediction_log=self._log,
@@ -116,17 +149,16 @@ class DataPlane:
         for number in (signal.SIGTERM, signal.SIGINT):
             # uvicorn drains on a signal and then raises it again; a drained data plane has ended well.
             signal.signal(number, server.handle_exit)
-        shipper = ShipperProcess(self._orders)
-        self._follower.start()
+        shipper = None if self._orders is None else ShipperProcess(self._orders)
+        self._source.start()
         self._reporter.start()
-        background = [
-            asyncio.create_task(rotate(self._log, look_s=_LOOK_S, finish=finish)),
-            asyncio.create_task(shipper.keep_alive()),
-        ]
+        background = [asyncio.create_task(rotate(self._log, look_s=_LOOK_S, finish=finish))]
+        if shipper is not None:
+            background.append(asyncio.create_task(shipper.keep_alive()))
         try:
             await server.serve(sockets=[listener])
         finally:
-            self._follower.stop()
+            self._source.stop()
             self._reporter.stop()
             for task in background:
                 task.cancel()
@@ -137,7 +169,8 @@ class DataPlane:
             if detached is not None:
                 finish(detached)
             self._worker.close()
-            shipper.drain(self._settings.drain_s)
+            if shipper is not None:
+                shipper.drain(self._settings.drain_s)
 
 
 def _uvicorn(app: DataPlaneApp, *, drain_s: float) -> uvicorn.Config:

@@ -92,6 +92,16 @@ class LocalStore:
         """Bytes of prediction log that wait on this disk, the open segment among them."""
         return sum(_size(entry) for directory in (self.spool, self.outbox) for entry in os.scandir(directory))
 
+    def make_room(self, spool_bytes: int, bytes_max: int) -> int:
+        """Remove the oldest closed segments until the log takes at most `bytes_max`; return what it takes then."""
+        for path in sorted(self.spool.glob("*.raw")) if spool_bytes > bytes_max else ():
+            size = path.stat().st_size
+            path.unlink()
+            spool_bytes -= size
+            if spool_bytes <= bytes_max:
+                break
+        return spool_bytes
+
     def refused_segments(self) -> int:
         """How many segments the control plane did not want."""
         return sum(1 for _ in os.scandir(self.refused))
