@@ -45,6 +45,10 @@ class Permission(StrEnum):
     WEBHOOK_READ = "webhook.read"
     """See where events are sent to: addresses may hold tokens, so that viewers do not."""
     WEBHOOK_WRITE = "webhook.write"
+    DELIVERY_READ = "delivery.read"
+    """See what `everline.toml` declares, its plans and history; of each kind only what one may see anyway."""
+    DELIVERY_WRITE = "delivery.write"
+    """Apply `everline.toml`; each change asks for its own kind's permission as well."""
     STORAGE_COLLECT = "storage.collect"
     """Remove bytes that nothing refers to, of all projects."""
     DATAPLANE = "dataplane"
@@ -60,6 +64,7 @@ _CONTRIBUTES = frozenset({
     Permission.DATA_WRITE, Permission.RUN_WRITE, Permission.MODEL_WRITE, Permission.PIPELINE_WRITE,
     Permission.RELEASE_CREATE, Permission.RELEASE_OPERATE, Permission.EVIDENCE_WRITE, Permission.ENDPOINT_WRITE,
     Permission.FEEDBACK_WRITE, Permission.MONITOR_WRITE, Permission.INCIDENT_WRITE, Permission.JOB_WRITE,
+    Permission.DELIVERY_WRITE,
 })  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, MetaData
 
 from everline.access import tables as _access
 from everline.datasets import tables as _datasets
+from everline.delivery import tables as _delivery
 from everline.governance import tables as _governance
 from everline.jobs import tables as _jobs
 from everline.models import tables as _models
@@ -25,7 +26,7 @@ from everline.webhooks import tables as _webhooks
 
 SLICES = (
     _storage, _access, _jobs, _governance, _datasets, _runs, _models, _pipelines, _reproduction, _serving, _monitoring,
-    _releases, _webhooks,
+    _releases, _webhooks, _delivery,
 )  # fmt: skip
 """Every module of tables, so that the metadata is whole when it is compared with the history."""
 

@@ -26,7 +26,8 @@ BASELINE_WINDOWS_MIN, BASELINE_WINDOWS_MAX = 8, 366
 WINDOWS_BETWEEN_MIN = 2
 _WINDOW = re.compile(r"([1-9][0-9]{0,3})([hd])")
 _WINDOW_MAX = timedelta(days=31)
-_CHANGE_IN_PLACE = {"on_incident", "outcome_wait_s", "delay_s"}
+CHANGE_IN_PLACE = {"on_incident", "outcome_wait_s", "delay_s"}
+"""What may change without making the evidence so far one about something else."""
 _COLUMNS_OF_ROW = ("uid", "project", "name", "endpoint", "next_start", "created_at", "created_by")
 
 
@@ -105,7 +106,7 @@ def change_monitor(uow: UnitOfWork, body: CreateMonitor, *, project: str) -> Mon
     changed = sorted(key for key, value in wanted.items() if row.config.get(key) != value)
     if not changed:
         uow.unchanged()
-    elif set(changed) <= _CHANGE_IN_PLACE:
+    elif set(changed) <= CHANGE_IN_PLACE:
         _check(uow, body)
         uow.conn.execute(update(tables.monitor).where(tables.monitor.c.uid == row.uid).values(config=wanted))
         audit.record(

@@ -25,6 +25,7 @@ _FACES = {
     "backtests": "BacktestsApi",
     "bundles": "BundlesApi",
     "datasets": "DatasetsApi",
+    "delivery": "DeliveryApi",
     "endpoints": "EndpointsApi",
     "explanations": "ExplanationsApi",
     "incidents": "IncidentsApi",

@@ -49,6 +49,7 @@ FACES = (
     "everline.server.rest.monitors",
     "everline.server.rest.incidents",
     "everline.server.rest.releases",
+    "everline.server.rest.delivery",
     "everline.server.mlflow_compat.faces",
     "everline.server.console.faces",
 )

@@ -49,6 +49,11 @@ def unseal(settings: Settings, sealed: str, *, webhook: str) -> str:
     return opened.decode()
 
 
-def _key(settings: Settings) -> bytes:
+def derived_key(settings: Settings, purpose: bytes) -> bytes:
+    """32 bytes that only this server knows, different for each purpose."""
     private = server_key(settings).private.private_bytes_raw()
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=_INFO).derive(private)
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(private)
+
+
+def _key(settings: Settings) -> bytes:
+    return derived_key(settings, _INFO)

@@ -40,6 +40,7 @@ SLICES = (
     "monitoring",
     "releases",
     "webhooks",
+    "delivery",
 )
 SHOWS_OWN_ONLY = {"everline.access.service.list_projects": "filters by the actor's own roles"}
 

@@ -117,6 +117,58 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('uid', name=op.f('pk_dataset')),
     sa.UniqueConstraint('project', 'name', name=op.f('uq_dataset_project_name'))
     )
+    op.create_table('delivery_pipeline',
+    sa.Column('project', sa.String(length=256), nullable=False),
+    sa.Column('name', sa.String(length=256), nullable=False),
+    sa.Column('pipeline', sa.String(length=512), nullable=False),
+    sa.Column('directory', sa.Text(), nullable=False),
+    sa.Column('params', everline.storage.schema.JsonValue(), nullable=False),
+    sa.Column('description', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('project', 'name', name=op.f('pk_delivery_pipeline'))
+    )
+    op.create_table('delivery_record',
+    sa.Column('uid', sa.String(length=36), nullable=False),
+    sa.Column('project', sa.String(length=256), nullable=False),
+    sa.Column('stack', sa.String(length=256), nullable=False),
+    sa.Column('what', sa.String(length=16), nullable=False),
+    sa.Column('at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('actor', sa.String(length=36), nullable=False),
+    sa.Column('actor_name', sa.String(length=256), nullable=False),
+    sa.Column('path', sa.String(length=1024), nullable=False),
+    sa.Column('source_digest', sa.String(length=71), nullable=False),
+    sa.Column('plan', sa.String(length=71), nullable=False),
+    sa.Column('serial', sa.Integer(), nullable=False),
+    sa.Column('counts', everline.storage.schema.JsonValue(), nullable=False),
+    sa.Column('body', everline.storage.schema.JsonValue(), nullable=False),
+    sa.PrimaryKeyConstraint('uid', name=op.f('pk_delivery_record'))
+    )
+    with op.batch_alter_table('delivery_record', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_delivery_record_project_delivery_record_plan'), ['project', 'plan'], unique=False)
+        batch_op.create_index(batch_op.f('ix_delivery_record_project_delivery_record_stack_delivery_record_what'), ['project', 'stack', 'what'], unique=False)
+
+    op.create_table('delivery_stack',
+    sa.Column('project', sa.String(length=256), nullable=False),
+    sa.Column('name', sa.String(length=256), nullable=False),
+    sa.Column('serial', sa.Integer(), nullable=False),
+    sa.Column('path', sa.String(length=1024), nullable=False),
+    sa.Column('source_digest', sa.String(length=71), nullable=False),
+    sa.Column('at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('actor_name', sa.String(length=256), nullable=False),
+    sa.PrimaryKeyConstraint('project', 'name', name=op.f('pk_delivery_stack'))
+    )
+    op.create_table('delivery_thing',
+    sa.Column('project', sa.String(length=256), nullable=False),
+    sa.Column('kind', sa.String(length=32), nullable=False),
+    sa.Column('name', sa.String(length=400), nullable=False),
+    sa.Column('stack', sa.String(length=256), nullable=False),
+    sa.Column('spec', everline.storage.schema.JsonValue(), nullable=False),
+    sa.Column('fingerprint', sa.String(length=64), nullable=False),
+    sa.Column('at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.PrimaryKeyConstraint('project', 'kind', 'name', name=op.f('pk_delivery_thing'))
+    )
+    with op.batch_alter_table('delivery_thing', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_delivery_thing_project_delivery_thing_stack'), ['project', 'stack'], unique=False)
+
     op.create_table('endpoint',
     sa.Column('uid', sa.String(length=36), nullable=False),
     sa.Column('project', sa.String(length=256), nullable=False),
@@ -1086,6 +1138,17 @@ def downgrade() -> None:
 
     op.drop_table('evidence')
     op.drop_table('endpoint')
+    with op.batch_alter_table('delivery_thing', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_delivery_thing_project_delivery_thing_stack'))
+
+    op.drop_table('delivery_thing')
+    op.drop_table('delivery_stack')
+    with op.batch_alter_table('delivery_record', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_delivery_record_project_delivery_record_stack_delivery_record_what'))
+        batch_op.drop_index(batch_op.f('ix_delivery_record_project_delivery_record_plan'))
+
+    op.drop_table('delivery_record')
+    op.drop_table('delivery_pipeline')
     op.drop_table('dataset')
     op.drop_table('blob_pieced')
     with op.batch_alter_table('blob_piece', schema=None) as batch_op:

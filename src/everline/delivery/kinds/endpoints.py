@@ -1,0 +1,46 @@
+"""Endpoints: their guard and the rollout plan of releases. They are never removed by a file: programs call them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from everline.access.types import Permission
+from everline.delivery.kinds.kind import Compared, Scope, Spec
+from everline.errors import NotFoundError
+from everline.releases import plans
+from everline.releases.types import Plan
+from everline.serving import service
+from everline.serving.types import Guard
+
+
+class Endpoints:
+    """`[endpoints.NAME]`."""
+
+    section = "endpoints"
+    reads = Permission.ENDPOINT_READ
+    writes = Permission.ENDPOINT_WRITE
+    everywhere = False
+    removable = False
+
+    def compare(self, scope: Scope, name: str, spec: Spec, before: Spec | None) -> Compared:
+        """Guard and rollout plan; who answers is the business of releases."""
+        try:
+            found = service.get_endpoint(scope.uow, name, project=scope.project)
+        except NotFoundError:
+            return Compared(spec, None)
+        plan = plans.get_plan(scope.uow, name, project=scope.project)
+        return Compared(spec, {"guard": found.guard.value, "rollout": msgspec.to_builtins(plan)})
+
+    def put(self, scope: Scope, name: str, spec: Spec, before: Spec | None) -> None:
+        """Create it without traffic, or change it."""
+        guard = Guard(spec["guard"])
+        try:
+            service.set_guard(scope.uow, name, project=scope.project, guard=guard)
+        except NotFoundError:
+            service.create_endpoint(scope.uow, name, project=scope.project, guard=guard)
+        plan = None if spec["rollout"] is None else msgspec.convert(spec["rollout"], Plan)
+        plans.set_plan(scope.uow, name, plan, project=scope.project)
+
+    def remove(self, scope: Scope, name: str, before: Spec) -> None:
+        """Never called."""
+        raise NotImplementedError
