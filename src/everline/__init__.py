@@ -13,10 +13,17 @@ from typing import TYPE_CHECKING, Any
 from everline.loader import load
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time names load when they are used
+    from everline.pipelines.calls import approval as approval
+    from everline.pipelines.calls import dynamic as dynamic
+    from everline.pipelines.calls import map_ as map  # noqa: A004, F401 - the word everybody uses
+    from everline.pipelines.calls import secret as secret
+    from everline.pipelines.calls import when as when
     from everline.pipelines.step import dataset as dataset
     from everline.pipelines.step import pipeline as pipeline
     from everline.pipelines.step import step as step
+    from everline.pipelines.types import Environment as Environment
     from everline.pipelines.types import Resources as Resources
+    from everline.pipelines.values import Approval as Approval
     from everline.pipelines.values import Candidate as Candidate
     from everline.pipelines.values import Evaluation as Evaluation
     from everline.pipelines.values import Model as Model
@@ -34,7 +41,14 @@ _HOME_OF = {
     "step": "everline.pipelines.step",
     "pipeline": "everline.pipelines.step",
     "dataset": "everline.pipelines.step",
+    "map": "everline.pipelines.calls",
+    "when": "everline.pipelines.calls",
+    "dynamic": "everline.pipelines.calls",
+    "approval": "everline.pipelines.calls",
+    "secret": "everline.pipelines.calls",
     "Resources": "everline.pipelines.types",
+    "Environment": "everline.pipelines.types",
+    "Approval": "everline.pipelines.values",
     "Table": "everline.pipelines.values",
     "Model": "everline.pipelines.values",
     "Candidate": "everline.pipelines.values",
@@ -46,12 +60,15 @@ _HOME_OF = {
     "drift_report": "everline.monitoring.report",
 }
 
+_OTHER_NAME = {"map": "map_"}
+"""What is called otherwise where it lives, because Python has the word already."""
+
 __all__ = ["__version__", *_HOME_OF]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
-        return getattr(load(_HOME_OF[name]), name)
+        return getattr(load(_HOME_OF[name]), _OTHER_NAME.get(name, name))
     raise AttributeError(f"everline has no public name {name!r}")
 
 

@@ -111,6 +111,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How many webhook deliveries a control-plane process makes at once."""
     session_s: int = 12 * 3600
     """How long a login lasts."""
+    pipeline_lease_s: int = 30
+    """How long the driver of a pipeline's run may say nothing before another may go on with the run."""
+    step_output_bytes_max: int = 1 << 20
+    """How much of what a step prints is kept; the rest is counted."""
     job_lease_s: int = 60
     """How long a worker may hold a job without a sign of life."""
     job_attempts_max: int = 5

@@ -33,8 +33,9 @@ from everline.models.types import ModelVersion
 from everline.monitoring import service as monitoring
 from everline.monitoring import watch
 from everline.monitoring.types import CreateMonitor, MonitorKind, Reference
+from everline.pipelines import running
 from everline.pipelines import service as pipelines
-from everline.pipelines.types import RecordSteps, StepStatus, StepUpdate, ValueRef
+from everline.pipelines.types import RecordSteps, StartRun, StepStatus, StepUpdate, ValueRef
 from everline.releases import rollout
 from everline.releases import service as releases
 from everline.reproduction import service as reproduction
@@ -181,9 +182,9 @@ def _run(uow: Any, folder: Path, data: list[DatasetVersion], *, name: str) -> st
     found = [Metric(key=key, value=value, at_ms=to_ms(now)) for key, value in (("auc", 0.731), ("error_rate", 0.191))]
     inputs = [RunInput(name=one.dataset, digest=one.digest, version=one.version, context="training") for one in data]
     tracking.log_batch(uow, PROJECT, run, metrics=curve + found, inputs=inputs)
-    pipelines.record_steps(
-        uow, PROJECT, run, report=RecordSteps(pipeline="flight_delay:flight_delay", steps=_steps(now))
-    )
+    name = "flight_delay:flight_delay"
+    epoch = running.start(uow, PROJECT, run, body=StartRun(pipeline=name, driver="worker")).epoch
+    pipelines.record_steps(uow, PROJECT, run, report=RecordSteps(pipeline=name, epoch=epoch, steps=_steps(now)))
     for path, data in _files().items():
         artifacts.put_artifact(uow, PROJECT, run, path, digest=uow.blobs.put_bytes(data))
     runs.finish_run(uow, PROJECT, run)

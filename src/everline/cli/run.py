@@ -12,14 +12,10 @@ from typing import Any
 import click
 
 from everline.cli.output import client_options, emit
+from everline.cli.progress import Progress
 from everline.errors import InvalidInputError
-from everline.pipelines.types import PipelineResult, StepFailedError, StepStatus, StepUpdate
+from everline.pipelines.types import PipelineResult, RunEndedError, RunWaitingError
 from everline.reproduction.determinism import VARY, reverse_files
-
-_MARKS = {
-    StepStatus.RUNNING: ("…", "cyan"), StepStatus.SUCCEEDED: ("✓", "green"),
-    StepStatus.CACHED: ("=", "blue"), StepStatus.FAILED: ("✗", "red"),
-}  # fmt: skip
 
 
 def fixed_hash_seed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,16 +43,20 @@ def _fix_hash_seed() -> None:
 
 
 @click.command("run", help=__doc__)
-@click.argument("pipeline")
+@click.argument("pipeline", required=False)
 @click.option(
     "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of the pipeline; repeat for more."
 )
+@click.option("--on", metavar="WHERE", help="inline, local, local:N (processes), ray or ray://HOST:PORT. [local]")
 @click.option("--seed", type=int, help="Value for the pipeline's parameter `seed`.")
 @click.option(
     "--data", "data", multiple=True, metavar="NAME=VERSION[,VERSION]", help="Take these dataset versions instead."
 )
 @click.option("--cache/--no-cache", default=True, help="Reuse kept results of earlier steps. [on]")
 @click.option("--why", is_flag=True, help="Say for each step why it ran, or that nothing changed.")
+@click.option("--resume", metavar="RUN", help="Go on with a run that stopped: what it did is not done again.")
+@click.option("--wait/--no-wait", default=False, help="Stay until people have answered. [off: the run goes on later]")
+@click.option("--logs/--no-logs", default=True, help="Show what steps print. [on]")
 @click.option("--reproduces", metavar="RUN", help="Rebuild this run: leave out steps with effects.")
 @click.option("--reason", default="", help="Why the run was started; kept with it.")
 @click.option(
@@ -66,12 +66,16 @@ def _fix_hash_seed() -> None:
 @fixed_hash_seed
 @client_options
 def command(
-    pipeline: str,
+    pipeline: str | None,
     params: tuple[str, ...],
+    on: str | None,
     seed: int | None,
     data: tuple[str, ...],
     cache: bool,
     why: bool,
+    resume: str | None,
+    wait: bool,
+    logs: bool,
     reproduces: str | None,
     reason: str,
     directory: Path | None,
@@ -81,42 +85,32 @@ def command(
 ) -> int:
     if vary == "files":
         reverse_files()
+        on = "inline"  # it is this process that lists files the other way round
     overrides = {name: value.split(",") for name, value in _pairs(data, "--data")}
     watch = Progress(why=why)  # on standard error: JSON stays alone on standard output
     try:
         result = client.pipelines.run(
-            pipeline, params=dict(_pairs(params, "--param")), cache=cache, seed=seed, data=overrides,
-            reproduces=reproduces, reason=reason, directory=directory, argv=sys.argv[1:], watch=watch,
-            vary=vary,
+            pipeline, params=dict(_pairs(params, "--param")), on=on, cache=cache, seed=seed, data=overrides,
+            reproduces=reproduces, resume=resume, reason=reason, directory=directory, argv=sys.argv[1:],
+            vary=vary, patient=wait, watch=watch, printed=watch.printed if logs else lambda name, data: None,
         )  # fmt: skip
-    except StepFailedError as error:
+    except RunWaitingError as error:
+        watch.close()
+        click.secho(error.message, err=True, fg="yellow")
+        click.echo(f"  {error.hint}", err=True)
+        if as_json:
+            emit(error.result, as_json=True, human=lambda: None)
+        return 0
+    except RunEndedError as error:
+        watch.close()
         click.secho(f"error: {error.message}", err=True, fg="red")
         click.echo(f"  {error.hint}", err=True)
         if as_json:
             emit(error.result, as_json=True, human=lambda: None)
         return 1
+    watch.close()
     emit(result, as_json=as_json, human=lambda: _show(result))
     return 0
-
-
-class Progress:
-    """One line per step that ended, the running one on a line that is written over."""
-
-    def __init__(self, *, why: bool) -> None:
-        self._why = why
-        self._live = sys.stderr.isatty()
-
-    def __call__(self, update: StepUpdate) -> None:
-        mark, colour = _MARKS[update.status]
-        if update.status is StepStatus.RUNNING:
-            if self._live:
-                click.echo(f"\r{click.style(mark, fg=colour)} {update.name}", nl=False, err=True)
-            return
-        seconds = ((update.ended_at or update.started_at) - update.started_at).total_seconds()
-        line = f"{click.style(mark, fg=colour)} {update.name:<24} {update.status:<10} {seconds:7.2f} s"
-        if self._why and update.reason:
-            line += f"  {click.style(update.reason, dim=True)}"
-        click.echo(("\r" if self._live else "") + line, err=True)
 
 
 def _show(result: PipelineResult) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from everline.cli.output import client_options, emit, facts
-from everline.cli.run import Progress, fixed_hash_seed
+from everline.cli.progress import Progress
+from everline.cli.run import fixed_hash_seed
 from everline.loader import load
 from everline.pipelines.types import StepFailedError
 from everline.sdk.client import Client

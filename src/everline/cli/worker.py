@@ -18,7 +18,7 @@ from everline.cli.output import client_options, emit
 from everline.cli.run import fixed_hash_seed
 from everline.errors import EverlineError
 from everline.loader import load
-from everline.pipelines.types import StepFailedError
+from everline.pipelines.types import RunEndedError, RunWaitingError
 
 QUEUE = "pipelines"
 _RENEW_S = 15.0
@@ -63,13 +63,15 @@ def run_one(client: Any, *, worker: str) -> dict[str, Any] | None:
     with _kept_alive(client, job.uid, worker):
         try:
             if directory is not None:
-                load("everline.sdk.pipelines").forget_project(directory)
+                load("everline.sdk.pipeline_modules").forget_project(directory)
             ran = client.pipelines.run(
                 payload["pipeline"], params=payload.get("parameters"), reason=payload.get("reason", ""),
-                directory=directory,
+                directory=directory, resume=payload.get("resume"),
             )  # fmt: skip
             result = {"run": ran.run, "status": "succeeded", "candidate": ran.value}
-        except StepFailedError as error:
+        except RunWaitingError as error:
+            result = {"run": error.result.run if error.result else None, "status": "waiting", "for": error.steps}
+        except RunEndedError as error:
             run = error.result.run if error.result else None
             result = {"run": run, "status": "failed", "error": error.message}
         except Exception as error:

@@ -18,7 +18,11 @@ SCHEMA = 1
 
 
 def material_of(code: CodeDigest, inputs: dict[str, Any], *, environment: str, threads: int = 1) -> KeyMaterial:
-    """Put together what a step depends on; `inputs` holds `{"digest": …}` for results and plain values else."""
+    """Put together what a step depends on; `inputs` holds `{"digest": …}` for results and plain values else.
+
+    Args:
+        environment: digest of the run's environment, or of the step's own if it has one.
+    """
     return KeyMaterial(
         code=code.digest,
         environment=environment,

@@ -5,15 +5,14 @@ So two models can be measured on each other's evaluation sets, and a mixture of 
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from everline.errors import InvalidInputError
-from everline.pipelines.graph import Graph, Kept, Node, Ref
+from everline.pipelines.graph import Graph, Kept, Node, Ref, Vertex
 from everline.pipelines.types import ValueRef
 
 EXPLAINS_TAG = "everline.explains"
@@ -48,18 +47,19 @@ def part_of(graph: Graph, measure: Measure) -> Graph:
     Raises:
         InvalidInputError: the graph has no such step, or the step has no such parameter.
     """
-    last = next((node for node in graph.nodes if node.name == measure.step), None)
+    last = next((node for node in graph.steps if node.name == measure.step), None)
     if last is None:
-        names = ", ".join(node.name for node in graph.nodes)
+        names = ", ".join(node.name for node in graph.steps)
         raise InvalidInputError(
             f"Pipeline {graph.pipeline!r} has no step {measure.step!r}.", hint=f"It has {names}.", field="step"
         )
     ends = [_with(last, name, cells) for name, cells in measure.cells.items()] or [last]
-    wanted: set[Node] = set()
-    waiting = list(ends)
+    wanted: set[Vertex] = set()
+    waiting: list[Vertex] = list(ends)
     while waiting:
         node = waiting.pop()
-        for ref in node.refs():
+        needed = [*node.refs(), *(condition.value for condition in node.conditions)]
+        for ref in needed:
             if isinstance(ref, Ref) and ref.node not in wanted:
                 wanted.add(ref.node)
                 waiting.append(ref.node)
@@ -69,20 +69,24 @@ def part_of(graph: Graph, measure: Measure) -> Graph:
     return Graph(graph.pipeline, graph.parameters, [*nodes, *ends])
 
 
-def claims_in(folder: str | None) -> Callable[[str], contextlib.AbstractContextManager[None]]:
-    """How a process holds a step key against others that use the same folder; who dies lets go."""
+def claims_in(folder: str | None) -> Callable[[str], Callable[[], None] | None] | None:
+    """How a process holds a step key against others that use the same folder; who dies lets go.
 
-    @contextlib.contextmanager
-    def claim(key: str) -> Iterator[None]:
-        if folder is None or fcntl is None:
-            yield
-            return
+    Returns:
+        A function that gives the way to let go of a key again, or None while another process has the key; None at all
+        if there are no others.
+    """
+    if folder is None or fcntl is None:
+        return None
+
+    def claim(key: str) -> Callable[[], None] | None:
         descriptor = os.open(Path(folder) / key.replace(":", "-"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             os.close(descriptor)
+            return None
+        return lambda: os.close(descriptor)
 
     return claim
 
@@ -93,4 +97,10 @@ def _with(node: Node, name: str, cells: dict[str, ValueRef]) -> Node:
         raise InvalidInputError(
             f"Step {node.name!r} takes no {unknown[0]!r}.", hint=f"It takes {', '.join(node.inputs)}.", field="step"
         )
-    return Node(node.spec, name, node.position, {**node.inputs, **{key: Kept(ref) for key, ref in cells.items()}})
+    return Node(
+        node.spec,
+        name,
+        node.position,
+        {**node.inputs, **{key: Kept(ref) for key, ref in cells.items()}},
+        node.conditions,
+    )

@@ -1,4 +1,4 @@
-"""How results become blobs and values again: one form per kind, canonical, and never pickle.
+"""How results become files and values again: one form per kind, canonical, and never pickle.
 
     table   Arrow IPC file (Arrow, pandas and polars alike), uncompressed so that it can be memory-mapped
     array   NumPy's npy format
@@ -6,102 +6,151 @@
     model   what the model's flavor writes, such as skops for scikit-learn
     files   a path or a folder, file by file
 
-Equal values give equal bytes: chunks are joined, what lies under a null is zeroed, and frame metadata that
-only one library reads is left out. So a digest compares results, not the way they came about.
+Equal values give equal bytes, so a digest compares results, not the way they came about. Files go to a store as they
+are written and are mapped into memory when they are read; short JSON values are kept in the record itself.
+
+Light: NumPy and Arrow are loaded by the first value that needs them.
 """
 
 from __future__ import annotations
 
-import io
-import typing
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import msgspec
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from everline.canonical import canonical_digest, canonical_json
 from everline.errors import IntegrityError, InvalidInputError
 from everline.ids import digest_bytes
-from everline.loader import load
-from everline.pipelines.graph import is_table, show
+from everline.loader import late, load
+from everline.pipelines.annotations import is_table, show
 from everline.pipelines.types import FileRef, ValueRef
 from everline.pipelines.values import Model
 
+if TYPE_CHECKING:
+    from everline.pipelines import columnar
+else:
+    columnar = late("everline.pipelines.columnar")
+
 FILES_MAX = 10_000
+INLINE_BYTES_MAX = 4_096
+_FILE_BYTES_MAX = 1 << 40
 
 
-class BlobAccess(Protocol):
-    """Where results go: the client's blob calls, or a store itself."""
+class Body(Protocol):
+    """A file of a result on its way."""
 
-    def put_bytes(self, data: bytes) -> str:
-        """Keep bytes; return their digest."""
+    def __enter__(self) -> Body:
+        """Begin."""
 
-    def get_bytes(self, digest: str) -> bytes:
-        """The bytes, verified against their digest."""
+    def __exit__(self, *_: object) -> None:
+        """Forget what was not kept."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add bytes."""
+
+    def take(self, file: BinaryIO, *, bytes_max: int) -> None:
+        """Add all of an open file."""
+
+    @property
+    def bytes(self) -> int:
+        """How much was written."""
 
 
-def encode(value: Any, annotation: Any, blobs: BlobAccess, folder: Path) -> tuple[ValueRef, dict[str, bytes]]:
-    """Write one result to the blob store; return its record and the bytes that were written.
+class ReadStore(Protocol):
+    """Where files of results are found."""
+
+    def read(self, digest: str) -> memoryview:
+        """The bytes as they lie there, mapped into memory if they can be; whoever needs to know verifies them.
+
+        Raises:
+            NotFoundError: there is no such file.
+        """
+
+
+class ResultStore(ReadStore, Protocol):
+    """Where files of results go, and are found."""
+
+    def incoming(self) -> Body:
+        """A new file to be written and then kept."""
+
+    def keep(self, body: Body) -> str:
+        """Keep a file that is whole, in place of what lies under its digest; return that."""
+
+
+def encode(value: Any, annotation: Any, store: ResultStore) -> ValueRef:
+    """Write one result to the store; return its record.
 
     Args:
         annotation: the type that the step announced; the value is checked against it.
-        folder: an empty directory for files on the way.
 
     Raises:
         InvalidInputError: the value is not what was announced, or has no safe form.
     """
     kind = _kind(value, annotation)
-    parts, meta = _ENCODERS[kind](value, folder)
-    if kind == "json" and annotation is not Any:
-        _check_json(parts["value.json"], annotation)
-    files = tuple(
-        FileRef(path=path, digest=blobs.put_bytes(data), bytes=len(data)) for path, data in sorted(parts.items())
-    )
-    return ValueRef(kind=kind, digest=value_digest(kind, files, meta), files=files, meta=meta), parts
+    encoded, meta = _ENCODERS[kind](value, annotation, store)
+    files = tuple(sorted(encoded, key=lambda file: file.path))
+    return ValueRef(kind=kind, digest=value_digest(kind, files, meta), files=files, meta=meta)
 
 
 def value_digest(kind: str, files: tuple[FileRef, ...], meta: dict[str, Any]) -> str:
-    """The digest of a result: of its kind, its blobs and its meta, wherever they lie."""
+    """The digest of a result: of its kind, its files and its meta, wherever they lie."""
     rows = [{"path": f.path, "digest": f.digest, "bytes": f.bytes} for f in files]
     return canonical_digest({"kind": kind, "files": rows, "meta": meta})
 
 
-def verify(ref: ValueRef, blobs: BlobAccess) -> dict[str, bytes]:
-    """Read a result's blobs; every digest is checked.
+def verify(ref: ValueRef, store: ReadStore) -> None:
+    """Read every byte of a result and compare its digests.
 
     Raises:
-        IntegrityError: a blob or the record of the result was altered.
-        NotFoundError: a blob is gone.
+        IntegrityError: a file or the record of the result was altered.
+        NotFoundError: a file is gone.
     """
     if value_digest(ref.kind, ref.files, ref.meta) != ref.digest:
         raise IntegrityError(f"The record of the result {ref.digest} was altered.")
-    parts = {file.path: blobs.get_bytes(file.digest) for file in ref.files}
     for file in ref.files:
-        if digest_bytes(parts[file.path]) != file.digest:
+        if digest_bytes(content(file, store)) != file.digest:
             raise IntegrityError(f"The blob {file.digest} of a result was altered.")
-    return parts
 
 
-def decode(ref: ValueRef, parts: dict[str, bytes], announced: Any, wanted: Any, *, folder: Path) -> Any:
-    """Make the value again from its blobs, in the form that the taking step asks for.
+def content(file: FileRef, store: ReadStore) -> memoryview:
+    """The bytes of one file of a result."""
+    return memoryview(file.text.encode()) if file.text is not None else store.read(file.digest)
+
+
+def bytes_of(file: FileRef, read: Callable[[str], bytes]) -> bytes:
+    """The bytes of one file of a result.
 
     Args:
-        announced: the annotation of the step that made it.
+        read: gives the bytes of a blob by its digest.
+    """
+    return read(file.digest) if file.text is None else file.text.encode()
+
+
+def json_of(ref: ValueRef, read: Callable[[str], bytes]) -> Any:
+    """The value of a result of the kind `json`; `read` as in `bytes_of`."""
+    return msgspec.json.decode(bytes_of(ref.files[0], read))
+
+
+def decode(ref: ValueRef, store: ReadStore, announced: Any, wanted: Any, *, folder: Path) -> Any:
+    """Make the value again from its files, in the form that the taking step asks for.
+
+    Args:
+        announced: the annotation of the step that made it; None if nobody knows.
         wanted: the annotation of the parameter that takes it.
         folder: where the files of a `files` result go.
     """
+    parts = {file.path: content(file, store) for file in ref.files}
     if ref.kind == "table":
-        return as_frame(_read_table(parts["table.arrow"]), wanted)
+        return columnar.as_frame(columnar.read_table(parts["table.arrow"]), wanted)
     if ref.kind == "array":
-        return np.load(io.BytesIO(parts["array.npy"]), allow_pickle=False)
+        return columnar.read_array(parts["array.npy"])
     if ref.kind == "json":
-        return msgspec.json.decode(parts["value.json"], type=announced if announced is not Any else wanted)
+        kind = announced if announced not in (None, Any) else wanted
+        return msgspec.json.decode(parts["value.json"], type=kind)
     if ref.kind == "model":
-        return _read_model(ref, parts, folder)
+        return _read_model(ref, {path: bytes(data) for path, data in parts.items()})
     return _read_files(ref, parts, folder)
 
 
@@ -110,23 +159,13 @@ def _kind(value: Any, annotation: Any) -> str:
         if not _is_frame(value):
             raise _unlike(value, annotation)
         return "table"
-    if isinstance(value, np.ndarray):
+    if _names(value) == ("numpy", "ndarray"):
         return "array"
     if isinstance(value, Model):
         return "model"
     if annotation is Model or _is_another(value, annotation):
         raise _unlike(value, annotation)
     return "files" if isinstance(value, Path) else "json"
-
-
-def _check_json(data: bytes, annotation: Any) -> None:
-    try:
-        msgspec.json.decode(data, type=annotation)
-    except msgspec.ValidationError as error:
-        raise InvalidInputError(
-            f"It announced {show(annotation)} and returned something else: {error}.",
-            hint="Return what the annotation says, or change the annotation.",
-        ) from None
 
 
 def _is_another(value: Any, annotation: Any) -> bool:
@@ -139,117 +178,75 @@ def _unlike(value: Any, annotation: Any) -> InvalidInputError:
     hint = "Return what the annotation says, or change the annotation."
     if annotation is Model:
         hint = "Return `el.Model(estimator=…, features=(…), target=…)`."
+    if value is None:
+        hint = "A path through the function ends without `return`; return a value there, or annotate `-> None`."
     return InvalidInputError(f"It announced {show(annotation)} and returned a {type(value).__name__}.", hint=hint)
 
 
-def _library(value: Any) -> str:
-    return type(value).__module__.partition(".")[0]
+def _names(value: Any) -> tuple[str, str]:
+    return type(value).__module__.partition(".")[0], type(value).__name__
 
 
 def _is_frame(value: Any) -> bool:
-    return (_library(value), type(value).__name__) in {
-        ("pyarrow", "Table"), ("pandas", "DataFrame"), ("polars", "DataFrame"),
-    }  # fmt: skip
+    return _names(value) in {("pyarrow", "Table"), ("pandas", "DataFrame"), ("polars", "DataFrame")}
 
 
-def as_arrow(value: Any) -> pa.Table:
-    """Any frame as an Arrow table; a pandas index that says something becomes a column."""
-    if _library(value) == "pandas":
-        named = [name for name in value.index.names if name is not None]
-        return pa.Table.from_pandas(value.reset_index() if named else value, preserve_index=False)
-    if _library(value) == "polars":
-        return value.to_arrow()
-    return value
+_Encoded = tuple[list[FileRef], dict[str, Any]]
 
 
-def as_frame(table: pa.Table, wanted: Any) -> Any:
-    """An Arrow table as the frame that an annotation asks for; Arrow itself if it asks for none."""
-    options = typing.get_args(wanted) or (wanted,)
-    libraries = {getattr(option, "__module__", "").partition(".")[0] for option in options if is_table(option)}
-    if libraries == {"pandas"}:
-        return table.to_pandas()
-    if libraries == {"polars"}:
-        return load("polars").from_arrow(table)
-    return table
+def _kept(path: str, store: ResultStore, write: Callable[[Body], None]) -> FileRef:
+    with store.incoming() as body:
+        write(body)
+        size = body.bytes
+        return FileRef(path=path, digest=store.keep(body), bytes=size)
 
 
-def canonical_table(table: pa.Table) -> pa.Table:
-    """The same rows in one chunk, with zeros under nulls and without library metadata."""
-    columns = []
-    for column in table.columns:
-        chunk = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-        array = chunk if isinstance(chunk, pa.Array) else pa.concat_arrays(chunk.chunks)
-        columns.append(_without_residue(array))
-    fields = [pa.field(f.name, array.type) for f, array in zip(table.schema, columns, strict=True)]
-    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+def _encode_table(value: Any, annotation: Any, store: ResultStore) -> _Encoded:
+    table = columnar.as_arrow(value)
+    file = _kept("table.arrow", store, lambda body: columnar.write_table(table, body))
+    return [file], {"rows": table.num_rows, "columns": table.num_columns}
 
 
-def _without_residue(array: pa.Array) -> pa.Array:
-    """A slice keeps its parent's bytes and a null keeps what was there before it; a copy keeps neither."""
-    if array.null_count == 0 or pa.types.is_nested(array.type) or pa.types.is_dictionary(array.type):
-        return pa.concat_arrays([array])
-    if pa.types.is_null(array.type):
-        return array
-    valid = pc.is_valid(array)
-    zero = pa.scalar(None, array.type)
+def _encode_array(value: Any, annotation: Any, store: ResultStore) -> _Encoded:
+    file = _kept("array.npy", store, lambda body: columnar.write_array(value, body))
+    return [file], {"shape": list(value.shape), "dtype": value.dtype.str}
+
+
+def _encode_json(value: Any, annotation: Any, store: ResultStore) -> _Encoded:
     try:
-        zero = pa.scalar("", array.type) if _is_text(array.type) else pa.scalar(0, pa.int64()).cast(array.type)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):  # Arrow has no zero of this type
-        return pa.concat_arrays([array])
-    filled = pa.concat_arrays([pc.fill_null(array, zero)])
-    buffers = filled.buffers()
-    buffers[0] = pa.concat_arrays([valid]).buffers()[1]
-    return pa.Array.from_buffers(array.type, len(array), buffers)
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
-
-
-def _encode_table(value: Any, folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-    table = canonical_table(as_arrow(value))
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    return {"table.arrow": sink.getvalue().to_pybytes()}, {"rows": table.num_rows, "columns": table.num_columns}
-
-
-def _read_table(data: bytes) -> pa.Table:
-    return pa.ipc.open_file(pa.py_buffer(data)).read_all()
-
-
-def _encode_array(value: Any, folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-    buffer = io.BytesIO()
-    try:
-        np.save(buffer, np.ascontiguousarray(value), allow_pickle=False)
-    except ValueError:
-        raise InvalidInputError(
-            "It returned an array of Python objects, which could only be stored as a pickle.",
-            hint="Return an array of numbers or text, or a table.",
-        ) from None
-    return {"array.npy": buffer.getvalue()}, {"shape": list(value.shape), "dtype": value.dtype.str}
-
-
-def _encode_json(value: Any, folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-    try:
-        return {"value.json": canonical_json(msgspec.to_builtins(value, str_keys=True))}, {}
+        data = canonical_json(msgspec.to_builtins(value, str_keys=True))
     except TypeError as error:
         raise InvalidInputError(
             f"It returned a {type(value).__name__}, which has no safe form to be stored in ({error}).",
             hint="Return a table, an array, an `el.Model`, a path, or plain values; nothing is ever pickled.",
         ) from None
+    if annotation is not Any:
+        try:
+            msgspec.json.decode(data, type=annotation)
+        except msgspec.ValidationError as error:
+            raise InvalidInputError(
+                f"It announced {show(annotation)} and returned something else: {error}.",
+                hint="Return what the annotation says, or change the annotation.",
+            ) from None
+    if len(data) <= INLINE_BYTES_MAX:
+        file = FileRef(path="value.json", digest=digest_bytes(data), bytes=len(data), text=data.decode())
+    else:
+        file = _kept("value.json", store, lambda body: body.write(data))
+    return [file], {}
 
 
-def _encode_model(value: Model, folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-    flavor = load(f"everline.models.flavors.{value.flavor}")
-    parts = flavor.to_files(value.estimator)
+def _encode_model(value: Model, annotation: Any, store: ResultStore) -> _Encoded:
+    parts = load(f"everline.models.flavors.{value.flavor}").to_files(value.estimator)
     meta = {
         "flavor": value.flavor, "features": list(value.features), "target": value.target, "metadata": value.metadata,
     }  # fmt: skip
-    return parts, meta
+    files = []
+    for path, data in parts.items():
+        files.append(_kept(path, store, lambda body, data=data: body.write(data)))  # type: ignore[misc]
+    return files, meta
 
 
-def _read_model(ref: ValueRef, parts: dict[str, bytes], folder: Path) -> Model:
+def _read_model(ref: ValueRef, parts: dict[str, bytes]) -> Model:
     meta = ref.meta
     estimator = load(f"everline.models.flavors.{meta['flavor']}").from_files(parts)
     return Model(
@@ -258,9 +255,9 @@ def _read_model(ref: ValueRef, parts: dict[str, bytes], folder: Path) -> Model:
     )  # fmt: skip
 
 
-def _encode_files(value: Path, folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+def _encode_files(value: Path, annotation: Any, store: ResultStore) -> _Encoded:
     if value.is_file():
-        return {value.name: value.read_bytes()}, {"single": True}
+        return [_copied(value.name, value, store)], {"single": True}
     if not value.is_dir():
         raise InvalidInputError(
             f"It returned the path {value}, where there is nothing.", hint="Return a path that exists."
@@ -268,10 +265,15 @@ def _encode_files(value: Path, folder: Path) -> tuple[dict[str, bytes], dict[str
     found = [path for path in sorted(value.rglob("*")) if path.is_file() and not path.is_symlink()]
     if len(found) > FILES_MAX:
         raise InvalidInputError(f"It returned a folder of {len(found)} files, more than {FILES_MAX}.")
-    return {path.relative_to(value).as_posix(): path.read_bytes() for path in found}, {"single": False}
+    return [_copied(path.relative_to(value).as_posix(), path, store) for path in found], {"single": False}
 
 
-def _read_files(ref: ValueRef, parts: dict[str, bytes], folder: Path) -> Path:
+def _copied(name: str, path: Path, store: ResultStore) -> FileRef:
+    with path.open("rb") as file:
+        return _kept(name, store, lambda body: body.take(file, bytes_max=_FILE_BYTES_MAX))
+
+
+def _read_files(ref: ValueRef, parts: dict[str, memoryview], folder: Path) -> Path:
     for name, data in parts.items():
         relative = PurePosixPath(name)
         if relative.is_absolute() or ".." in relative.parts:
@@ -282,7 +284,7 @@ def _read_files(ref: ValueRef, parts: dict[str, bytes], folder: Path) -> Path:
     return folder / next(iter(parts)) if ref.meta.get("single") else folder
 
 
-_ENCODERS: dict[str, Callable[[Any, Path], tuple[dict[str, bytes], dict[str, Any]]]] = {
+_ENCODERS: dict[str, Callable[[Any, Any, ResultStore], _Encoded]] = {
     "table": _encode_table,
     "array": _encode_array,
     "json": _encode_json,

@@ -1,7 +1,7 @@
 """The records of pipelines: steps as drivers report them, and results kept under their step keys.
 
 Rules:
-1. Only a run that has not ended takes step reports.
+1. Only a run that has not ended takes step reports, and only from the driver that has it; see `running`.
 2. A step that has ended never changes; the same report again is accepted and does nothing.
 3. A result is kept only under the key of a step that succeeded, and a later one replaces it: the driver
    computes again only when what was kept is not to be trusted.
@@ -20,11 +20,14 @@ from everline.access.unit_of_work import UnitOfWork
 from everline.errors import ConflictError, InvalidInputError
 from everline.ids import check_digest, check_uid
 from everline.jobs import queue
-from everline.pipelines import tables
+from everline.pipelines import running, tables
 from everline.pipelines.types import (
     ENDED,
+    JOB_KIND,
+    QUEUE,
     CacheEntry,
     KeyMaterial,
+    Orders,
     PipelineSummary,
     RecordSteps,
     StepError,
@@ -36,36 +39,34 @@ from everline.pipelines.types import (
 from everline.runs import service as runs
 from everline.storage.db import upsert
 
-QUEUE = "pipelines"
-JOB_KIND = "pipeline.run"
 STEPS_PER_REPORT_MAX = 1_000
 KEYS_PER_LOOKUP_MAX = 1_000
 _HISTORY_ROWS = 2_000
-_CHANGES = ("status", "outputs", "cached_from", "attempts", "ended_at", "reason", "error")
+_CHANGES = ("status", "outputs", "cached_from", "attempts", "started_at", "ended_at", "reason", "error")
 
 
 @stream
-def record_steps(uow: UnitOfWork, project: str, run: str, *, report: RecordSteps) -> None:
+def record_steps(uow: UnitOfWork, project: str, run: str, *, report: RecordSteps) -> Orders:
     """Keep what a driver reports; ended steps and their results are anchored in the audit log.
 
     Args:
-        report: at most 1,000 updates; the last one of a step counts.
+        report: at most 1,000 updates; the last one of a step counts. One without any says that the driver is alive.
+
+    Returns:
+        Whether to go on.
 
     Raises:
         NotFoundError: no such run in a project that the actor may see.
-        ConflictError: the run has ended, or a step that ended is said to be otherwise.
+        StaleError: another driver has the run, or it has ended.
+        ConflictError: a step that ended is said to be otherwise.
         InvalidInputError: too many updates, or one that contradicts itself.
     """
     uow.require(Permission.PIPELINE_WRITE, project)
-    if not 1 <= len(report.steps) <= STEPS_PER_REPORT_MAX:
+    if len(report.steps) > STEPS_PER_REPORT_MAX:
         raise InvalidInputError(
-            f"A report holds 1 to {STEPS_PER_REPORT_MAX} steps, not {len(report.steps)}.", field="steps"
+            f"A report holds at most {STEPS_PER_REPORT_MAX} steps, not {len(report.steps)}.", field="steps"
         )
-    found = runs.get_run(uow, project, run)
-    if found.status.is_terminal:
-        raise ConflictError(
-            f"Run {run} has ended ({found.status}), so it takes no more steps.", hint="Start another run.", field="run"
-        )
+    orders = running.heard(uow, project, run, epoch=report.epoch)
     latest = {step.uid: _checked(step) for step in report.steps}
     known = _statuses(uow, list(latest))
     fresh = [step for step in latest.values() if _is_news(step, known)]
@@ -74,12 +75,14 @@ def record_steps(uow: UnitOfWork, project: str, run: str, *, report: RecordSteps
         keys=["uid"], update=_CHANGES,
     )  # fmt: skip
     _keep(uow, project, run, fresh)
+    running.keep_output(uow, run, report.output)
     ended = [step for step in fresh if step.status in ENDED]
     if ended:
         told = [
             {"step": s.name, "status": s.status, "key": s.key, "outputs": [o.digest for o in s.outputs]} for s in ended
         ]
         uow.record("pipeline.steps", subject=f"run:{run}", project=project, pipeline=report.pipeline, steps=told)
+    return orders
 
 
 @read

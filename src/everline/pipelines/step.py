@@ -1,4 +1,4 @@
-"""`@el.step`, `@el.pipeline` and `el.dataset`: how people write pipelines.
+"""`@el.step`, `@el.pipeline` and `el.dataset`: how people write pipelines; `calls` has what shapes a graph.
 
     @el.step
     def double(value: int) -> int:
@@ -23,8 +23,10 @@ import msgspec
 
 from everline.errors import InvalidInputError
 from everline.ids import check_name
-from everline.pipelines.graph import DatasetRef, Graph, StepSpec, build, current, show, specify
-from everline.pipelines.types import Resources
+from everline.pipelines.annotations import fits, show
+from everline.pipelines.graph import DatasetRef, Graph, Ref, build, check_argument, current
+from everline.pipelines.spec import Options, StepSpec, specify
+from everline.pipelines.types import Environment, Resources
 from everline.pipelines.values import Table
 
 P = ParamSpec("P")
@@ -61,7 +63,9 @@ def step(
     effect: bool = False,
     retries: int = 0,
     retry_wait_s: float = 1.0,
+    timeout_s: float | None = None,
     resources: Resources = ORDINARY,
+    environment: Environment | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[P, R] | None = None,
@@ -72,7 +76,9 @@ def step(
     effect: bool = False,
     retries: int = 0,
     retry_wait_s: float = 1.0,
+    timeout_s: float | None = None,
     resources: Resources = ORDINARY,
+    environment: Environment | None = None,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a step of a plain function with annotated parameters and result.
 
@@ -82,24 +88,21 @@ def step(
         effect: the step changes the world outside, such as one that tells somebody: it is never cached, and
             left out when a run is rebuilt.
         retries: further attempts after a failure, 0 to 100.
-        retry_wait_s: pause before the first retry, doubled for each further one.
+        retry_wait_s: pause before the first retry, doubled for each further one, at most an hour.
+        timeout_s: an attempt that takes longer is stopped, and has failed.
         resources: what the step asks for.
+        environment: a locked virtual environment of the step's own, made when it is first needed.
 
     Raises:
         InvalidInputError: an annotation is missing or an option is out of range.
     """
+    options = Options(
+        cache=cache, effect=effect, retries=retries, retry_wait_s=retry_wait_s, timeout_s=timeout_s,
+        resources=resources, environment=environment,
+    )  # fmt: skip
 
     def decorate(target: Callable[P, R]) -> Step[P, R]:
-        spec = specify(
-            target,
-            name=name,
-            cache=cache,
-            effect=effect,
-            retries=retries,
-            retry_wait_s=retry_wait_s,
-            resources=resources,
-        )
-        return Step(target, spec)
+        return Step(target, specify(target, name=name, options=options))
 
     return decorate if function is None else decorate(function)
 
@@ -120,7 +123,24 @@ class Pipeline:
         Raises:
             InvalidInputError: a parameter is unknown, missing or of the wrong type, or an edge does not fit.
         """
-        return build(self.function, self.name, self.bind(parameters))
+        graph = build(self.function, self.name, self.bind(parameters))
+        self._check_result(graph.result)
+        return graph
+
+    def _check_result(self, result: Any) -> None:
+        wanted = self.hints.get("return", Any)
+        if result is None and wanted not in (Any, None, type(None)) and not fits(type(None), wanted):
+            raise InvalidInputError(
+                f"Pipeline {self.name!r} says that it returns {show(wanted)}, and returns nothing.",
+                hint="Return the result of a step, or annotate `-> None`.",
+                field="return",
+            )
+        if isinstance(result, Ref) and not fits(result.type, wanted):
+            raise InvalidInputError(
+                f"Pipeline {self.name!r} says that it returns {show(wanted)}, but {result} gives {show(result.type)}.",
+                hint="Change one of the two annotations.",
+                field="return",
+            )
 
     def bind(self, parameters: dict[str, Any], *, strict: bool = True) -> dict[str, Any]:
         """All parameters with their defaults, checked; with `strict` off, text is read as the annotated type."""
@@ -154,12 +174,29 @@ class Pipeline:
             ) from None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if current() is not None:
-            return self.function(*args, **kwargs)
+        graph = current()
+        if graph is not None:
+            return self._within(graph, args, kwargs)
         raise InvalidInputError(
             f"Pipeline {self.name!r} was called like a function, so nothing would be recorded.",
             hint=f"Run it with `everline run MODULE:{self.name}` or `Client().pipelines.run({self.name})`.",
         )
+
+    def _within(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Called by another pipeline: its steps become a part of that one's graph."""
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidInputError(
+                f"Pipeline {self.name!r} cannot be called like this: {error}.", field=self.name
+            ) from None
+        bound.apply_defaults()
+        for name, value in bound.arguments.items():
+            check_argument(f"Pipeline {self.name!r}", name, self.hints.get(name, Any), value)
+        with graph.within(self.name):
+            result = self.function(*bound.args, **bound.kwargs)
+        self._check_result(result)
+        return result
 
     def __repr__(self) -> str:
         return f"<pipeline {self.name}>"

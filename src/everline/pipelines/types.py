@@ -19,33 +19,86 @@ class StepStatus(StrEnum):
     """Where a step of a run stands."""
 
     RUNNING = "running"
+    WAITING = "waiting"
+    """For a person's answer."""
     SUCCEEDED = "succeeded"
     CACHED = "cached"
     FAILED = "failed"
+    SKIPPED = "skipped"
+    """Its branch was not taken."""
+    CANCELLED = "cancelled"
 
 
-ENDED = frozenset({StepStatus.SUCCEEDED, StepStatus.CACHED, StepStatus.FAILED})
+QUEUE = "pipelines"
+JOB_KIND = "pipeline.run"
+REPRODUCES_TAG = "everline.reproduces"
+"""Of runs that rebuild another; its value is that one's uid."""
+PLAN_MAX = 2_000
+"""How many vertices of a graph are shown before it runs."""
 
 
-class StepFailedError(EverlineError):
-    """A step of a pipeline raised; the run ended there.
+class RunState(StrEnum):
+    """Whether a run of a pipeline is at work."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    """For people; no process runs it."""
+    ENDED = "ended"
+
+
+ENDED = frozenset(StepStatus) - {StepStatus.RUNNING, StepStatus.WAITING}
+
+
+class RunEndedError(EverlineError):
+    """A run that did not come to its end.
 
     Attributes:
         result: the run as far as it came, for whoever reports it.
     """
 
-    code = "step_failed"
     status = 422
     result: PipelineResult | None = None
 
 
+class StepFailedError(RunEndedError):
+    """A step of a pipeline raised; the run ended there."""
+
+    code = "step_failed"
+
+
+class RunCancelledError(RunEndedError):
+    """Somebody cancelled the run."""
+
+    code = "run_cancelled"
+    status = 409
+
+
+class RunWaitingError(RunEndedError):
+    """Nothing is left to do until somebody answers.
+
+    Attributes:
+        steps: the names of the questions.
+    """
+
+    code = "run_waiting"
+    status = 409
+
+    def __init__(self, steps: list[str], run: str) -> None:
+        names = ", ".join(map(repr, steps))
+        super().__init__(
+            f"The run {run} waits for an answer to {names}.",
+            hint=f"`everline approvals answer {run} {steps[0]} --yes`; then `everline run --resume {run}` goes on.",
+        )
+        self.steps = steps
+
+
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
-    """What a step asks for; executors that place work obey it, the local one runs one step at a time.
+    """What a step asks for; steps run at the same time as far as the machine has it for all of them.
 
     Attributes:
         cpus: processor cores, more than 0. Numeric libraries get as many threads, rounded up: sums over more
             threads are added in another order, so the number is part of the step key.
-        memory_mb: megabytes of memory, or None for no demand.
+        memory_mb: megabytes of memory: a process that takes more is stopped, and its step fails. None for no limit.
     """
 
     cpus: float = 1
@@ -57,12 +110,32 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
         return max(1, math.ceil(self.cpus))
 
 
-class FileRef(msgspec.Struct, frozen=True, kw_only=True):
-    """One blob of a result; `path` is its name inside the result."""
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """A virtual environment of a step's own; it is made once for its content, by uv.
+
+    Attributes:
+        requirements: lines of a requirements file that name each distribution with its exact version (`name==1.2`),
+            with or without `--hash`.
+        file: a requirements file of that kind instead, relative to the project's folder.
+        python: version of Python, such as `3.12`; None for that of the run.
+    """
+
+    requirements: tuple[str, ...] = ()
+    file: str | None = None
+    python: str | None = None
+
+
+class FileRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One file of a result; `path` is its name inside the result.
+
+    Attributes:
+        text: the content itself, of short JSON values; anything else is a blob.
+    """
 
     path: str
     digest: str
     bytes: int
+    text: str | None = None
 
 
 class ValueRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,11 +211,143 @@ class StepUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     error: StepError | None = None
 
 
+class StepOutput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a step wrote to its standard output and error since the last report; `uid` is the step's."""
+
+    uid: str
+    text: str
+
+
 class RecordSteps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of one report of a driver."""
+    """The body of one report of a driver.
+
+    Attributes:
+        epoch: which of the run's drivers it is, as `start` told; a report of a driver that was replaced is refused.
+        steps: empty says only that the driver is alive.
+    """
 
     pipeline: str
-    steps: list[StepUpdate]
+    epoch: int
+    steps: list[StepUpdate] = []
+    output: list[StepOutput] = []
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """What a driver is told in answer to a report.
+
+    Attributes:
+        cancel: who wants the run to stop at once; None to go on.
+    """
+
+    cancel: str | None = None
+
+
+class PlannedStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A vertex of the graph as it is before anything runs.
+
+    Attributes:
+        kind: step, question, choice or expansion.
+        needs: positions in the plan of those that it waits for.
+        count: how many it stands for, where many calls of one step are shown as one.
+    """
+
+    name: str
+    kind: str = "step"
+    needs: tuple[int, ...] = ()
+    count: int = 1
+
+
+class PrintedPiece(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of what a step printed; pieces follow each other in the order of their uids."""
+
+    uid: str
+    at: datetime
+    text: str
+
+
+class StartRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A driver begins with a run, or goes on with it.
+
+    Attributes:
+        driver: who it is: `host:process:moment`.
+        directory: folder of the module on that host, for whoever goes on later.
+        plan: at most 2,000 vertices.
+        replaces: the driver that is known to be gone, though its lease has not run out.
+    """
+
+    pipeline: str
+    driver: str
+    directory: str = ""
+    plan: list[PlannedStep] = []
+    replaces: str | None = None
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that has a driver now.
+
+    Attributes:
+        epoch: to be sent with each report.
+    """
+
+    epoch: int
+
+
+class PipelineRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of a pipeline as the engine sees it.
+
+    Attributes:
+        driver: who runs it, or did last.
+        lease_until: when a driver that says nothing is taken for dead.
+        cancelled_by: who asked it to stop.
+    """
+
+    run: str
+    pipeline: str
+    state: RunState
+    driver: str
+    directory: str
+    epoch: int
+    lease_until: datetime
+    cancelled_by: str | None
+    plan: tuple[PlannedStep, ...] = ()
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A question of a run to people; see `el.approval`.
+
+    Attributes:
+        material: digest of what is shown; an answer holds for this alone.
+        shown: JSON values, other results by kind and digest.
+    """
+
+    step: str
+    question: str
+    role: str
+    others: bool
+    material: str
+    shown: dict[str, Any] = {}
+
+
+class ApprovalRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A question and what was answered.
+
+    Attributes:
+        approved: None as long as nobody answered.
+    """
+
+    run: str
+    pipeline: str
+    step: str
+    question: str
+    role: str
+    others: bool
+    shown: dict[str, Any]
+    asked_by: str
+    asked_at: datetime
+    approved: bool | None
+    answered_by: str | None
+    answered_at: datetime | None
+    reason: str
 
 
 class StepRecord(msgspec.Struct, frozen=True, kw_only=True):

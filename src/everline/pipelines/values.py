@@ -102,6 +102,32 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float] = {}
 
 
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person answered to a pipeline that asked.
+
+    Attributes:
+        by: name of the user.
+        role: that the question asked for.
+        reason: what the person gave as a reason.
+    """
+
+    approved: bool
+    by: str
+    role: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Secret:
+    """Stands for a secret in a call of a step: only its name is recorded, and the step gets its value.
+
+    Attributes:
+        name: of the environment variable that has the value where the step runs.
+    """
+
+    name: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
     """What the run knows, for a step that has a parameter of this type. It is not part of the step key.

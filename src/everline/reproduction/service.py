@@ -24,8 +24,9 @@ from everline.governance import evidence
 from everline.governance.signing import dsse_sign, server_key
 from everline.ids import new_uid
 from everline.models.tables import model_version
+from everline.pipelines import serialisers
 from everline.pipelines import service as pipelines
-from everline.pipelines.types import ValueRef
+from everline.pipelines.types import REPRODUCES_TAG, ValueRef
 from everline.reproduction import bands, results, scripts, tables
 from everline.reproduction.comparison import Rebuild, Recorded, judge, run_differences
 from everline.reproduction.sources import read_source
@@ -51,7 +52,6 @@ from everline.runs.types import RunStatus, TrackedRun
 from everline.runs.undeclared import read_tag
 from everline.serving import predictions
 
-REPRODUCES_TAG = "everline.reproduces"
 REBUILDS_MAX = 8
 RESULT_BYTES_MAX = 1 << 30
 
@@ -294,7 +294,7 @@ def _numbers(uow: UnitOfWork, project: str, run: TrackedRun) -> dict[str, float]
     for step in pipelines.list_steps(uow, project, run.run):
         for index, output in enumerate(step.outputs):
             if output.kind == "json" and step.key is not None:
-                value = msgspec.json.decode(uow.blobs.get_bytes(output.files[0].digest))
+                value = serialisers.json_of(output, uow.blobs.get_bytes)
                 name = step.name if len(step.outputs) == 1 else f"{step.name}.{index}"
                 found |= dict(bands.numbers(value, name))
     if found:
@@ -399,7 +399,10 @@ def _measure(uow: UnitOfWork, before: ValueRef, after: ValueRef) -> float | None
     if sum(file.bytes for ref in (before, after) for file in ref.files) > RESULT_BYTES_MAX:
         return None
     try:
-        old, new = ({file.path: uow.blobs.get_bytes(file.digest) for file in ref.files} for ref in (before, after))
+        old, new = (
+            {file.path: serialisers.bytes_of(file, uow.blobs.get_bytes) for file in ref.files}
+            for ref in (before, after)
+        )
         return largest_difference(before.kind, old, new)
     except (EverlineError, ValueError, KeyError):
         return None

@@ -108,6 +108,15 @@ class Watch:
             sys.addaudithook(_hook)
         return self
 
+    @property
+    def since(self) -> float:
+        """What was written after this moment is the run's own, in seconds since 1970."""
+        return self._since + _CLOCK_S
+
+    def told(self, kind: str, name: str, step: str | None) -> None:
+        """Somebody else saw it, in a process of the same run."""
+        self._add(Seen(kind, name, step))
+
     def stop(self, *, folders: list[str] | None = None, files: set[str] | None = None) -> list[Seen]:
         """End, and say what was seen, with the digests of the files.
 

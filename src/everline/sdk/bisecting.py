@@ -13,6 +13,7 @@ import msgspec
 from everline.errors import EverlineError, InvalidInputError
 from everline.pipelines.codedigest import project_root
 from everline.pipelines.measuring import Measure
+from everline.pipelines.serialisers import bytes_of
 from everline.reproduction.explaining.bisection import first_moved
 from everline.reproduction.explaining.components import CODE, DATA, data_of, metric_in, parameters_of
 from everline.reproduction.explaining.types import Bisection, Plan, Probe
@@ -206,7 +207,7 @@ class Bisector:
         step = next((one for one in self._client.pipelines.steps(run) if one.name == name), None)
         if step is None or len(step.outputs) != 1 or step.outputs[0].kind != "json":
             return None
-        return metric_in(self._client.blobs.get_bytes(step.outputs[0].files[0].digest), self._plan.metric)
+        return metric_in(bytes_of(step.outputs[0].files[0], self._client.blobs.get_bytes), self._plan.metric)
 
 
 def _reason(metric: str, axis: str, before: float, among: Sequence[Probe], probes: Sequence[Probe]) -> str:

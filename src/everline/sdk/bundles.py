@@ -22,7 +22,7 @@ from everline.bundles.types import BundleReport, Facts, Finding, Kind
 from everline.errors import EverlineError, IntegrityError, InvalidInputError
 from everline.governance.signing import VerifyKey
 from everline.loader import load
-from everline.pipelines.types import RecordSteps, StepRecord, StepUpdate
+from everline.pipelines.types import StepRecord, StepUpdate
 from everline.reproduction.types import Reproduction, Verdict
 from everline.runs.capture import RunRecord
 from everline.sdk.client import Client
@@ -188,8 +188,9 @@ def _restore(client: Client, reader: Reader) -> str:
     client.runs.set_record(uid, msgspec.json.decode((reader.folder / archive.RECORD).read_bytes()))
     steps = [_update(step) for step in facts.steps]
     if steps:
-        client.pipelines.report(uid, RecordSteps(pipeline=record.entry, steps=steps))
-    client.runs.finish(uid)
+        client.pipelines.write_down(uid, pipeline=record.entry, steps=steps)
+    else:
+        client.runs.finish(uid)
     return uid
 
 

@@ -21,6 +21,7 @@ from everline.sdk.transport import CONNECT_S, Answer, Content, HttpTransport, Si
 T = TypeVar("T")
 _FACES = {
     "access": "AccessApi",
+    "approvals": "ApprovalsApi",
     "audit": "AuditApi",
     "backtests": "BacktestsApi",
     "bundles": "BundlesApi",

@@ -26,8 +26,8 @@ from typing import Any, BinaryIO, NamedTuple, Self
 from urllib.parse import parse_qs, unquote, urlencode
 
 from everline.errors import EverlineError, ForbiddenError
+from everline.pipelines.types import REPRODUCES_TAG
 from everline.sdk.client import Client
-from everline.sdk.pipelines import REPRODUCES_TAG
 from everline.sdk.transport import Answer, Content
 
 _MEMORY_BYTES_MAX = 4 << 20

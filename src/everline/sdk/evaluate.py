@@ -16,7 +16,8 @@ from everline.canonical import canonical_json
 from everline.errors import InvalidInputError, NotFoundError
 from everline.ids import check_name, digest_file
 from everline.loader import load
-from everline.pipelines.graph import Ref, current, is_table
+from everline.pipelines.annotations import is_table
+from everline.pipelines.graph import Node, Ref, current
 from everline.pipelines.step import step
 from everline.pipelines.values import Candidate, Evaluation, Model, RunContext, Table
 
@@ -82,7 +83,7 @@ def candidate(
 
 def _reference_of(model: Any) -> Table:
     taken = []
-    if isinstance(model, Ref):
+    if isinstance(model, Ref) and isinstance(model.node, Node):
         hints = model.node.spec.hints
         taken = [value for name, value in model.node.inputs.items() if is_table(hints[name])]
     if len(taken) != 1:

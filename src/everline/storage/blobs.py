@@ -18,17 +18,12 @@ from everline.storage.db import Database
 from everline.storage.incoming import Incoming
 from everline.storage.objects import Objects
 from everline.storage.packs import Packs, pack_path
+from everline.storage.paths import blob_path
 from everline.storage.pieces import Extent, Pieced, Place, write_recipe
 
 _READ_AT_ONCE_BYTES = 64 << 20
 YOUNG = timedelta(hours=1)
 """A file this young is never condemned by the collector of garbage."""
-
-
-def blob_path(digest: str) -> str:
-    """Where a blob that is a file of its own lies in its store: `sha256/ab/cdef…`."""
-    hexadecimal = check_digest(digest).removeprefix("sha256:")
-    return f"sha256/{hexadecimal[:2]}/{hexadecimal[2:]}"
 
 
 class BlobStore:

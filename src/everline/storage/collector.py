@@ -23,9 +23,10 @@ from sqlalchemy import Column, Connection, String, Text, delete, func, select, t
 from everline.errors import EverlineError
 from everline.ids import new_uid
 from everline.storage import tables
-from everline.storage.blobs import YOUNG, BlobStore, blob_path
+from everline.storage.blobs import YOUNG, BlobStore
 from everline.storage.db import insert_rows
 from everline.storage.packs import Packs, pack_path
+from everline.storage.paths import blob_path
 from everline.storage.pieces import read_recipe
 from everline.storage.schema import metadata, microseconds
 from everline.storage.types import Collection

@@ -10,7 +10,8 @@ from everline.errors import IntegrityError, InvalidInputError, NotFoundError
 from everline.ids import digest_bytes
 from everline.runs import uploads
 from everline.server.app import create_app
-from everline.storage.blobs import BlobStore, blob_path
+from everline.storage.blobs import BlobStore
+from everline.storage.paths import blob_path
 
 
 def test_bytes_come_back_as_they_went(tmp_path):

@@ -19,7 +19,7 @@ from everline.datasets.types import AddVersion, DatasetFile
 from everline.errors import ConflictError, ForbiddenError, IntegrityError, InvalidInputError, NotFoundError
 from everline.sdk.client import Client
 from everline.server.application import Application
-from everline.storage.blobs import blob_path
+from everline.storage.paths import blob_path
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ from everline.cli.worker import run_one
 from everline.config import Settings
 from everline.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from everline.governance import audit
-from everline.pipelines import service
-from everline.pipelines.types import RecordSteps, StepFailedError, StepStatus, StepUpdate
+from everline.pipelines import running, service
+from everline.pipelines.types import RecordSteps, StartRun, StepFailedError, StepStatus, StepUpdate
 from everline.sdk.client import Client
-from everline.storage.blobs import BlobStore, blob_path
+from everline.storage.blobs import BlobStore
+from everline.storage.paths import blob_path
 
 PROJECT = """
 import everline as el
@@ -182,7 +183,7 @@ def test_a_triggered_pipeline_that_fails_is_an_answer(run: Any, client: Client, 
 
 def test_a_viewer_reads_steps_and_records_none(begin: Any, client: Client, run: Any) -> None:
     result = run()
-    report = RecordSteps(pipeline="p:p", steps=[])
+    report = RecordSteps(pipeline="p:p", epoch=1)
     with begin(role=Role.VIEWER) as uow:
         assert len(service.list_steps(uow, "default", result.run)) == 3
     with pytest.raises(ForbiddenError), begin(role=Role.VIEWER) as uow:
@@ -198,12 +199,14 @@ def test_a_run_that_ended_takes_no_more_steps(begin: Any, run: Any, client: Clie
         uid=done.uid, name="clean", position=0, status=StepStatus.RUNNING, started_at=done.started_at
     )  # fmt: skip
     with pytest.raises(ConflictError, match="has ended"), begin() as uow:
-        service.record_steps(uow, "default", result.run, report=RecordSteps(pipeline="p:p", steps=[update]))
+        service.record_steps(uow, "default", result.run, report=RecordSteps(pipeline="p:p", epoch=1, steps=[update]))
 
 
 def test_a_step_that_ended_never_changes(begin: Any, client: Client, run: Any) -> None:
     done = client.pipelines.steps(run().run)[0]
     fresh = client.runs.create(experiment="e", pipeline="p:p").run
+    with begin() as uow:
+        running.start(uow, "default", fresh, body=StartRun(pipeline="p:p", driver="d"))
     update = StepUpdate(
         uid=done.uid,
         name="clean",
@@ -213,7 +216,7 @@ def test_a_step_that_ended_never_changes(begin: Any, client: Client, run: Any) -
         ended_at=done.ended_at,
     )
     with pytest.raises(ConflictError, match="ended as succeeded"), begin() as uow:
-        service.record_steps(uow, "default", fresh, report=RecordSteps(pipeline="p:p", steps=[update]))
+        service.record_steps(uow, "default", fresh, report=RecordSteps(pipeline="p:p", epoch=1, steps=[update]))
 
 
 def test_results_are_anchored_in_the_audit_log(run: Any, begin: Any) -> None:

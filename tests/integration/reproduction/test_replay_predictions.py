@@ -21,7 +21,7 @@ from everline.reproduction.types import Cause, Verdict
 from everline.sdk.client import Client
 from everline.sdk.replaying import same_bits
 from everline.server.application import Application
-from everline.storage.blobs import blob_path
+from everline.storage.paths import blob_path
 from tests_support.live import Live, small_package
 
 NOON = datetime(2013, 5, 1, 12, tzinfo=UTC)

@@ -21,7 +21,7 @@ from everline.errors import ForbiddenError, InvalidInputError, NotFoundError
 from everline.governance import evidence
 from everline.governance.signing import dsse_verify, server_key
 from everline.ids import digest_bytes, new_uid
-from everline.pipelines.types import RecordSteps, StepUpdate
+from everline.pipelines.types import StepUpdate
 from everline.reproduction import service
 from everline.reproduction.types import Cause, CertifyReproduction, Reproduction, Verdict
 from everline.runs.capture import capture
@@ -31,7 +31,7 @@ from everline.sdk.processes import run_process
 from everline.sdk.reproduction import Changes, Where
 from everline.sdk.syscalls import Supervisor
 from everline.server.application import Application
-from everline.storage.blobs import blob_path
+from everline.storage.paths import blob_path
 
 FLOW = """
 import everline as el
@@ -338,12 +338,11 @@ def test_a_noisy_run_is_statistically_equal_and_another_one_is_not(
     client.runs.set_record(claimed, kept)
     digest = client.blobs.put_bytes(b'{"mean":0.9}')
     output = msgspec.structs.replace(step.outputs[0], digest=digest, files=(
-        msgspec.structs.replace(step.outputs[0].files[0], digest=digest, bytes=12),
+        msgspec.structs.replace(step.outputs[0].files[0], digest=digest, bytes=12, text=None),
     ))  # fmt: skip
     update = StepUpdate(**{name: getattr(step, name) for name in StepUpdate.__struct_fields__ if hasattr(step, name)})
     update = msgspec.structs.replace(update, uid=new_uid(), outputs=(output,), key=step.key)
-    client.pipelines.report(claimed, RecordSteps(pipeline="flow:unseeded", steps=[update]))
-    client.runs.finish(claimed)
+    client.pipelines.write_down(claimed, pipeline="flow:unseeded", steps=[update])
     for uid in (*report.rebuilds, *report.repeats):
         client.runs.log_batch(uid, tags={"everline.reproduces": claimed})
     asked = CertifyReproduction(

@@ -123,7 +123,7 @@ def test_a_pipeline_inside_a_pipeline_joins_its_graph() -> None:
     def inner(n: int) -> Any:
         return rows(n)
 
-    assert [node.name for node in build(lambda n: count(inner(n))).nodes] == ["rows", "count"]
+    assert [node.name for node in build(lambda n: count(inner(n))).nodes] == ["inner/rows", "count"]
 
 
 def test_a_step_outside_a_pipeline_is_the_plain_function() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -15,26 +16,16 @@ from sklearn.linear_model import LogisticRegression
 
 import everline as el
 from everline.errors import IntegrityError, InvalidInputError
-from everline.ids import digest_bytes
 from everline.pipelines.serialisers import decode, encode, verify
 from everline.pipelines.types import FileRef, ValueRef
-
-
-class Memory(dict[str, bytes]):
-    """Blobs in memory."""
-
-    def put_bytes(self, data: bytes) -> str:
-        self[digest_bytes(data)] = data
-        return digest_bytes(data)
-
-    def get_bytes(self, digest: str) -> bytes:
-        return self[digest]
+from tests_support.results import Results
 
 
 def there_and_back(value: Any, annotation: Any, folder: Path, wanted: Any = Any) -> tuple[Any, str]:
-    blobs = Memory()
-    ref, _ = encode(value, annotation, blobs, folder)
-    return decode(ref, verify(ref, blobs), annotation, wanted, folder=folder / "out"), ref.digest
+    results = Results()
+    ref = encode(value, annotation, results)
+    verify(ref, results)
+    return decode(ref, results, annotation, wanted, folder=folder / "out"), ref.digest
 
 
 TABLE = pa.table({"x": [1, None, 3], "s": ["a", None, "c"], "f": [0.5, float("nan"), None], "b": [True, None, False]})
@@ -144,19 +135,38 @@ def test_files_and_folders_come_back(tmp_path: Path) -> None:
 
 
 def test_a_result_that_names_a_file_outside_its_folder_is_refused(tmp_path: Path) -> None:
-    ref = ValueRef(
-        kind="files", digest="", files=(FileRef(path="../evil", digest="", bytes=1),), meta={"single": False}
-    )
+    files = (FileRef(path="../evil", digest="", bytes=1, text="x"),)
+    ref = ValueRef(kind="files", digest="", files=files, meta={"single": False})
     with pytest.raises(IntegrityError, match="outside its folder"):
-        decode(ref, {"../evil": b"x"}, Path, Path, folder=tmp_path)
+        decode(ref, Results(), Path, Path, folder=tmp_path)
 
 
 def test_an_altered_blob_or_record_is_found(tmp_path: Path) -> None:
-    blobs = Memory()
-    ref, _ = encode([1, 2], list[int], blobs, tmp_path)
+    results = Results()
+    ref = encode(list(range(2_000)), list[int], results)
     forged = ValueRef(kind=ref.kind, digest=ref.digest, files=ref.files, meta={"other": 1})
     with pytest.raises(IntegrityError, match="record of the result"):
-        verify(forged, blobs)
-    blobs[ref.files[0].digest] = b"[1,3]"
+        verify(forged, results)
+    results[ref.files[0].digest] = b"[1,3]"
     with pytest.raises(IntegrityError, match="was altered"):
-        verify(ref, blobs)
+        verify(ref, results)
+
+
+def test_a_short_value_lies_in_the_record_and_its_text_is_held_against_its_digest() -> None:
+    results = Results()
+    ref = encode([1, 2], list[int], results)
+    assert ref.files[0].text == "[1,2]" and not results
+    forged = msgspec.structs.replace(ref, files=(msgspec.structs.replace(ref.files[0], text="[1,3]"),))
+    with pytest.raises(IntegrityError, match="was altered"):
+        verify(forged, results)
+
+
+def test_a_large_table_is_written_in_batches_whatever_its_chunks(tmp_path: Path) -> None:
+    rows = 150_000
+    table = pa.table({"n": pa.array(range(rows)), "s": pa.array([str(i % 97) for i in range(rows)]),
+                      "b": pa.array([i % 3 == 0 for i in range(rows)])})  # fmt: skip
+    pieces = pa.concat_tables([table.slice(0, 70_001), table.slice(70_001, 3), table.slice(70_004)])
+    (one, first), (two, second) = (there_and_back(t, el.Table, tmp_path) for t in (table, pieces))
+    assert first == second
+    assert one.equals(table) and two.equals(table)
+    assert one["n"].num_chunks == 3

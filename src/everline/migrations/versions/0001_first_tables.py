@@ -285,12 +285,63 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('uid', name=op.f('pk_monitor')),
     sa.UniqueConstraint('project', 'name', 'retired', name=op.f('uq_monitor_project_name_retired'))
     )
+    op.create_table('pipeline_approval',
+    sa.Column('uid', sa.String(length=36), nullable=False),
+    sa.Column('project', sa.String(length=256), nullable=False),
+    sa.Column('run', sa.String(length=32), nullable=False),
+    sa.Column('pipeline', sa.String(length=256), nullable=False),
+    sa.Column('step', sa.String(length=512), nullable=False),
+    sa.Column('question', sa.Text(), nullable=False),
+    sa.Column('role', sa.String(length=32), nullable=False),
+    sa.Column('others', sa.Boolean(), nullable=False),
+    sa.Column('material', sa.String(length=71), nullable=False),
+    sa.Column('shown', everline.storage.schema.JsonValue(), nullable=False),
+    sa.Column('asked_by', sa.String(length=256), nullable=False),
+    sa.Column('asked_by_uid', sa.String(length=64), nullable=False),
+    sa.Column('asked_at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('approved', sa.Boolean(), nullable=True),
+    sa.Column('answered_by', sa.String(length=256), nullable=True),
+    sa.Column('answered_at', everline.storage.schema.UtcTime(), nullable=True),
+    sa.Column('reason', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('uid', name=op.f('pk_pipeline_approval')),
+    sa.UniqueConstraint('run', 'step', 'material', name=op.f('uq_pipeline_approval_run_step_material'))
+    )
+    with op.batch_alter_table('pipeline_approval', schema=None) as batch_op:
+        batch_op.create_index('ix_pipeline_approval_open', ['project', 'answered_at'], unique=False)
+
+    op.create_table('pipeline_output',
+    sa.Column('uid', sa.String(length=36), nullable=False),
+    sa.Column('run', sa.String(length=32), nullable=False),
+    sa.Column('step', sa.String(length=36), nullable=False),
+    sa.Column('at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('text', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('uid', name=op.f('pk_pipeline_output'))
+    )
+    with op.batch_alter_table('pipeline_output', schema=None) as batch_op:
+        batch_op.create_index('ix_pipeline_output_step', ['run', 'step', 'uid'], unique=False)
+
+    op.create_table('pipeline_run',
+    sa.Column('run', sa.String(length=32), nullable=False),
+    sa.Column('project', sa.String(length=256), nullable=False),
+    sa.Column('pipeline', sa.String(length=256), nullable=False),
+    sa.Column('state', sa.String(length=16), nullable=False),
+    sa.Column('driver', sa.String(length=256), nullable=False),
+    sa.Column('directory', sa.Text(), nullable=False),
+    sa.Column('epoch', sa.Integer(), nullable=False),
+    sa.Column('lease_until', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('cancelled_by', sa.String(length=256), nullable=True),
+    sa.Column('plan', everline.storage.schema.JsonValue(), nullable=False),
+    sa.PrimaryKeyConstraint('run', name=op.f('pk_pipeline_run'))
+    )
+    with op.batch_alter_table('pipeline_run', schema=None) as batch_op:
+        batch_op.create_index('ix_pipeline_run_state', ['project', 'state'], unique=False)
+
     op.create_table('pipeline_step',
     sa.Column('uid', sa.String(length=36), nullable=False),
     sa.Column('project', sa.String(length=256), nullable=False),
     sa.Column('run', sa.String(length=32), nullable=False),
     sa.Column('pipeline', sa.String(length=256), nullable=False),
-    sa.Column('name', sa.String(length=256), nullable=False),
+    sa.Column('name', sa.String(length=512), nullable=False),
     sa.Column('position', sa.Integer(), nullable=False),
     sa.Column('status', sa.String(length=16), nullable=False),
     sa.Column('key', sa.String(length=71), nullable=True),
@@ -1122,6 +1173,18 @@ def downgrade() -> None:
         batch_op.drop_index('ix_pipeline_step_pipeline')
 
     op.drop_table('pipeline_step')
+    with op.batch_alter_table('pipeline_run', schema=None) as batch_op:
+        batch_op.drop_index('ix_pipeline_run_state')
+
+    op.drop_table('pipeline_run')
+    with op.batch_alter_table('pipeline_output', schema=None) as batch_op:
+        batch_op.drop_index('ix_pipeline_output_step')
+
+    op.drop_table('pipeline_output')
+    with op.batch_alter_table('pipeline_approval', schema=None) as batch_op:
+        batch_op.drop_index('ix_pipeline_approval_open')
+
+    op.drop_table('pipeline_approval')
     op.drop_table('monitor')
     op.drop_table('model')
     op.drop_table('metric_key')

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from everline.errors import EverlineError
 from everline.loader import late
+from everline.pipelines import serialisers
+from everline.pipelines.stores import VerifiedStore
 from everline.pipelines.types import ValueRef
 from everline.storage.blobs import BlobStore
 
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from everline.datasets import arrow
-    from everline.pipelines import serialisers
+    from everline.pipelines import columnar
 else:  # they stand on Arrow, which most requests never need
     pa, arrow = late("pyarrow"), late("everline.datasets.arrow")
-    serialisers = late("everline.pipelines.serialisers")
+    columnar = late("everline.pipelines.columnar")
 
 BYTES_MAX = 1 << 30
 
@@ -65,8 +66,9 @@ class _Table(NamedTuple):
 
 
 def _columns(blobs: BlobStore, ref: ValueRef) -> _Table:
-    parts = serialisers.verify(ref, blobs)
-    table: pa.Table = pa.ipc.open_file(io.BytesIO(parts["table.arrow"])).read_all()
+    store = VerifiedStore(blobs)
+    serialisers.verify(ref, store)
+    table: pa.Table = columnar.read_table(serialisers.content(ref.files[0], store))
     names = table.column_names
     return _Table(
         table.num_rows,

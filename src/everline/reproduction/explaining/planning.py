@@ -13,6 +13,7 @@ from everline.access.unit_of_work import UnitOfWork
 from everline.datasets import service as datasets
 from everline.errors import EverlineError, IntegrityError, InvalidInputError, NotFoundError
 from everline.pipelines import service as pipelines
+from everline.pipelines.serialisers import bytes_of
 from everline.pipelines.types import StepRecord, ValueRef
 from everline.reproduction import service as reproduction
 from everline.reproduction.explaining import attribution, coalitions, evaluation_sets
@@ -96,7 +97,7 @@ def value_of(uow: UnitOfWork, step: StepRecord, metric: str) -> float | None:
     if len(step.outputs) != 1 or step.outputs[0].kind != "json":
         return None
     try:
-        return metric_in(uow.blobs.get_bytes(step.outputs[0].files[0].digest), metric)
+        return metric_in(bytes_of(step.outputs[0].files[0], uow.blobs.get_bytes), metric)
     except EverlineError:
         return None
 

@@ -1,4 +1,4 @@
-"""The local executor: reuse, verification, retries, seeds, failures; on blobs and a journal in memory."""
+"""The scheduler: reuse, verification, retries, seeds, failures, shapes; on results and records in memory."""
 
 from __future__ import annotations
 
@@ -8,47 +8,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
 
 import everline as el
 from everline.clock import FixedClock
-from everline.errors import NotFoundError
 from everline.ids import digest_bytes
+from everline.pipelines.executors.inline import InlineExecutor
+from everline.pipelines.executors.tasks import RunFacts
+from everline.pipelines.executors.work import Workshop
 from everline.pipelines.graph import DatasetRef
-from everline.pipelines.local import LocalExecutor
-from everline.pipelines.types import CacheEntry, DatasetUse, StepFailedError, StepStatus, StepUpdate
+from everline.pipelines.scheduler import Scheduler
+from everline.pipelines.types import DatasetUse, StepFailedError, StepStatus
+from tests_support.results import Records, Results
 
 CALLS: list[str] = []
-
-
-class Blobs(dict[str, bytes]):
-    def put_bytes(self, data: bytes) -> str:
-        self[digest_bytes(data)] = data
-        return digest_bytes(data)
-
-    def get_bytes(self, digest: str) -> bytes:
-        if digest not in self:
-            raise NotFoundError(f"There is no blob {digest}.")
-        return self[digest]
-
-
-class Journal:
-    def __init__(self) -> None:
-        self.batches: list[list[StepUpdate]] = []
-        self.kept: dict[str, CacheEntry] = {}
-
-    def lookup(self, key: str) -> CacheEntry | None:
-        return self.kept.get(key)
-
-    def record(self, updates: list[StepUpdate]) -> None:
-        self.batches.append(updates)
-        for step in updates:
-            if step.cache and step.key:
-                self.kept[step.key] = CacheEntry(
-                    key=step.key, outputs=step.outputs, run="r1", step=step.uid, created_at=step.started_at, seconds=0
-                )
 
 
 class Data:
@@ -57,31 +33,34 @@ class Data:
     def resolve(self, ref: DatasetRef) -> tuple[DatasetUse, ...]:
         return (DatasetUse(name=ref.name, version=1, digest=digest_bytes(str(self.table.to_pydict()).encode())),)
 
-    def read(self, ref: DatasetRef) -> Any:
-        return self.table
-
 
 class World:
     """Everything that outlives a run."""
 
     def __init__(self, root: Path) -> None:
-        self.journal, self.blobs, self.data, self.root = Journal(), Blobs(), Data(), root
+        self.records, self.results, self.data, self.root = Records(), Results(), Data(), root
 
     def run(
-        self, pipeline: Any, *, cache: bool = True, skip: bool = False, environment: str = "e", **parameters: Any
-    ) -> Any:
+        self, pipeline: Any, *, cache: bool = True, skip: bool = False, environment: str = "e", done: Any = None,
+        **parameters: Any,
+    ) -> Any:  # fmt: skip
         CALLS.clear()
-        executor = LocalExecutor(
-            journal=self.journal, blobs=self.blobs, data=self.data, clock=FixedClock(datetime(2013, 1, 1, tzinfo=UTC)),
-            root=self.root, cache=cache, skip_effects=skip,
-            context=el.RunContext(
-                run="r2", origin="r2", pipeline="m:p", client=None, code="c", environment=environment,
-                environment_recorded=True, code_recorded=True, seed=1, folder=self.root,
+        clock = FixedClock(datetime(2013, 1, 1, tzinfo=UTC))
+        workshop = Workshop(store=self.results, rows=lambda asked: self.data.table, client=None)
+        self.scheduler = Scheduler(
+            journal=self.records, executor=InlineExecutor(workshop, clock=clock), store=self.results, data=self.data,
+            clock=clock, root=self.root, cache=cache, skip_effects=skip, done=done or {},
+            facts=RunFacts(
+                run="r2", origin="r2", pipeline="m:p", code="c", environment=environment, environment_recorded=True,
+                code_recorded=True, seed=1,
             ),
         )  # fmt: skip
-        graph = pipeline.build(**parameters)
-        ends = executor.run(graph)
-        return {end.name: end for end in ends}
+        self.graph = pipeline.build(**parameters)
+        return {end.name: end for end in self.scheduler.run(self.graph)}
+
+    def value(self) -> Any:
+        """What the pipeline of the last run returned, read from its results."""
+        return self.scheduler._json(self.scheduler.output(self.graph.result))
 
 
 @pytest.fixture
@@ -142,29 +121,56 @@ def test_without_the_cache_everything_runs_and_is_kept(world: World) -> None:
     assert CALLS == []
 
 
+@el.step
+def rows(n: int) -> el.Table:
+    CALLS.append("rows")
+    return pa.table({"x": list(range(n))})
+
+
+@el.pipeline
+def tabled(n: int = 3) -> int:
+    return total(rows(n))
+
+
 def test_an_altered_result_is_computed_again_and_the_record_says_so(world: World) -> None:
+    first = world.run(tabled)
+    digest = first["rows"].outputs[0].files[0].digest
+    whole = world.results[digest]
+    world.results[digest] = whole[:-1] + b"?"
+    again = world.run(tabled)
+    assert CALLS == ["rows"]
+    assert "could not be trusted" in again["rows"].reason
+    assert again["rows"].outputs == first["rows"].outputs
+    assert world.results[digest] == whole
+
+
+def test_an_altered_value_in_the_record_itself_is_computed_again_too(world: World) -> None:
     first = world.run(chain)
-    digest = first["parity"].outputs[0].files[0].digest
-    world.blobs[digest] = b"7"
+    key = first["parity"].key
+    (ref,) = world.records.kept[key].outputs
+    forged = msgspec.structs.replace(ref, files=(msgspec.structs.replace(ref.files[0], text="1"),))
+    world.records.kept[key] = msgspec.structs.replace(world.records.kept[key], outputs=(forged,))
     again = world.run(chain)
     assert CALLS == ["parity"]
-    assert "could not be trusted" in again["parity"].reason
     assert again["parity"].outputs == first["parity"].outputs
-    assert world.blobs[digest] == b"0"
 
 
 def test_a_lost_result_is_computed_again(world: World) -> None:
-    first = world.run(chain)
-    del world.blobs[first["numbers"].outputs[0].files[0].digest]
-    world.run(chain)
-    assert CALLS == ["numbers"]
+    first = world.run(tabled)
+    del world.results[first["rows"].outputs[0].files[0].digest]
+    world.run(tabled)
+    assert CALLS == ["rows"]
 
 
 def test_a_running_step_is_recorded_before_its_work_starts(world: World) -> None:
     world.run(chain)
-    statuses = [[step.status for step in batch] for batch in world.journal.batches]
-    assert statuses[0] == [StepStatus.RUNNING]
-    assert statuses[1] == [StepStatus.SUCCEEDED]
+    statuses = [[(step.name, step.status.value) for step in batch] for batch in world.records.batches]
+    assert statuses == [
+        [("numbers", "running")],
+        [("numbers", "succeeded"), ("parity", "running")],
+        [("parity", "succeeded"), ("last", "running")],
+        [("last", "succeeded")],
+    ]
 
 
 @el.step(retries=2, retry_wait_s=0)
@@ -189,7 +195,7 @@ def test_a_step_that_fails_for_good_ends_the_run_with_its_name_and_reason(world:
         StepFailedError, match="Step 'shaky' of pipeline 'm:p' failed after 3 attempts: OSError: not yet"
     ):
         world.run(retried, succeeds_at=9)
-    failed = world.journal.batches[-1][-1]
+    failed = world.records.batches[-1][-1]
     assert failed.status is StepStatus.FAILED
     assert failed.error is not None and failed.error.type == "OSError"
     assert "raise OSError" in failed.error.traceback
@@ -289,7 +295,7 @@ def fan_in(n: int = 3) -> int:
 
 def test_results_inside_lists_and_dicts_are_filled_in(world: World) -> None:
     ends = world.run(fan_in)
-    assert world.blobs[ends["add_up"].outputs[0].files[0].digest] == b"7"
+    assert world.value() == 7
     assert ends["add_up"].needs == ("last", "last-2", "last-3")
 
 
@@ -313,6 +319,6 @@ def counted() -> list[int]:
 
 def test_numeric_libraries_get_as_many_threads_as_a_step_asks_for(world: World) -> None:
     ends = world.run(counted)
-    seen = {name: set(json.loads(world.blobs[end.outputs[0].files[0].digest])) for name, end in ends.items()}
+    seen = {name: set(json.loads(end.outputs[0].files[0].text)) for name, end in ends.items()}
     assert seen["threads"] == {1}
     assert ends["threads"].material.threads == 1 and ends["more_threads"].material.threads == 2

@@ -1,0 +1,1 @@
+"""Who runs the steps of a pipeline: this process, a pool of processes, or a Ray cluster."""
