@@ -44,6 +44,8 @@ def addresses(story: console_story.Story) -> dict[str, str]:
         "dataset": "/datasets/flights",
         "dataset-version": "/datasets/flights/1",
         "dataset-compared": "/datasets/flights/compare?before=1&after=3&key=day,hour",
+        "delivery": "/delivery",
+        "delivery-applied": f"/delivery/{story.delivery}",
         "certificates": "/certificates",
         "certificate": f"/certificates/{story.certificate}",
         "explanation": f"/certificates/{story.explanation}",

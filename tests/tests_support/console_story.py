@@ -24,6 +24,8 @@ from everline.access.types import Actor, Role
 from everline.datasets import service as datasets
 from everline.datasets.inspection import inspect
 from everline.datasets.types import DatasetFile, DatasetVersion
+from everline.delivery import service as delivery
+from everline.delivery.types import Source
 from everline.governance import evidence
 from everline.ids import new_uid
 from everline.models import aliases, card, service
@@ -55,7 +57,8 @@ from everline.runs import service as runs
 from everline.runs.types import Metric, RunInput, to_ms
 from everline.server.application import Application
 from everline.serving import feedback, health, predictions
-from everline.serving.types import Health, Outcome, RevisionHealth
+from everline.serving import service as serving
+from everline.serving.types import Guard, Health, Outcome, RevisionHealth
 from tests_support.segments import segment
 
 PROJECT = "default"
@@ -82,6 +85,8 @@ class Story(msgspec.Struct, kw_only=True):
     """The revision behind the live release."""
     prediction: str
     incident: str
+    delivery: str
+    """What everline.toml declared, applied; its endpoint drifted since."""
     certificate: str
     explanation: str
     """The certificate of what moved a metric from the first run to the second."""
@@ -117,6 +122,7 @@ def tell(app: Application, folder: Path) -> Story:
     with app.begin() as uow:
         certificate = _certificate(uow, run, again)
         explanation = _explanation(uow, run, again)
+        declared = _delivery(uow)
     return Story(
         run=run,
         again=again,
@@ -125,9 +131,17 @@ def tell(app: Application, folder: Path) -> Story:
         revision=live.revision or "",
         prediction=asked[0],
         incident=incident,
+        delivery=declared,
         certificate=certificate,
         explanation=explanation,
     )
+
+
+def _delivery(uow: Any) -> str:
+    text = '[endpoints.flight-delay]\nguard = "flag"\n[pipelines.retrain]\npipeline = "flight_delay:flight_delay"\n'
+    applied = delivery.apply(uow, Source(text=text), project=PROJECT)
+    serving.set_guard(uow, "flight-delay", project=PROJECT, guard=Guard.REJECT)
+    return applied.uid if applied else ""
 
 
 def _people(app: Application) -> tuple[Actor, Actor]:

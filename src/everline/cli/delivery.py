@@ -8,7 +8,7 @@ import click
 
 from everline.cli.output import client_options, emit, facts, table
 from everline.cli.plan import print_changes, print_preview
-from everline.delivery.types import Drifted, Record, Stack
+from everline.delivery.types import Drifted, Record, Stack, counted
 
 _COLOURS = {"same": "green", "drifted": "yellow", "missing": "red", "hidden": None}
 
@@ -108,4 +108,4 @@ def _param(text: str) -> tuple[str, str]:
 
 
 def _counts(record: Record) -> str:
-    return ", ".join(f"{count} {action}" for action, count in record.counts.items()) or "none"
+    return counted(record.counts) or "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 import msgspec
 
 from everline.cli.output import client_options, emit
-from everline.delivery.types import Action, Change, FieldChange, Plan, Preview
+from everline.delivery.types import Action, Change, FieldChange, Plan, Preview, counted
 
 _MARKS = {
     Action.CREATE: ("+", "green"),
@@ -19,7 +20,6 @@ _MARKS = {
     Action.REMOVE: ("-", "red"),
     Action.FORGET: ("·", "cyan"),
 }
-_DONE = {"create": "created", "change": "changed", "adopt": "adopted", "remove": "removed", "forget": "forgotten"}
 _TEXT_CHARACTERS_MAX = 160
 _OUTCOMES = {"pass": "green", "fail": "red", "unknown": "yellow", "none": None}
 
@@ -93,8 +93,7 @@ def print_preview(previews: list[Preview]) -> None:
 
 def summary(changes: list[Change], unchanged: int | None = None) -> str:
     """How many of what, in one line."""
-    actions = [change.action.value for change in changes]
-    parts = [f"{actions.count(action)} {done}" for action, done in _DONE.items() if action in actions]
+    parts = [counted(Counter(change.action.value for change in changes))]
     if unchanged is not None:
         parts.append(f"{unchanged} unchanged")
     return ", ".join(parts)

@@ -34,6 +34,21 @@ class Action(StrEnum):
     """Declared no longer, and of a kind that is never removed: it stays as it is."""
 
 
+DONE = {
+    Action.CREATE: "created",
+    Action.CHANGE: "changed",
+    Action.ADOPT: "adopted",
+    Action.REMOVE: "removed",
+    Action.FORGET: "forgotten",
+}
+"""What people say of each, once it is done."""
+
+
+def counted(counts: dict[str, int]) -> str:
+    """How many of what, in words."""
+    return ", ".join(f"{counts[action.value]} {done}" for action, done in DONE.items() if counts.get(action.value))
+
+
 class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
     """One field of a thing: what is, and what shall be. A secret shows only the variable that holds it."""
 

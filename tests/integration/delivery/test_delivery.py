@@ -345,3 +345,29 @@ def test_a_declared_pipeline_is_run_by_its_name(begin, client, folder):
     assert queued.uid == job
     assert payload["pipeline"] == "delays:delays"
     assert payload["parameters"] == {"month": "2013-06", "depth": 4}
+
+
+@pytest.mark.usefixtures("world")
+def test_the_console_shows_drift_and_history(begin, client, browser, folder, app, tokens):
+    client.delivery.apply()
+    edit(folder, "canary_share = 0.2", "canary_share = 0.4")
+    plan = client.delivery.plan()
+    assert "all as declared" in browser.get("/delivery").text
+    with begin() as uow:
+        monitoring.delete_monitor(uow, "drift-UA", project="default")
+        plans.set_plan(uow, "flight-delay", Rollout(canary_share=0.5), project="default")
+    page = browser.get("/delivery").text
+    assert "2 not as declared" in page
+    assert "declared 0.2" in page
+    assert "is 0.5" in page
+    assert "monitors.drift-UA" in page
+    shown = browser.get(f"/delivery/{plan.kept}").text
+    assert "rollout.canary_share" in shown
+    assert SECRET not in page + shown
+    record = client.delivery.history()[-1].uid
+    headers = {"Authorization": f"Bearer {tokens('vera', Role.VIEWER)}"}
+    hidden = browser.get(f"/delivery/{record}", headers=headers).text
+    assert "webhooks.ci" in hidden
+    assert "ci.example.com" not in hidden  # addresses are for those who may see webhooks
+    assert browser.get("/delivery/nothing").status_code == 400
+    assert browser.get("/delivery/01a21ea4-5f2a-7000-8000-000000000000").status_code == 404

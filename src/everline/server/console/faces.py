@@ -13,6 +13,7 @@ from everline.server.console import (
     certificates,
     compare,
     datasets,
+    delivery,
     endpoints,
     incidents,
     logged_models,
@@ -58,6 +59,7 @@ all_routes = [
     difference.routes,  # before `/datasets/{name}/{version}`, which would take its address
     datasets.routes,
     dataset_version.routes,
+    delivery.routes,
     certificates.routes,
     audit.routes,
     login.routes,

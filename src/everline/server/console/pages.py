@@ -25,6 +25,7 @@ SECTIONS = (
     ("endpoints", "Endpoints"),
     ("incidents", "Incidents"),
     ("datasets", "Datasets"),
+    ("delivery", "Delivery"),
     ("audit", "Audit"),
 )
 FORM_FIELDS_MAX = 20
@@ -134,5 +135,8 @@ def bare_error_page(error: EverlineError) -> Response:
 def subject_address(subject: str, *, project: str) -> str | None:
     """The page of a subject such as `release:0192…`, or None where it has none."""
     kind, _, name = subject.partition(":")
-    sections = {"run": "runs", "release": "releases", "incident": "incidents", "prediction": "predictions"}
+    sections = {
+        "run": "runs", "release": "releases", "incident": "incidents", "prediction": "predictions",
+        "delivery": "delivery",
+    }  # fmt: skip
     return render.path(sections[kind], name, project=project) if kind in sections and name else None
