@@ -14,6 +14,7 @@ from everline.loader import load
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("everline.cli.demo", "The whole loop on real flight data, then the console's address."),
+    "init": ("everline.cli.init", "Start a project: pipeline, tests, policy, everline.toml, CI."),
     "server": ("everline.cli.server", "Run the control plane: API, console, jobs."),
     "serve": ("everline.cli.serve", "Run the data plane: endpoints that answer predictions."),
     "plan": ("everline.cli.plan", "Show what applying everline.toml would change."),
@@ -32,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("everline.cli.replay", "Replay a logged prediction bit for bit."),
     "score": ("everline.cli.score", "Ask a model version every row of a dataset, and keep the answers as one."),
     "backtest": ("everline.cli.backtest", "Ask a model version what was asked before, and compare."),
+    "report": ("everline.cli.report", "Write a candidate beside the champion as a report for a pull request."),
     "export": ("everline.cli.export", "Write all evidence about a run, model or prediction to one file."),
     "package": ("everline.cli.package", "Write a released model version to one file that is served with no network."),
     "verify": ("everline.cli.verify", "Check such a file offline, and do it again."),

@@ -53,6 +53,24 @@ class Champion(msgspec.Struct, frozen=True, kw_only=True):
     release: str
 
 
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gate says of a version before anybody opened a release.
+
+    Attributes:
+        champion: what answers the endpoint now; None for nothing.
+        live: the version's package is what answers already, so that there is nothing to release.
+        verdicts: each policy in force that speaks of this, clause by clause; no approval is given yet.
+    """
+
+    endpoint: str
+    model: str
+    version: int
+    champion: Champion | None
+    live: bool
+    gate: GateState
+    verdicts: list[Verdict]
+
+
 class EvidenceRef(msgspec.Struct, frozen=True, kw_only=True):
     """A piece of evidence that a check looked at, by the digest of its content."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from everline.clock import rfc3339
 from everline.models.types import Comparison
 from everline.releases.states import State
-from everline.releases.types import LiveAt, Release, Watch
+from everline.releases.types import LiveAt, Preview, Release, Watch
 from everline.sdk.client import Client
 
 
@@ -99,6 +99,11 @@ class ReleasesApi:
             else {by: [None if one is None else str(one) for one in values] for by, values in slices.items()},
         }
         return self._client.call("POST", "/releases/compare", body=body, returns=Comparison)
+
+    def preview(self, endpoint: str, model: str, version: int | str = "latest") -> Preview:
+        """What the gate would say of a version as a release to an endpoint, without opening one."""
+        query = {"endpoint": endpoint, "model": model, "version": version}
+        return self._client.call("GET", "/releases/preview", query=query, returns=Preview)
 
     def at(self, time: datetime, *, endpoint: str | None = None) -> Sequence[LiveAt]:
         """What was live at a time, who allowed it, and on what evidence."""

@@ -106,7 +106,7 @@ def check_online(
         for places in _requests(chosen):
             part = rows.take(places)
             try:
-                answer = online.ask({name: _values(part[name]) for name in names})
+                answer = online.ask({name: values_of(part[name]) for name in names})
             except EverlineError as error:
                 raise IntegrityError(
                     f"Row {places[0]} was answered in the batch, and the online path refuses it: {error.message}"
@@ -242,14 +242,14 @@ def _check_columns(have: Sequence[str], *, inputs: Sequence[str], outputs: Seque
 
 def _answer(predictor: Predictor, part: Any, start: int) -> Mapping[str, Any]:
     try:
-        return predictor.predict({field.name: _values(part[field.name]) for field in predictor.signature.inputs})
+        return predictor.predict({field.name: values_of(part[field.name]) for field in predictor.signature.inputs})
     except EverlineError as error:
         if start:
             error.message = f"Counted from row {start}: {error.message}"
         raise
 
 
-def _values(column: Any) -> list[Any]:
+def values_of(column: Any) -> list[Any]:
     """A column's values as JSON knows them: a NaN is a missing value."""
     values: list[Any] = column.to_pylist()
     if load("pyarrow").types.is_floating(column.type):

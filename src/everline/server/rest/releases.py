@@ -6,9 +6,9 @@ import msgspec
 
 from everline.clock import parse_rfc3339
 from everline.models.types import Comparison
-from everline.releases import comparison, history, rollout, service, watch
+from everline.releases import comparison, history, preview, rollout, service, watch
 from everline.releases.states import State
-from everline.releases.types import CreateRelease, Decide, LiveAt, Release, Watch
+from everline.releases.types import CreateRelease, Decide, LiveAt, Preview, Release, Watch
 from everline.server.http import Page, Request, Routes, begin, decode
 
 routes = Routes(tag="releases")
@@ -74,6 +74,19 @@ def compare(request: Request) -> Comparison:
     body = decode(Compare, request)
     with begin(request) as uow:
         return comparison.compare(uow, project=request.project, **msgspec.structs.asdict(body))
+
+
+@routes.get("/releases/preview", returns=Preview)
+def show_preview(request: Request) -> Preview:
+    """Say what the gate would say of a version as a release to an endpoint; nothing is opened or recorded."""
+    with begin(request) as uow:
+        return preview.preview(
+            uow,
+            project=request.project,
+            endpoint=request.query("endpoint", str),
+            model=request.query("model", str),
+            version=request.query("version", str, "latest"),
+        )
 
 
 @routes.get("/releases/{uid}", returns=Release)
