@@ -218,7 +218,7 @@ def _registered(client: Client, step: StepRecord) -> tuple[str, int] | None:
     for ref in step.outputs:
         if ref.kind != "json" or len(ref.files) != 1 or ref.files[0].bytes > 1 << 20:
             continue
-        value = msgspec.json.decode(client.blobs.get_bytes(ref.files[0].digest))
+        value = load("everline.pipelines.serialisers").json_of(ref, client.blobs.get_bytes)
         if isinstance(value, dict) and {"model", "version", "uid", "package"} <= value.keys():
             return str(value["model"]), int(value["version"])
     return None
@@ -291,7 +291,7 @@ def _digests(value: Any) -> Iterator[str]:
 
 
 def _table(client: Client, ref: ValueRef) -> Any:
-    content = client.blobs.get_bytes(ref.files[0].digest)
+    content = load("everline.pipelines.serialisers").bytes_of(ref.files[0], client.blobs.get_bytes)
     return load("pyarrow").ipc.open_file(io.BytesIO(content)).read_all()
 
 
