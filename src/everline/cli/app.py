@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("everline.cli.worker", "Run pipelines that triggers have queued."),
     "data": ("everline.cli.data", "Add, list, show, compare and verify dataset versions."),
     "run": ("everline.cli.run", "Run a pipeline."),
+    "approvals": ("everline.cli.approvals", "Answer what runs of pipelines ask people."),
     "runs": ("everline.cli.runs", "List, show and compare runs."),
     "views": ("everline.cli.views", "List, show and delete saved views of the table of runs."),
     "models": ("everline.cli.models", "List, show, verify, export and package model versions."),

@@ -143,3 +143,24 @@ def _show(found: Any) -> None:
 def _metrics(metrics: dict[str, float | None]) -> str:
     shown = [f"{key}={'NaN' if value is None else f'{value:.4g}'}" for key, value in list(metrics.items())[:4]]
     return " ".join(shown) + (" …" if len(metrics) > 4 else "")
+
+
+@command.command("cancel")
+@click.argument("run")
+@client_options
+def cancel(run: str, client: Any, as_json: bool) -> int:
+    """Stop a run of a pipeline at once, with all its processes, wherever it runs; what it kept stays kept."""
+    found = client.pipelines.cancel(run)
+    emit(found, as_json=as_json, human=lambda: click.echo(f"Run {run} is told to stop."))
+    return 0
+
+
+@command.command("logs")
+@click.argument("run")
+@click.argument("step")
+@client_options
+def logs(run: str, step: str, client: Any, as_json: bool) -> int:
+    """Print what a step of a run printed."""
+    text = client.pipelines.output(run, step)
+    emit({"run": run, "step": step, "output": text}, as_json=as_json, human=lambda: click.echo(text, nl=False))
+    return 0

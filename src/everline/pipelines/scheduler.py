@@ -110,6 +110,7 @@ class Scheduler:
         root: the project's folder, whose code counts in step keys.
         previous: the material of each step's last run by name, to say why a step runs again.
         done: steps of this very run that ended well before, by name, when it is resumed.
+        begun: the uids of those that did not, by name.
         cache: look for kept results; new ones are kept either way, unless `keep` is off.
         skip_effects: leave out steps that change the world outside, and what depends on them.
         origins: by step name, the run that results name as their maker, where it is not the facts'.
@@ -131,6 +132,7 @@ class Scheduler:
     root: Path
     previous: dict[str, KeyMaterial] = field(default_factory=dict)
     done: dict[str, StepUpdate] = field(default_factory=dict)
+    begun: dict[str, str] = field(default_factory=dict)
     cache: bool = True
     skip_effects: bool = False
     origins: dict[str, str] = field(default_factory=dict)
@@ -316,8 +318,9 @@ class Scheduler:
                     reason = f"its branch was not taken: {condition.value} gave {not condition.holds}"
                     self._end(
                         StepUpdate(
-                            uid=new_uid(), name=vertex.name, position=vertex.position, status=StepStatus.SKIPPED,
-                            started_at=now, ended_at=now, reason=reason, needs=self._names(vertex),
+                            uid=self._uid(vertex), name=vertex.name, position=vertex.position,
+                            status=StepStatus.SKIPPED, started_at=now, ended_at=now, reason=reason,
+                            needs=self._names(vertex),
                         )
                     )  # fmt: skip
                 self._settle(vertex, _LEFT_OUT)
@@ -377,11 +380,14 @@ class Scheduler:
             self.watch(before)
             return None
         update = StepUpdate(
-            uid=new_uid(), name=node.name, position=node.position, status=StepStatus.RUNNING,
+            uid=self._uid(node), name=node.name, position=node.position, status=StepStatus.RUNNING,
             key=key if spec.cache else None, material=material, started_at=self.clock.now(), needs=self._names(node),
             reason=self._reason(node, material),
         )  # fmt: skip
         return _Attempt(node, update, uses)
+
+    def _uid(self, vertex: Vertex) -> str:
+        return self.begun.get(vertex.name) or new_uid()
 
     def _names(self, vertex: Vertex) -> tuple[str, ...]:
         """The steps whose results a vertex takes."""
@@ -559,7 +565,7 @@ class Scheduler:
             self.watch(before)
             return
         update = StepUpdate(
-            uid=new_uid(), name=question.name, position=question.position, status=StepStatus.WAITING,
+            uid=self._uid(question), name=question.name, position=question.position, status=StepStatus.WAITING,
             material=material, started_at=self.clock.now(), needs=self._names(question), reason=question.text,
         )  # fmt: skip
         self._report(update)

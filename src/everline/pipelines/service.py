@@ -2,7 +2,8 @@
 
 Rules:
 1. Only a run that has not ended takes step reports, and only from the driver that has it; see `running`.
-2. A step that has ended never changes; the same report again is accepted and does nothing.
+2. A step that has ended well never changes; the same report again is accepted and does nothing. One that failed or
+   was cancelled may be begun again by a later driver of the run.
 3. A result is kept only under the key of a step that succeeded, and a later one replaces it: the driver
    computes again only when what was kept is not to be trusted.
 """
@@ -22,6 +23,7 @@ from everline.ids import check_digest, check_uid
 from everline.jobs import queue
 from everline.pipelines import running, tables
 from everline.pipelines.types import (
+    AGAIN,
     ENDED,
     JOB_KIND,
     QUEUE,
@@ -237,7 +239,7 @@ def _statuses(uow: UnitOfWork, uids: list[str]) -> dict[str, str]:
 
 def _is_news(step: StepUpdate, known: dict[str, str]) -> bool:
     before = known.get(step.uid)
-    if before not in ENDED:
+    if before not in ENDED or (before in AGAIN and before != step.status):
         return True
     if before != step.status:
         raise ConflictError(

@@ -47,6 +47,8 @@ class RunState(StrEnum):
 
 
 ENDED = frozenset(StepStatus) - {StepStatus.RUNNING, StepStatus.WAITING}
+AGAIN = frozenset({StepStatus.FAILED, StepStatus.CANCELLED})
+"""Ends after which a step may be begun again, when its run goes on."""
 
 
 class RunEndedError(EverlineError):

@@ -143,7 +143,7 @@ class Driver:
             )  # fmt: skip
         record = captured.record
         self._sources = {str(self._root.resolve() / file.path) for file in record.code.files}
-        done = self._resumed(run, record) if options.resume else {}
+        before = self._resumed(run, record) if options.resume else ({}, {})
         self._start(run)
         if not options.resume:
             for content in captured.blobs.values():
@@ -159,16 +159,19 @@ class Driver:
             begun=self._begun,
         )  # fmt: skip
         try:
-            return self._schedule(run, executor, record, done)
+            return self._schedule(run, executor, record, before)
         finally:
             executor.close()
 
-    def _schedule(self, run: str, executor: Executor, record: Any, done: dict[str, StepUpdate]) -> Any:
+    def _schedule(
+        self, run: str, executor: Executor, record: Any, before: tuple[dict[str, StepUpdate], dict[str, str]]
+    ) -> Any:
         options = self._options
         scheduler = Scheduler(
             journal=_Journal(self._client, run=run, pipeline=self._entry, epoch=self._epoch), executor=executor,
             store=store_of(self._client), data=self._data, clock=SystemClock(), root=self._root, cache=options.cache,
-            previous=self._client.pipelines.materials(self._entry), done=done, skip_effects=options.is_again,
+            previous=self._client.pipelines.materials(self._entry), done=before[0], begun=before[1],
+            skip_effects=options.is_again,
             claim=claims_in(options.measure.claims) if options.measure else None,
             origins=self._origins(), keep=options.reproduces is None, more_threads=int(options.vary == "threads"),
             watch=self._saw_state, printed=self._printed, saw=self._saw_input, patient=options.patient,
@@ -193,8 +196,8 @@ class Driver:
         )  # fmt: skip
         self._epoch = self._client.call("POST", f"/pipelines/runs/{run}/start", body=body, returns=Started).epoch
 
-    def _resumed(self, run: str, record: Any) -> dict[str, StepUpdate]:
-        """The steps that an earlier driver did.
+    def _resumed(self, run: str, record: Any) -> tuple[dict[str, StepUpdate], dict[str, str]]:
+        """The steps that an earlier driver did, and the uids of those that it began.
 
         Raises:
             ConflictError: code, environment or data are not what they were, so that it would be another run.
@@ -205,7 +208,7 @@ class Driver:
             for name, old, new in (
                 ("code", before["code"]["digest"], record.code.digest),
                 ("environment", before["environment"]["digest"], record.environment.digest),
-                ("data", before["data"], msgspec.to_builtins(record.data)),
+                ("data", before["data"], [msgspec.to_builtins(one) for one in record.data]),
             )
             if old != new
         ]
@@ -216,11 +219,14 @@ class Driver:
                 field="resume",
             )
         fields = set(StepUpdate.__struct_fields__)
-        return {
-            step.name: StepUpdate(**{n: getattr(step, n) for n in step.__struct_fields__ if n in fields})
-            for step in self._client.pipelines.steps(run)
-            if step.status in (StepStatus.SUCCEEDED, StepStatus.CACHED)
-        }
+        done, begun = {}, {}
+        for step in self._client.pipelines.steps(run):
+            if step.status in (StepStatus.SUCCEEDED, StepStatus.CACHED):
+                known = {name: getattr(step, name) for name in step.__struct_fields__ if name in fields}
+                done[step.name] = StepUpdate(**known)
+            else:
+                begun[step.name] = step.uid
+        return done, begun
 
     def _modules(self) -> list[str]:
         names = {node.spec.function.__module__ for node in self._graph.nodes if isinstance(node, Node)}

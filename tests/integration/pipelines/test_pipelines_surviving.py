@@ -7,10 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import everline as el
+from everline.clock import FixedClock
+from everline.errors import ConflictError, StaleError
+from everline.pipelines import running, service
+from everline.pipelines.types import RecordSteps, StartRun, StepFailedError
 from everline.sdk.client import Client
 
 MODULE = """
@@ -63,6 +70,103 @@ def test_after_kill_9_the_next_run_goes_on_where_the_last_one_stopped(tmp_path: 
     assert lines.count("late") == 2
     if "environment changed" not in done.stdout:  # nobody edited the installed source code in between
         assert lines.count("early") == 1
+
+
+CHAIN = """
+import os
+import pathlib
+import time
+import everline as el
+
+@el.step(cache=False)
+def link(value: int) -> int:
+    with pathlib.Path(os.environ["MARKS"]).open("a") as file:
+        file.write(f"{value}\\n")
+    if value == 5 and "HANG" in os.environ:
+        time.sleep(60)
+    return value + 1
+
+@el.pipeline
+def chain(n: int = 10) -> int:
+    value = 0
+    for _ in range(n):
+        value = link(value)
+    return value
+"""
+
+
+def test_a_killed_run_is_resumed_where_it_stopped_and_by_one_driver_alone(tmp_path: Path) -> None:
+    (tmp_path / "chained.py").write_text(CHAIN)
+    (tmp_path / "everline.toml").touch()
+    marks = tmp_path / "marks"
+    command = [sys.executable, "-m", "everline", "run", "--home", str(tmp_path / "home"), "--json"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("EVERLINE_")} | {"MARKS": str(marks)}
+    started = subprocess.Popen(
+        [*command, "chained:chain"], cwd=tmp_path, env=environment | {"HANG": "1"}, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not (marks.exists() and "5" in marks.read_text()):
+        assert time.monotonic() < deadline and started.poll() is None
+        time.sleep(0.02)
+    with Client(home=tmp_path / "home") as client:
+        (dead,) = client.runs.list()
+    resume = [*command, "--resume", dead.run]
+    refused = subprocess.run(resume, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert refused.returncode == 2 and "is at work" in refused.stderr
+    started.send_signal(signal.SIGKILL)
+    started.wait(10)
+    done = subprocess.run(resume, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert marks.read_text().split() == ["0", "1", "2", "3", "4", "5", "5", "6", "7", "8", "9"]
+    again = subprocess.run(resume, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert again.returncode == 2 and "came to its end" in again.stderr
+    with Client(home=tmp_path / "home") as client:
+        assert [run.run for run in client.runs.list()] == [dead.run]
+        assert [step.status for step in client.pipelines.steps(dead.run)] == ["succeeded"] * 10
+
+
+def test_a_driver_that_was_taken_for_dead_learns_it_before_it_records_anything(begin: Any, client: Client) -> None:
+    run = client.runs.create(experiment="e", pipeline="p:p").run
+    first, second = (StartRun(pipeline="p:p", driver=name) for name in ("first", "second"))
+    with begin() as uow:
+        epoch = running.start(uow, "default", run, body=first).epoch
+    with pytest.raises(ConflictError, match="is at work: first runs it"), begin() as uow:
+        running.start(uow, "default", run, body=second)
+    with begin() as uow:
+        uow.clock = FixedClock(uow.clock.now() + timedelta(seconds=uow.settings.pipeline_lease_s + 1))
+        running.start(uow, "default", run, body=second)
+    with pytest.raises(StaleError, match="another driver now: second"), begin() as uow:
+        service.record_steps(uow, "default", run, report=RecordSteps(pipeline="p:p", epoch=epoch))
+
+
+def test_code_that_changed_is_no_way_to_go_on(tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "changing", raising=False)
+    (tmp_path / "everline.toml").touch()
+    module = tmp_path / "changing.py"
+    module.write_text(FAILING)
+    with pytest.raises(StepFailedError) as caught:
+        client.pipelines.run("changing:fails", directory=tmp_path)
+    made = caught.value.result.run
+    module.write_text(FAILING.replace("too bad", "fine"))
+    with pytest.raises(ConflictError, match="cannot go on: its code changed"):
+        client.pipelines.run(resume=made, directory=tmp_path)
+    module.write_text(FAILING)
+    with pytest.raises(StepFailedError):
+        client.pipelines.run(resume=made, directory=tmp_path)
+    assert [step.status for step in client.pipelines.steps(made)] == ["failed"]
+
+
+FAILING = """
+import everline as el
+
+@el.step
+def bad() -> int:
+    raise ValueError("too bad")
+
+@el.pipeline
+def fails() -> int:
+    return bad()
+"""
 
 
 @el.step
