@@ -7,7 +7,19 @@ import sys
 from pathlib import Path
 
 PEERS = Path(__file__).parent.parent / ".peers"
-REQUIREMENTS = {"mlflow": "mlflow==3.18.0", "dvc": "dvc==3.67.1", "oxen": "oxenai==0.65.1"}
+TABLES = "numpy==2.4.6 pandas==3.1.1 pyarrow==26.0.1"
+REQUIREMENTS = {
+    "mlflow": "mlflow==3.18.0",
+    "dvc": "dvc==3.67.1",
+    "oxen": "oxenai==0.65.1",
+    "prefect": f"prefect==3.9.1 fastapi<0.165 {TABLES}",  # it crashes on newer ones of FastAPI
+    "dagster": f"dagster==1.13.28 {TABLES}",
+    "metaflow": f"metaflow==2.19.39 {TABLES}",
+    "kedro": f"kedro==1.7.0 kedro-datasets==9.6.0 {TABLES}",
+    "zenml": f"zenml[local]==0.98.0 {TABLES}",
+    "ray": f"ray==2.60.0 {TABLES}",
+    "dbos": f"dbos==3.4.0 {TABLES}",
+}
 
 
 def python_of(peer: str) -> Path:
@@ -16,5 +28,5 @@ def python_of(peer: str) -> Path:
     if not python.exists():
         print(f"installing {REQUIREMENTS[peer]} into {PEERS / peer}, once …", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "venv", PEERS / peer], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", REQUIREMENTS[peer]], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS[peer].split()], check=True)
     return python
