@@ -109,6 +109,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Largest body of a webhook delivery; tags and description are left out of a larger one."""
     webhook_senders: int = 2
     """How many webhook deliveries a control-plane process makes at once."""
+    schedules_max: int = 1000
+    """Most schedules of a project."""
+    schedule_waiting_max: int = 1000
+    """Most runs of one schedule that wait for their turn; further ones are skipped."""
+    backfill_slots_max: int = 1000
+    """Most slots that one backfill may ask for."""
     session_s: int = 12 * 3600
     """How long a login lasts."""
     pipeline_lease_s: int = 30

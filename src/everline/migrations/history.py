@@ -16,6 +16,7 @@ from everline.jobs import tables as _jobs
 from everline.models import tables as _models
 from everline.monitoring import tables as _monitoring
 from everline.pipelines import tables as _pipelines
+from everline.pipelines.schedules import tables as _schedules
 from everline.releases import tables as _releases
 from everline.reproduction import tables as _reproduction
 from everline.runs import tables as _runs
@@ -25,8 +26,8 @@ from everline.storage.schema import metadata
 from everline.webhooks import tables as _webhooks
 
 SLICES = (
-    _storage, _access, _jobs, _governance, _datasets, _runs, _models, _pipelines, _reproduction, _serving, _monitoring,
-    _releases, _webhooks, _delivery,
+    _storage, _access, _jobs, _governance, _datasets, _runs, _models, _pipelines, _schedules, _reproduction, _serving,
+    _monitoring, _releases, _webhooks, _delivery,
 )  # fmt: skip
 """Every module of tables, so that the metadata is whole when it is compared with the history."""
 

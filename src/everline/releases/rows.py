@@ -107,7 +107,8 @@ def move(uow: UnitOfWork, row: Row[Any], step: Move, *, reason: str = "", **data
     )
     audit.record(
         uow, f"release.{step.value}", subject=f"release:{row.uid}", project=row.project,
-        endpoint=row.endpoint, package=row.package, before=before.value, after=target.value, reason=reason, **data,
+        endpoint=row.endpoint, model=row.model, version=row.version, package=row.package, before=before.value,
+        after=target.value, reason=reason, **data,
     )  # fmt: skip
     return uow.conn.execute(select(tables.release).where(column.uid == row.uid)).one()
 

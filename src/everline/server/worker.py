@@ -17,6 +17,7 @@ from everline.jobs import queue
 from everline.jobs.types import Job
 from everline.loader import load
 from everline.monitoring import schedule
+from everline.pipelines.schedules import firing
 from everline.runs import uploads
 from everline.server import profiling
 from everline.server.application import Application
@@ -85,13 +86,21 @@ class Worker:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                with self._app.begin(SYSTEM) as uow:
-                    _clockwork(uow)
+                self.tick()
                 while not self._stop.is_set() and self.run_one():
                     pass
             except Exception:
                 log.exception("the worker stumbled; it goes on after a pause")
             self._stop.wait(self._app.settings.poll_s)
+
+    def tick(self) -> None:
+        """Make due what the clock says; what goes wrong in one part holds up no other."""
+        for part in (_clockwork, firing.tick):
+            try:
+                with self._app.begin(SYSTEM) as uow:
+                    part(uow)
+            except Exception:
+                log.exception("the clock stumbled; it goes on after a pause")
 
     def run_one(self) -> bool:
         """Run one due job, if there is any; a failing one is due again after a pause."""

@@ -35,6 +35,7 @@ SLICES = (
     "models",
     "models.logged",
     "pipelines",
+    "pipelines.schedules",
     "reproduction",
     "serving",
     "monitoring",

@@ -515,6 +515,33 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('uid', name=op.f('pk_saved_view')),
     sa.UniqueConstraint('project', 'owner', 'name', name=op.f('uq_saved_view_project_owner_name'))
     )
+    op.create_table('schedule',
+    sa.Column('uid', sa.String(length=36), nullable=False),
+    sa.Column('project', sa.String(length=256), nullable=False),
+    sa.Column('name', sa.String(length=256), nullable=False),
+    sa.Column('spec', everline.storage.schema.JsonValue(), nullable=False),
+    sa.Column('kind', sa.String(length=16), nullable=False),
+    sa.Column('enabled', sa.Boolean(), nullable=False),
+    sa.Column('next_at', everline.storage.schema.UtcTime(), nullable=True),
+    sa.Column('since_position', sa.BigInteger(), nullable=False),
+    sa.Column('secret_number', sa.Integer(), nullable=False),
+    sa.Column('missed_slot', everline.storage.schema.UtcTime(), nullable=True),
+    sa.Column('failed_slot', everline.storage.schema.UtcTime(), nullable=True),
+    sa.Column('created_at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('created_by', sa.String(length=256), nullable=False),
+    sa.Column('updated_at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('retired', sa.String(length=36), nullable=False),
+    sa.PrimaryKeyConstraint('uid', name=op.f('pk_schedule')),
+    sa.UniqueConstraint('project', 'name', 'retired', name=op.f('uq_schedule_project_name_retired'))
+    )
+    with op.batch_alter_table('schedule', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_schedule_retired_schedule_next_at'), ['retired', 'next_at'], unique=False)
+
+    op.create_table('schedule_cursor',
+    sa.Column('id', sa.Integer(), autoincrement=False, nullable=False),
+    sa.Column('position', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_schedule_cursor'))
+    )
     op.create_table('step_cache',
     sa.Column('project', sa.String(length=256), nullable=False),
     sa.Column('key', sa.String(length=71), nullable=False),
@@ -865,6 +892,33 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f('ix_run_project_run_pipeline'), ['project', 'pipeline'], unique=False)
         batch_op.create_index(batch_op.f('ix_run_project_run_started_ms'), ['project', 'started_ms'], unique=False)
 
+    op.create_table('scheduled_run',
+    sa.Column('uid', sa.String(length=36), nullable=False),
+    sa.Column('schedule', sa.String(length=36), nullable=False),
+    sa.Column('key', sa.String(length=200), nullable=False),
+    sa.Column('kind', sa.String(length=16), nullable=False),
+    sa.Column('slot', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('deadline', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('attempt', sa.Integer(), nullable=False),
+    sa.Column('status', sa.String(length=16), nullable=False),
+    sa.Column('job', sa.String(length=36), nullable=True),
+    sa.Column('run', sa.String(length=32), nullable=True),
+    sa.Column('late', sa.Boolean(), nullable=False),
+    sa.Column('reason', sa.Text(), nullable=False),
+    sa.Column('error', sa.Text(), nullable=True),
+    sa.Column('facts', everline.storage.schema.JsonValue(), nullable=False),
+    sa.Column('parameters', everline.storage.schema.JsonValue(), nullable=False),
+    sa.Column('created_at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('ended_at', everline.storage.schema.UtcTime(), nullable=True),
+    sa.ForeignKeyConstraint(['schedule'], ['schedule.uid'], name=op.f('fk_scheduled_run_schedule')),
+    sa.PrimaryKeyConstraint('uid', name=op.f('pk_scheduled_run')),
+    sa.UniqueConstraint('schedule', 'key', name=op.f('uq_scheduled_run_schedule_key'))
+    )
+    with op.batch_alter_table('scheduled_run', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_scheduled_run_job'), ['job'], unique=False)
+        batch_op.create_index(batch_op.f('ix_scheduled_run_schedule_scheduled_run_slot'), ['schedule', 'slot'], unique=False)
+        batch_op.create_index(batch_op.f('ix_scheduled_run_status_scheduled_run_late_scheduled_run_deadline'), ['status', 'late', 'deadline'], unique=False)
+
     op.create_table('alert',
     sa.Column('uid', sa.String(length=36), nullable=False),
     sa.Column('project', sa.String(length=256), nullable=False),
@@ -1079,6 +1133,12 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_alert_project_alert_at'))
 
     op.drop_table('alert')
+    with op.batch_alter_table('scheduled_run', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_scheduled_run_status_scheduled_run_late_scheduled_run_deadline'))
+        batch_op.drop_index(batch_op.f('ix_scheduled_run_schedule_scheduled_run_slot'))
+        batch_op.drop_index(batch_op.f('ix_scheduled_run_job'))
+
+    op.drop_table('scheduled_run')
     with op.batch_alter_table('run', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_run_project_run_started_ms'))
         batch_op.drop_index(batch_op.f('ix_run_project_run_pipeline'))
@@ -1140,6 +1200,11 @@ def downgrade() -> None:
 
     op.drop_table('webhook')
     op.drop_table('step_cache')
+    op.drop_table('schedule_cursor')
+    with op.batch_alter_table('schedule', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_schedule_retired_schedule_next_at'))
+
+    op.drop_table('schedule')
     op.drop_table('saved_view')
     with op.batch_alter_table('run_artifact_upload', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_run_artifact_upload_at_ms'))

@@ -1,0 +1,1 @@
+"""Schedules: what sets a pipeline going, and when."""
