@@ -209,6 +209,18 @@ def test_a_job_that_a_worker_holds_counts_as_running(app, clock):
     assert statuses(app) == ["running", "waiting"]
 
 
+def test_a_run_that_asks_a_person_keeps_its_place_until_it_has_ended(app, clock, client):
+    put(app, trigger=Interval(every="1m"), params={})
+    tick(app, clock, minutes=1)
+    run = client.runs.create().run
+    work(app, status="waiting", run=run)
+    tick(app, clock, minutes=1)
+    assert statuses(app) == ["asking", "waiting"]
+    client.runs.finish(run)
+    tick(app, clock)
+    assert statuses(app) == ["succeeded", "queued"]
+
+
 def test_a_backfill_runs_each_slot_once_however_often_it_is_asked(app, clock):
     put(app, catch_up=CatchUp.NONE)
     clock.advance(4 * 86_400)

@@ -20,7 +20,7 @@ from everline.errors import NotFoundError
 from everline.governance import audit
 from everline.governance.tables import audit_event
 from everline.governance.types import AuditEvent
-from everline.pipelines.schedules import events, runs, times
+from everline.pipelines.schedules import events, outcomes, runs, times
 from everline.pipelines.schedules.tables import audit_cursor, schedule, scheduled_run
 from everline.pipelines.schedules.types import TIMED, CatchUp, Cron, Interval, Kind, RunStatus, ScheduleSpec
 from everline.runs import service as run_service
@@ -37,11 +37,11 @@ EVENT_KINDS = ("dataset", "incident", "release")
 
 def tick(uow: UnitOfWork) -> None:
     """One look at everything; the worker calls it as the server itself."""
-    runs.settle(uow)
+    outcomes.settle(uow)
     make_slots(uow)
     follow_events(uow)
     let_through(uow)
-    runs.note_late(uow)
+    outcomes.note_late(uow)
 
 
 def make_slots(uow: UnitOfWork) -> int:

@@ -1,4 +1,4 @@
-"""Scheduled runs: each asked for once, held to the limit of runs at once, and settled when their jobs end.
+"""Scheduled runs: each asked for once, held to the limit of runs at once.
 
 Rules that hold here:
 1. A schedule's row is locked before a run of it is let through: whoever asks, the limit holds, and it counts jobs
@@ -26,11 +26,9 @@ from everline.jobs.tables import job as job_table
 from everline.pipelines.schedules import templates, times
 from everline.pipelines.schedules.tables import schedule, scheduled_run
 from everline.pipelines.schedules.types import Beyond, Kind, RunStatus, ScheduledRun, ScheduleSpec
-from everline.pipelines.service import JOB_KIND, QUEUE
+from everline.pipelines.types import JOB_KIND, QUEUE
 
 _UNENDED = ("queued", "running")
-_AT_ONCE = 500
-_ERROR_CHARACTERS_MAX = 2_000
 
 
 def spec_of(row: Row[Any]) -> ScheduleSpec:
@@ -165,78 +163,22 @@ def let_through(uow: UnitOfWork, row: Row[Any]) -> int:
 
 
 def active(uow: UnitOfWork, uid: str, *, backfills: bool = True) -> int:
-    """How many runs of a schedule are with the workers."""
+    """How many runs of a schedule go on: with the workers, or asking people."""
     run = scheduled_run.c
     query = (
         select(func.count())
         .select_from(scheduled_run.join(job_table, job_table.c.uid == run.job))
-        .where(run.schedule == uid, run.status == RunStatus.QUEUED.value, job_table.c.status.in_(_UNENDED))
+        .where(
+            run.schedule == uid,
+            or_(
+                run.status == RunStatus.ASKING.value,
+                and_(run.status == RunStatus.QUEUED.value, job_table.c.status.in_(_UNENDED)),
+            ),
+        )
     )
     if not backfills:
         query = query.where(run.kind != Kind.BACKFILL.value)
     return int(uow.conn.execute(query).scalar_one())
-
-
-def settle(uow: UnitOfWork) -> None:
-    """Write down what became of runs whose jobs have ended."""
-    run = scheduled_run.c
-    query = (
-        select(
-            scheduled_run, schedule.c.project, schedule.c.name, job_table.c.status.label("job_status"),
-            job_table.c.result, job_table.c.error.label("job_error"), job_table.c.ended_at.label("job_ended_at"),
-        )
-        .select_from(
-            scheduled_run.join(job_table, job_table.c.uid == run.job).join(
-                schedule, schedule.c.uid == run.schedule
-            )
-        )
-        .where(run.status == RunStatus.QUEUED.value, job_table.c.status.in_(("done", "failed")))
-        .order_by(run.uid)
-        .limit(_AT_ONCE)
-    )  # fmt: skip
-    for one in uow.conn.execute(query).all():
-        result = one.result or {}
-        well = one.job_status == "done" and result.get("status") != "failed"
-        error = None if well else str(result.get("error") or one.job_error or "")[:_ERROR_CHARACTERS_MAX]
-        changes = {
-            "status": (RunStatus.SUCCEEDED if well else RunStatus.FAILED).value, "run": result.get("run"),
-            "error": error, "ended_at": one.job_ended_at,
-        }  # fmt: skip
-        if not _change(uow, one, changes):
-            continue
-        told = {**one._mapping, **changes}
-        record(uow, told, "schedule.end", told, run=changes["run"], error=error)
-        if well:
-            _recovered(uow, one.schedule, one.slot)
-        elif one.kind != Kind.BACKFILL.value:
-            trouble(uow, one.schedule, failed_slot=one.slot)
-
-
-def note_late(uow: UnitOfWork) -> None:
-    """Mark what has not started when its time was over."""
-    run = scheduled_run.c
-    query = (
-        select(scheduled_run, schedule.c.project, schedule.c.name)
-        .select_from(
-            scheduled_run.join(schedule, schedule.c.uid == run.schedule).outerjoin(
-                job_table, job_table.c.uid == run.job
-            )
-        )
-        .where(
-            run.status.in_((RunStatus.WAITING.value, RunStatus.QUEUED.value)),
-            run.late.is_(False),
-            run.deadline < uow.clock.now(),
-            or_(job_table.c.uid.is_(None), and_(job_table.c.status == "queued", job_table.c.attempts == 0)),
-        )
-        .order_by(run.slot)
-        .limit(_AT_ONCE)
-    )
-    for one in uow.conn.execute(query).all():
-        if not _change(uow, one, {"late": True}):
-            continue
-        trouble(uow, one.schedule, missed_slot=one.slot)
-        told = dict(one._mapping)
-        record(uow, told, "schedule.miss", told, reason="it had not started when its time was over")
 
 
 def trouble(uow: UnitOfWork, uid: str, **slots: datetime) -> None:
@@ -300,19 +242,3 @@ def _not_run(
         trouble(uow, row.uid, failed_slot=values["slot"])
     record(uow, row, "schedule.skip" if status is RunStatus.SKIPPED else "schedule.end", values, error=error)
     return status
-
-
-def _change(uow: UnitOfWork, one: Row[Any], changes: dict[str, Any]) -> bool:
-    """Change a run as it was seen; False if another replica holds its schedule, or has changed it since."""
-    if lock(uow, one.schedule, wait=False) is None:
-        return False
-    run = scheduled_run.c
-    seen = update(scheduled_run).where(run.uid == one.uid, run.status == one.status, run.late.is_(one.late))
-    return uow.conn.execute(seen.values(**changes)).rowcount == 1
-
-
-def _recovered(uow: UnitOfWork, uid: str, slot: datetime) -> None:
-    """A run went well: trouble up to its slot is over."""
-    for column in (schedule.c.missed_slot, schedule.c.failed_slot):
-        over = update(schedule).where(schedule.c.uid == uid, column <= slot)
-        uow.conn.execute(over.values({column.name: None}))

@@ -170,6 +170,8 @@ class RunStatus(StrEnum):
     QUEUED = "queued"
     """A job, until a worker takes it."""
     RUNNING = "running"
+    ASKING = "asking"
+    """It waits for the answer of a person."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     SKIPPED = "skipped"
@@ -178,7 +180,7 @@ class RunStatus(StrEnum):
     """Not run, since no control plane was up in time."""
 
 
-PENDING = (RunStatus.WAITING, RunStatus.QUEUED, RunStatus.RUNNING)
+PENDING = (RunStatus.WAITING, RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.ASKING)
 
 
 class ScheduledRun(msgspec.Struct, frozen=True, kw_only=True):
