@@ -41,7 +41,7 @@ def command(
 ) -> int:
     name, _, version = data.partition("@")
     try:
-        result, scored = load("everline.sdk.scoring").run(
+        result, scored = load("everline.sdk.scoring.batch").run(
             client, model, name, out=out, version=version or None, keep=list(keep) or None, sample=sample,
             cache=cache, reason=reason, watch=Progress(why=False),
         )  # fmt: skip

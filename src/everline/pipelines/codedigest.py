@@ -27,6 +27,7 @@ from everline.pipelines.step import Pipeline, Step
 
 _ROOT_MARKS = ("everline.toml", "pyproject.toml", ".git")
 _OUTSIDE = {"site-packages", "dist-packages"}
+_OWN = Path(__file__).resolve().parents[1]
 PARTS_MAX = 5_000
 
 
@@ -41,6 +42,8 @@ class CodeDigest:
 def project_root(file: Path) -> Path:
     """The folder whose code is the user's: the nearest one above `file` with a project's mark, else its own."""
     folder = file.resolve().parent
+    if folder.is_relative_to(_OWN):
+        return folder  # a pipeline of Everline's own, which the environment names; nobody's project is around it
     for candidate in (folder, *folder.parents):
         if candidate.name == ".everline" or (candidate / "everline.db").exists():
             break  # an Everline home is nobody's source code, and what lies around it is another project

@@ -14,7 +14,7 @@ from everline.models.types import AliasMove, Lineage, Model, ModelCard, ModelVer
 from everline.sdk.client import Client
 
 if TYPE_CHECKING:
-    from everline.sdk.scoring import Scored
+    from everline.sdk.scoring.batch import Scored
 
 MANIFEST_FILE = "everline.json"
 
@@ -93,7 +93,7 @@ class ModelsApi:
         Raises:
             StepFailedError: a row does not fit, or is answered otherwise online; the message names it.
         """
-        scoring = load("everline.sdk.scoring")
+        scoring = load("everline.sdk.scoring.batch")
         _, scored = scoring.run(
             self._client, model, data, out=out, version=version, keep=keep, sample=sample, cache=cache, reason=reason
         )

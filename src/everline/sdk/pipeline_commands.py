@@ -65,6 +65,8 @@ def folder_of(record: RunRecord) -> str:
     module = module.replace(".", "/")
     endings = (f"{module}.py", f"{module}/__init__.py")
     paths = [file.path for file in record.code.files if f"/{file.path}".endswith(tuple(f"/{e}" for e in endings))]
+    if not paths and module.startswith("everline/"):
+        return ""  # a pipeline of Everline's own comes with the recorded environment
     if not paths:
         raise InvalidInputError(
             f"The recorded code has no module {module!r}, so {record.entry} cannot be started.",

@@ -311,7 +311,7 @@ def _probabilities(client: Client, version: ModelVersion, table: Any) -> Any:
             hint="Name a dataset with the inputs of both models: --data DATASET@VERSION.",
             field="data",
         )
-    values_of = load("everline.sdk.scoring").values_of
+    values_of = load("everline.sdk.scoring.batch").values_of
     try:
         answer = predictor.predict({name: values_of(table[name]) for name in names})
     except EverlineError as error:

@@ -16,8 +16,8 @@ from everline.errors import IntegrityError, InvalidInputError, NotFoundError
 from everline.models.package import Package
 from everline.pipelines.types import StepFailedError
 from everline.pipelines.values import RunContext
-from everline.sdk import scoring
 from everline.sdk.client import Client
+from everline.sdk.scoring import batch as scoring
 from tests_support.live import Live, small_package
 
 ROWS = 700
@@ -65,6 +65,16 @@ def test_predictions_are_a_dataset_version_that_says_what_made_them(
     newest = client.runs.list(limit=1)[0].run
     cached = {one.name: one.cached for one in client.pipelines.steps(newest)}
     assert cached == {"score": True, "check_online": True, "publish": False}
+
+
+@pytest.mark.drill
+@only_sqlite
+def test_a_scoring_run_is_rebuilt_with_every_output_the_same(registered: Package, client: Client) -> None:
+    client.models.score("flight-delay", "flights", out="scored", sample=50)
+    (run,) = client.runs.list(limit=1)
+    found = client.reproduction.reproduce(run.run)
+    assert found.verdict.value in ("identical", "equivalent"), found.reason
+    assert {one.name: one.equal for one in found.steps} == {"score": "bits", "check_online": "bits"}
 
 
 @pytest.fixture

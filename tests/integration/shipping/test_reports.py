@@ -19,7 +19,7 @@ from everline.releases import rollout, service
 from everline.releases.types import Plan
 from everline.sdk.client import Client
 from everline.sdk.reporting import Report
-from everline.sdk.scoring import values_of
+from everline.sdk.scoring.batch import values_of
 
 RAVI = Actor(uid="uid-ravi", name="ravi", roles={"default": frozenset({Role.APPROVER})})
 
