@@ -8,6 +8,7 @@ import msgspec
 
 from everline.access.types import Role
 from everline.monitoring.types import CreateMonitor, MonitorKind, Reference, Trigger
+from everline.pipelines.schedules.types import ScheduleSpec
 from everline.releases.types import Plan
 from everline.serving.types import Guard
 
@@ -71,6 +72,17 @@ class MonitorTable(CreateMonitor, frozen=True, kw_only=True, forbid_unknown_fiel
     on_incident: str | Trigger | None = None  # type: ignore[assignment]
 
 
+class ScheduleTable(ScheduleSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[schedules.NAME]`: the fields of a schedule.
+
+    Attributes:
+        pipeline: name of a pipeline of this file, whose directory and parameters hold where the schedule says
+            nothing else; or an address, `module:pipeline`.
+    """
+
+    name: str = ""
+
+
 class PolicyTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[policies.NAME]`: exactly one of `file` and `source`.
 
@@ -119,6 +131,7 @@ class TemplateTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     pipelines: dict[str, Any] = {}
     endpoints: dict[str, Any] = {}
     monitors: dict[str, Any] = {}
+    schedules: dict[str, Any] = {}
     policies: dict[str, Any] = {}
     webhooks: dict[str, Any] = {}
 
@@ -130,6 +143,7 @@ TABLES: dict[str, Any] = {
     "endpoints": EndpointTable,
     "webhooks": WebhookTable,
     "monitors": MonitorTable,
+    "schedules": ScheduleTable,
     "roles": list[Role],
 }
 """The file's tables of things by name, in the order in which they are made; they are removed the other way round."""

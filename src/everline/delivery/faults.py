@@ -85,12 +85,12 @@ class Text:
     def _explain(self, said: str, value: Any, kind: Any, path: Path) -> InvalidInputError:
         match = _PLACE.search(said)
         message, inner = (said[: match.start()], _parts(match[1])) if match else (said, ())
-        owner = _kind_at(kind, inner)
+        owner = _kind_at(kind, inner, value)
         if (unknown := _UNKNOWN.fullmatch(message)) is not None:
             return self.unknown(unknown[1], known_keys(owner), (*path, *inner))
         if (missing := _MISSING.fullmatch(message)) is not None:
             return self.fault(f"{_table(path, inner)} needs the key {missing[1]!r}.", (*path, *inner))  # type: ignore[no-any-return]
-        values = [str(one.value) for one in owner] if isinstance(owner, type) and issubclass(owner, Enum) else []
+        values = _names_of(owner)
         given = _value_at(value, inner)
         meant = nearest(str(given), values) if values else ""
         return self.fault(  # type: ignore[no-any-return]
@@ -120,7 +120,8 @@ def known_keys(kind: Any) -> list[str]:
     """The keys of the table that a struct stands for."""
     if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
         return []
-    return [field.name for field in msgspec.structs.fields(kind) if field.name not in _HIDDEN or field.required]
+    tag = [kind.__struct_config__.tag_field] if kind.__struct_config__.tag_field else []
+    return tag + [one.name for one in msgspec.structs.fields(kind) if one.name not in _HIDDEN or one.required]
 
 
 def _table(path: Path, inner: Path) -> str:
@@ -145,9 +146,14 @@ def _value_at(value: Any, path: Path) -> Any:
     return value
 
 
-def _kind_at(kind: Any, path: Path) -> Any:
-    for part in path:
-        kind = _struct_of(kind)
+def _kind_at(kind: Any, path: Path, value: Any) -> Any:
+    """The type that stands at a path: a struct, an enumeration, or the list of tags that choose a struct."""
+    for number, part in enumerate(path):
+        given = _value_at(value, path[:number])
+        choices = _choices(kind)
+        if choices and part == choices[0].__struct_config__.tag_field:
+            return [str(one.__struct_config__.tag) for one in choices]
+        kind = _struct_of(kind, given)
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if origin in (list, tuple) and isinstance(part, int):
             kind = arguments[0]
@@ -157,12 +163,30 @@ def _kind_at(kind: Any, path: Path) -> Any:
             kind = typing.get_type_hints(kind).get(str(part), Any)
         else:
             return Any
-    return _struct_of(kind)
+    return _struct_of(kind, _value_at(value, path))
 
 
-def _struct_of(kind: Any) -> Any:
-    """Of a choice of types the one that has keys or names of its own."""
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        rich = [one for one in typing.get_args(kind) if one is not type(None) and one not in (str, int, float, bool)]
-        return rich[0] if rich else kind
-    return kind
+def _choices(kind: Any) -> list[Any]:
+    """The structs of a choice that a tag decides."""
+    given = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else ()
+    found = [one for one in given if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+    return found if all(one.__struct_config__.tag is not None for one in found) else []
+
+
+def _struct_of(kind: Any, value: Any) -> Any:
+    """Of a choice of types the one that the value's tag names, else the one that has keys or names of its own."""
+    if typing.get_origin(kind) not in (typing.Union, types.UnionType):
+        return kind
+    for one in _choices(kind):
+        config = one.__struct_config__
+        if isinstance(value, dict) and value.get(config.tag_field) == config.tag:
+            return one
+    rich = [one for one in typing.get_args(kind) if one is not type(None) and one not in (str, int, float, bool)]
+    return rich[0] if rich else kind
+
+
+def _names_of(kind: Any) -> list[str]:
+    """What may be written where an enumeration or a tag is asked for."""
+    if isinstance(kind, list):
+        return kind
+    return [str(one.value) for one in kind] if isinstance(kind, type) and issubclass(kind, Enum) else []

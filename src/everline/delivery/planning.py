@@ -27,12 +27,14 @@ from everline.delivery.kinds.monitors import Monitors
 from everline.delivery.kinds.pipelines import Pipelines
 from everline.delivery.kinds.policies import Policies
 from everline.delivery.kinds.roles import Roles
+from everline.delivery.kinds.schedules import Schedules
 from everline.delivery.kinds.webhooks import Webhooks
 from everline.delivery.types import Action, Change, Plan, Source
 from everline.errors import ConflictError, EverlineError
 
 KINDS: dict[str, Kind] = {
-    kind.section: kind for kind in (Datasets(), Pipelines(), Policies(), Endpoints(), Webhooks(), Monitors(), Roles())
+    kind.section: kind
+    for kind in (Datasets(), Pipelines(), Policies(), Endpoints(), Webhooks(), Monitors(), Schedules(), Roles())
 }
 _ORDER = list(TABLES)
 

@@ -22,6 +22,7 @@ from everline.delivery.declaration import (
     Declared,
     MonitorTable,
     PolicyTable,
+    ScheduleTable,
     TemplateTable,
     WebhookTable,
 )
@@ -160,6 +161,7 @@ class _Reader:
             return
         special: dict[str, Callable[[Any, _Entry], dict[str, Any]]] = {
             "datasets": self._dataset, "policies": self._policy, "webhooks": self._webhook, "monitors": self._monitor,
+            "schedules": self._schedule,
         }  # fmt: skip
         if entry.kind in special:
             yield entry.name, special[entry.kind](value, entry)
@@ -231,6 +233,17 @@ class _Reader:
         if isinstance(value.on_incident, str):
             known = self._pipeline(value.on_incident, (*entry.path, "on_incident"))
             spec["on_incident"] = {key: known[key] for key in ("pipeline", "params", "directory")}
+        return spec
+
+    def _schedule(self, value: ScheduleTable, entry: _Entry) -> dict[str, Any]:
+        if value.name:
+            raise self.text.fault("A schedule's name is that of its table.", (*entry.path, "name"))
+        spec: dict[str, Any] = msgspec.to_builtins(value) | {"name": entry.name}
+        if ":" not in value.pipeline:
+            known = self._pipeline(value.pipeline, (*entry.path, "pipeline"))
+            spec["pipeline"] = known["pipeline"]
+            spec["directory"] = known["directory"] if value.directory is None else value.directory
+            spec["params"] = known["params"] | spec["params"]
         return spec
 
     def _pipeline(self, name: str, path: Path) -> dict[str, Any]:

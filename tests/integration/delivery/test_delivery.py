@@ -15,6 +15,7 @@ from everline.delivery.types import Plan
 from everline.errors import ConflictError, ForbiddenError, NotFoundError, StaleError
 from everline.governance import audit, policies
 from everline.monitoring import service as monitoring
+from everline.pipelines.schedules import service as schedules
 from everline.releases import plans
 from everline.releases.types import Plan as Rollout
 from everline.serving import service as serving
@@ -49,6 +50,11 @@ rollout = { canary_share = 0.2 }
 endpoint = "flight-delay"
 reference = { dataset = "past" }
 on_incident = "retrain"
+
+[schedules.nightly]
+pipeline = "retrain"
+trigger = { kind = "cron", expression = "0 3 * * *", zone = "Europe/Berlin" }
+params = { day = "{slot:%Y-%m-%d}" }
 
 [webhooks.ci]
 url = "https://ci.example.com/hooks/models"
@@ -127,7 +133,7 @@ def test_a_file_is_planned_applied_changed_and_taken_apart(begin, client, folder
         [
             "datasets.to-come", "pipelines.retrain", "policies.fair", "endpoints.flight-delay", "endpoints.delay-UA",
             "endpoints.delay-AA", "webhooks.ci", "monitors.inputs", "monitors.drift-UA", "monitors.drift-AA",
-            "roles.ravi/approver",
+            "schedules.nightly", "roles.ravi/approver",
         ],
         "create",
     ) | {"datasets.past": "change"}  # fmt: skip
@@ -142,10 +148,13 @@ def test_a_file_is_planned_applied_changed_and_taken_apart(begin, client, folder
         assert plans.get_plan(uow, "delay-AA", project="default") == Rollout(canary_share=0.3)
         monitor = monitoring.get_monitor(uow, "inputs", project="default")
         assert (monitor.reference.version, monitor.on_incident.params) == ("1", {"max_depth": 6})
+        nightly = schedules.get_schedule(uow, "default", "nightly")
+        assert (nightly.pipeline, nightly.directory) == ("flight_delay:flight_delay", "pipelines")
+        assert nightly.params == {"max_depth": 6, "day": "{slot:%Y-%m-%d}"}
         assert webhooks.list_webhooks(uow, "default")[0].signed
         assert [user.roles for user in access.list_users(uow)] == [{"default": [Role.APPROVER]}]
         (event,) = audit.list_events(uow, project="default", action="delivery.apply")
-        assert event.data["counts"] == {"create": 11, "change": 1}
+        assert event.data["counts"] == {"create": 12, "change": 1}
         assert len(audit.list_events(uow, project="default", action="monitor.create")) == 3
 
     assert client.delivery.apply() is None  # once more: nothing to do
@@ -158,6 +167,7 @@ def test_a_file_is_planned_applied_changed_and_taken_apart(begin, client, folder
     assert {change.address: [(f.field, f.before, f.after) for f in change.fields] for change in old.changes} == {
         "pipelines.retrain": [("params.max_depth", 6, 9)],
         "monitors.inputs": [("on_incident.params.max_depth", 6, 9)],
+        "schedules.nightly": [("params.max_depth", 6, 9)],
     }
     with begin() as uow:
         plans.set_plan(uow, "flight-delay", Rollout(canary_share=0.5), project="default")
@@ -203,6 +213,7 @@ def test_a_file_is_planned_applied_changed_and_taken_apart(begin, client, folder
     with begin() as uow:
         assert monitoring.list_monitors(uow, project="default") == []
         assert webhooks.list_webhooks(uow, "default") == []
+        assert schedules.list_schedules(uow, "default") == []
         assert not policies.get_policy(uow, "fair", project="default").active
         assert {one.name for one in serving.list_endpoints(uow, project="default")} >= {"by-hand", "flight-delay"}
     history = client.delivery.history()
@@ -311,7 +322,7 @@ def test_the_command_line_plans_applies_and_shows(settings, folder, monkeypatch,
     assert run(["plan", "--out", "plan.json"]) == 0
     printed = capsys.readouterr().out
     assert "+ monitors.drift-UA  (template carriers, row 1)" in printed
-    assert "11 created, 1 changed, 0 unchanged" in printed
+    assert "12 created, 1 changed, 0 unchanged" in printed
     assert msgspec.json.decode((folder / "plan.json").read_bytes(), type=Plan).stack == "flights"
     assert SECRET not in (folder / "plan.json").read_text()
     assert run(["plan", "--exit-code"]) == 1

@@ -76,6 +76,14 @@ def declared(text: str, **files: str) -> dict[str, dict[str, object]]:
             '[endpoints.e]\n[[templates]]\nname="t"\nrows=[{a="e"}]\n[templates.endpoints."${a}"]',
             "5:1: endpoints.e is declared twice.",
         ),
+        (
+            '[schedules.s]\npipeline="a:b"\ntrigger={kind="crn", expression="0 3 * * *"}',
+            "3:10: schedules.s.trigger.kind: Invalid value 'crn'; did you mean 'cron'?",
+        ),
+        (
+            '[schedules.s]\npipeline="a:b"\ntrigger={kind="interval", evry="6h"}',
+            "3:27: [schedules.s.trigger] has no key 'evry'; did you mean 'every'?",
+        ),
         ("datasets = 3", "1:1: datasets is a table."),
     ],
 )
