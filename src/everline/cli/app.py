@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "apply": ("everline.cli.apply", "Make everything as everline.toml declares it."),
     "delivery": ("everline.cli.delivery", "What is declared, what drifted, and the history of plans."),
     "worker": ("everline.cli.worker", "Run pipelines that triggers have queued."),
+    "schedules": ("everline.cli.schedules", "What sets pipelines going, and when; run, pause and backfill."),
     "data": ("everline.cli.data", "Add, list, show, compare and verify dataset versions."),
     "run": ("everline.cli.run", "Run a pipeline."),
     "approvals": ("everline.cli.approvals", "Answer what runs of pipelines ask people."),

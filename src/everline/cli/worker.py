@@ -78,6 +78,9 @@ def run_one(client: Any, *, worker: str) -> dict[str, Any] | None:
             message = error.message if isinstance(error, EverlineError) else f"{type(error).__name__}: {error}"
             client.jobs.fail(job.uid, worker=worker, error=message)
             return {"job": job.uid, "run": None, "status": "failed", "error": message}
+        finally:
+            if directory is not None:
+                load("everline.sdk.pipeline_modules").forget_project(directory)
     client.jobs.complete(job.uid, worker=worker, result=msgspec.to_builtins(result))
     return {"job": job.uid, **result}
 

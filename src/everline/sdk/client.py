@@ -40,6 +40,7 @@ _FACES = {
     "releases": "ReleasesApi",
     "reproduction": "ReproductionApi",
     "runs": "RunsApi",
+    "schedules": "SchedulesApi",
     "views": "ViewsApi",
 }
 

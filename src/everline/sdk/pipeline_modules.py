@@ -59,8 +59,12 @@ def find_pipeline(address: str, *, directory: Path) -> Pipeline:
 
 
 def forget_project(directory: Path) -> None:
-    """Import the modules below a folder anew the next time: a worker lives longer than the code it runs."""
+    """Import the modules below a folder anew the next time: a worker lives longer than the code it runs.
+
+    The folder is no longer searched either: the next project may have modules of the same names.
+    """
     root = directory.resolve()
+    sys.path[:] = [entry for entry in sys.path if entry != str(root)]
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if file and name != "__main__" and "site-packages" not in file and Path(file).resolve().is_relative_to(root):

@@ -38,6 +38,7 @@ FACES = (
     "everline.server.rest.models",
     "everline.server.rest.webhooks",
     "everline.server.rest.pipelines",
+    "everline.server.rest.schedules",
     "everline.server.rest.reproduction",
     "everline.server.rest.explanations",
     "everline.server.rest.bundles",

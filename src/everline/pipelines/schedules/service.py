@@ -10,6 +10,7 @@ Rules that hold here:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -80,6 +81,38 @@ def put_schedule(uow: UnitOfWork, project: str, spec: ScheduleSpec) -> Schedule:
         before={name: before.get(name) for name in changed}, after={name: wanted[name] for name in changed},
     )  # fmt: skip
     return get_schedule(uow, project, spec.name)
+
+
+@act
+def create_schedule(uow: UnitOfWork, project: str, spec: ScheduleSpec) -> Schedule:
+    """Create a schedule.
+
+    Raises:
+        ConflictError: the project has one of that name, or as many as it may have.
+        InvalidInputError: something of it could not be carried out; the error names the field.
+    """
+    uow.require(Permission.PIPELINE_WRITE, project)
+    if _find(uow, project, spec.name) is not None:
+        raise ConflictError(
+            f"The schedule {spec.name!r} exists already.", hint="`everline schedules show` shows it.", field="name"
+        )
+    return put_schedule(uow, project, spec)
+
+
+@act
+def change_schedule(uow: UnitOfWork, project: str, name: str, changes: Mapping[str, Any]) -> Schedule:
+    """Change what is given and leave the rest as it is.
+
+    Args:
+        changes: fields of `ScheduleSpec`, but its name, as values.
+
+    Raises:
+        NotFoundError: the project has none of that name.
+        InvalidInputError: something of it could not be carried out; the error names the field.
+    """
+    uow.require(Permission.PIPELINE_WRITE, project)
+    row = require_row(uow, project, name, lock=True)
+    return put_schedule(uow, project, msgspec.structs.replace(runs.spec_of(row), **changes))
 
 
 @act
@@ -229,9 +262,7 @@ def give_secret(uow: UnitOfWork, project: str, name: str) -> WebhookSecret:
     number = row.secret_number + 1
     uow.conn.execute(update(schedule).where(schedule.c.uid == row.uid).values(secret_number=number))
     uow.record("schedule.give_secret", subject=f"schedule:{row.uid}", project=project, name=name, number=number)
-    return WebhookSecret(
-        path=f"/api/v1/schedules/hooks/{row.uid}", secret=secret_of(uow.settings, row.uid, number=number)
-    )
+    return WebhookSecret(path=f"/api/v1/hooks/{row.uid}", secret=secret_of(uow.settings, row.uid, number=number))
 
 
 def troubles(uow: UnitOfWork) -> list[Trouble]:

@@ -1,0 +1,127 @@
+"""Schedules through REST, the client and the command line, down to a pipeline that a worker runs."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from everline.access.types import SYSTEM, Role
+from everline.cli.app import run
+from everline.cli.worker import run_one
+from everline.errors import ConflictError, InvalidInputError, NotFoundError
+from everline.pipelines.schedules import firing
+from everline.pipelines.schedules.types import Cron, RunStatus
+from everline.server.app import create_app
+
+MODULE = """
+import everline as el
+
+@el.step
+def say(day: str, times: int) -> str:
+    if times > 9:
+        raise ValueError("too often")
+    return day * times
+
+@el.pipeline
+def report(day: str, times: int = 1) -> str:
+    return say(day, times)
+"""
+
+
+def tick(app) -> None:
+    with app.begin(SYSTEM) as uow:
+        firing.tick(uow)
+
+
+def test_the_client_and_a_worker_from_the_schedule_to_the_result(app, client, tmp_path: Path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "reporting.py").write_text(MODULE.replace("day * times", "'other'"))
+    (tmp_path / "reporting.py").write_text(MODULE)
+    client.schedules.create("other", "reporting:report", directory=elsewhere, params={"day": "x"})
+    client.schedules.run("other")
+    assert run_one(client, worker="w")["candidate"] == "other"
+    made = client.schedules.create(
+        "report", "reporting:report", trigger=Cron(expression="@daily", zone="Europe/Berlin"), directory=tmp_path,
+        params={"day": "{slot:%Y-%m-%d}", "times": 2},
+    )  # fmt: skip
+    assert client.schedules.put(made.spec()) == made
+    assert client.schedules.update("report", runs_max=2).runs_max == 2
+    done = client.schedules.backfill("report", start=date(2026, 3, 28), end="2026-03-29")
+    assert (done.slots, done.made) == (2, 2)
+    asked = client.schedules.run("report", params={"day": "x", "times": 10}, key="k")
+    assert asked.status is RunStatus.WAITING  # two go on already
+    results = [run_one(client, worker="w"), run_one(client, worker="w")]
+    tick(app)
+    results.append(run_one(client, worker="w"))
+    tick(app)
+    assert [one["status"] for one in results] == ["succeeded", "succeeded", "failed"]
+    assert results[0]["candidate"] == "2026-03-28" * 2  # its own module, not that of the other project
+    shown = client.schedules.show("report")
+    assert len(shown.coming) == 5
+    assert [(one.status.value, one.kind.value) for one in shown.runs] == [
+        ("failed", "manual"), ("succeeded", "backfill"), ("succeeded", "backfill"),
+    ]  # fmt: skip
+    assert "too often" in shown.runs[0].error
+    oldest = shown.runs[-1]
+    assert client.runs.get(oldest.run).tags["everline.reason"] == f"schedule report: {oldest.reason}"
+    assert client.runs.get(oldest.run).params["day"] == "2026-03-28"
+    assert client.schedules.runs("report") == tuple(shown.runs)
+    with pytest.raises(ConflictError, match="exists already"):
+        client.schedules.create("report", "a:b")
+    with pytest.raises(InvalidInputError, match="names {incident}"):
+        client.schedules.update("report", params={"a": "{incident}"})
+    client.schedules.delete("report", reason="enough")
+    with pytest.raises(NotFoundError):
+        client.schedules.pause("report")
+
+
+def test_the_command_line_does_the_same(settings, capsys, monkeypatch):
+    monkeypatch.setenv("EVERLINE_DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("EVERLINE_HOME", str(settings.home))
+    monkeypatch.setenv("EVERLINE_WORKER", "false")
+
+    def everline(*arguments: str) -> str:
+        assert run(["schedules", *arguments]) == 0
+        return capsys.readouterr().out
+
+    everline("create", "nightly", "train:flights", "--cron", "30 2 * * *", "--zone", "Europe/Berlin", "--param",
+             "day={slot:%Y-%m-%d}", "--param", "depth=6")  # fmt: skip
+    everline("create", "fresh", "train:flights", "--on-dataset", "flights")
+    everline("create", "hook", "train:flights", "--webhook", "--paused")
+    assert [one["name"] for one in json.loads(everline("list", "--json"))] == ["fresh", "hook", "nightly"]
+    assert "cron 30 2 * * * Europe/Berlin" in everline("list")
+    assert "30 of 30 slots are run" in everline("backfill", "nightly", "--from", "2026-03-01", "--to", "2026-03-30")
+    assert "0 of 30 slots are run" in everline("backfill", "nightly", "--from", "2026-03-01", "--to", "2026-03-30")
+    assert json.loads(everline("run", "nightly", "--param", "day=now", "--json"))["parameters"] == {
+        "day": "now", "depth": 6,
+    }  # fmt: skip
+    assert "paused" in everline("pause", "nightly")
+    assert "runs next at" in everline("resume", "nightly")
+    shown = everline("show", "nightly")
+    assert "backfill, slot 2026-03-29 03:00:00 Europe/Berlin" in everline("show", "nightly", "--limit", "40")
+    assert "coming (UTC)" in shown
+    assert json.loads(everline("secret", "hook", "--json"))["secret"].startswith("whsec_")
+    everline("delete", "nightly")
+    assert run(["schedules", "create", "two", "a:b", "--cron", "@daily", "--every", "1h"]) == 2
+    assert "not --cron and --every" in capsys.readouterr().err
+    assert run(["schedules", "create", "bad", "a:b", "--cron", "61 * * * *"]) == 2
+    assert "cannot be minute" in capsys.readouterr().err
+
+
+def test_other_programs_reach_only_what_they_have_the_secret_of(app, client, tokens):
+    client.schedules.create("hook", "train:flights", trigger={"kind": "webhook"}, params={"ref": "{body.ref}"})
+    secret = client.schedules.secret("hook")
+    viewer = {"Authorization": f"Bearer {tokens('vera', Role.VIEWER)}"}
+    with TestClient(create_app(app), base_url="http://127.0.0.1") as http:
+        taken = http.post(secret.path, json={"ref": "main"}, headers={"Authorization": f"Bearer {secret.secret}"})
+        assert (taken.status_code, taken.json()["status"]) == (202, "queued")
+        assert http.post(secret.path, json={"ref": "main"}).status_code == 403
+        assert http.post(secret.path.replace("-", "0"), headers={"X-Gitlab-Token": secret.secret}).status_code == 403
+        assert http.post("/api/v1/schedules/hook/secret", headers=viewer).status_code == 403
+        assert http.get("/api/v1/schedules/hook", headers=viewer).json()["schedule"]["has_secret"] is True
+    assert client.audit.list(action="schedule.fire")[0].actor_name == "webhook"
