@@ -62,16 +62,15 @@ class Kept:
 
     stack: str
     spec: Spec
-    fingerprint: str
 
 
 def kept_things(scope: Scope) -> dict[tuple[str, str], Kept]:
     """Everything that is declared in the project, by kind and name; the scope learns the fingerprints."""
     rows = scope.uow.conn.execute(select(tables.thing).where(tables.thing.c.project == scope.project)).all()
     for row in rows:
-        if row.fingerprint:
-            scope.fingerprints[f"{row.kind}.{row.name}"] = row.fingerprint
-    return {(row.kind, row.name): Kept(row.stack, row.spec, row.fingerprint) for row in rows}
+        if row.fingerprints:
+            scope.fingerprints[f"{row.kind}.{row.name}"] = row.fingerprints
+    return {(row.kind, row.name): Kept(row.stack, row.spec) for row in rows}
 
 
 def make_plan(scope: Scope, declaration: Declaration, *, source: Source) -> Planned:

@@ -10,7 +10,8 @@ Rules that hold here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -84,17 +85,13 @@ def apply(
     _lock(uow, project, declaration.stack)
     scope = _scope(uow, project, source, environment)
     planned = make_plan(scope, declaration, source=source)
-    if expected is not None:
-        _require_true(planned.plan, expected, source)
+    with _recording_refusals(uow, project, declaration.stack):
+        if expected is not None:
+            _require_true(planned.plan, expected, source)
+        _require_power(scope, planned.steps)
     if not planned.steps:
         uow.unchanged()
         return None
-    for step, permission in missing_permissions(scope, planned.steps):
-        raise ForbiddenError(
-            f"{uow.actor.name} may not do this: {step.change.address} ({step.change.action.value}) needs "
-            f"{permission.value}. Nothing was applied.",
-            hint="Ask an admin for a role that includes it, or to apply the file.",
-        )
     seen = preview(uow, project, planned.steps)
     for step in planned.steps:
         try:
@@ -211,6 +208,25 @@ def _require_true(now: Plan, expected: Plan, source: Source) -> None:
     )
 
 
+def _require_power(scope: Scope, steps: list[Step]) -> None:
+    for step, permission in missing_permissions(scope, steps):
+        raise ForbiddenError(
+            f"{scope.uow.actor.name} may not do this: {step.change.address} ({step.change.action.value}) needs "
+            f"{permission.value}. Nothing was applied.",
+            hint="Ask an admin for a role that includes it, or to apply the file.",
+        )
+
+
+@contextmanager
+def _recording_refusals(uow: UnitOfWork, project: str, stack: str) -> Iterator[None]:
+    """A plan that is no longer true, or a change beyond one's power, is in the audit log although nothing was done."""
+    try:
+        yield
+    except (StaleError, ForbiddenError) as error:
+        uow.refuse("delivery.refuse", subject=f"stack:{stack}", project=project, reason=error.message[:500])
+        raise
+
+
 def _do(scope: Scope, step: Step) -> None:
     kind, name = KINDS[step.change.kind], step.change.name
     if step.change.action in (Action.CREATE, Action.CHANGE) and step.spec is not None:
@@ -231,10 +247,10 @@ def _keep(scope: Scope, declaration: Declaration, planned: Planned) -> None:
             rows.append(
                 {
                     "project": scope.project, "kind": kind, "name": name, "stack": declaration.stack,
-                    "spec": step.spec, "fingerprint": scope.fingerprints.get(step.change.address, ""), "at": now,
+                    "spec": step.spec, "fingerprints": scope.fingerprints.get(step.change.address, {}), "at": now,
                 }
             )  # fmt: skip
-    upsert(uow.conn, thing, rows, keys=["project", "kind", "name"], update=["stack", "spec", "fingerprint", "at"])
+    upsert(uow.conn, thing, rows, keys=["project", "kind", "name"], update=["stack", "spec", "fingerprints", "at"])
     row = {
         "project": scope.project, "name": declaration.stack, "serial": planned.plan.serial + 1,
         "path": planned.plan.path, "source_digest": planned.plan.source_digest, "at": now,

@@ -27,8 +27,8 @@ thing = Table(
     Column("name", String(400), primary_key=True),
     Column("stack", Name, nullable=False),
     Column("spec", JsonValue, nullable=False, info=NAMES_NO_BLOB),
-    # Of its secret, keyed by the server: tells whether the environment holds another one now.
-    Column("fingerprint", String(64), nullable=False),
+    # Of the values that came from the environment, by field, keyed by the server: tells whether they are others now.
+    Column("fingerprints", JsonValue, nullable=False, info=NAMES_NO_BLOB),
     Column("at", UtcTime, nullable=False),
     Index(None, "project", "stack"),
 )

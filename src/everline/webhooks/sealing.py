@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import os
 
 from cryptography.exceptions import InvalidTag
@@ -22,6 +23,7 @@ from everline.errors import IntegrityError
 from everline.governance.signing import server_key
 
 _INFO = b"everline webhook secret v1"
+_FINGERPRINT = b"everline webhook fingerprint v1"
 _NONCE_BYTES = 12
 
 
@@ -47,6 +49,11 @@ def unseal(settings: Settings, sealed: str, *, webhook: str) -> str:
             hint="Set it again: `everline webhooks update`.",
         ) from None
     return opened.decode()
+
+
+def fingerprint(settings: Settings, value: str) -> str:
+    """What tells a secret from others and gives none away: keyed by the server, 64 hexadecimal digits."""
+    return hmac.new(derived_key(settings, _FINGERPRINT), value.encode(), "sha256").hexdigest()
 
 
 def derived_key(settings: Settings, purpose: bytes) -> bytes:

@@ -25,7 +25,7 @@ from everline.jobs.types import Job
 from everline.runs.limits import check_length
 from everline.webhooks.addresses import check_url
 from everline.webhooks.outbox import key_prefix
-from everline.webhooks.sealing import seal, unseal
+from everline.webhooks.sealing import fingerprint, seal, unseal
 from everline.webhooks.tables import webhook
 from everline.webhooks.types import Delivery, Event, Status, Target, Webhook
 
@@ -139,6 +139,18 @@ def prepare_test(uow: UnitOfWork, uid: str, *, event: str | None = None) -> tupl
     chosen = Event(_check_events([event])[0] if event else row.events[0])
     _record(uow, "webhook.test", row._asdict())
     return _target(uow, row), chosen
+
+
+@read
+def secret_fingerprint(uow: UnitOfWork, uid: str) -> str:
+    """What tells a webhook's secret from others, so that a declared one can be compared; empty if it has none.
+
+    Raises:
+        IntegrityError: the server has another key than the one that it was sealed under.
+    """
+    row = _require(uow, uid, Permission.WEBHOOK_READ)
+    target = _target(uow, row)
+    return "" if target.secret is None else fingerprint(uow.settings, target.secret)
 
 
 @read

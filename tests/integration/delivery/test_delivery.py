@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -11,13 +12,16 @@ from everline.access import service as access
 from everline.access.types import LOCAL, Role
 from everline.cli.app import run
 from everline.datasets import contracts
+from everline.delivery import service
 from everline.delivery.types import Plan
-from everline.errors import ConflictError, ForbiddenError, NotFoundError, StaleError
+from everline.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, StaleError
 from everline.governance import audit, policies
 from everline.monitoring import service as monitoring
 from everline.pipelines.schedules import service as schedules
 from everline.releases import plans
+from everline.releases import service as releases
 from everline.releases.types import Plan as Rollout
+from everline.sdk.delivery import gather
 from everline.serving import service as serving
 from everline.webhooks import service as webhooks
 from tests_support.monitored import add_dataset
@@ -85,6 +89,8 @@ name = "auc"
 reason = "Better than a coin"
 expression = "evaluation.metrics.auc >= {auc}"
 """
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""What does not differ between databases is asked of one."""
 SECRET = "s3cret-of-ci"  # noqa: S105 - a test's own
 
 
@@ -223,8 +229,9 @@ def test_a_file_is_planned_applied_changed_and_taken_apart(begin, client, folder
     assert [one.applied for one in history if one.plan == plan.digest and one.what == "plan"] == [applied.uid]
 
 
+@ON_SQLITE
 @pytest.mark.usefixtures("world")
-def test_secrets_are_compared_and_never_told(begin, client, monkeypatch, app):
+def test_secrets_are_compared_and_never_told(begin, client, monkeypatch, folder):
     client.delivery.apply()
     monkeypatch.delenv("CI_SECRET")
     assert client.delivery.plan().changes == []  # where a secret is not known, it is taken to be what it was
@@ -235,12 +242,32 @@ def test_secrets_are_compared_and_never_told(begin, client, monkeypatch, app):
     client.delivery.apply(plan=plan)
     assert client.delivery.plan().changes == []
     monkeypatch.delenv("CI_SECRET")
+    with begin() as uow:
+        (hook,) = webhooks.list_webhooks(uow, "default")
+        webhooks.change(uow, hook.webhook, secret="by-hand", url="https://elsewhere.example.com/")
+    (drifted,) = [one for one in client.delivery.drift() if one.state == "drifted"]
+    assert [(one.field, one.before) for one in drifted.fields] == [
+        ("url", "https://elsewhere.example.com/"),
+        ("secret", "another secret"),
+    ]
+    with pytest.raises(InvalidInputError, match="environment variable CI_SECRET is not set"):
+        client.delivery.apply()
+    edit(folder, 'url = "https://ci.example.com/hooks/models"', 'url_env = "CI_URL"')
+    monkeypatch.setenv("CI_SECRET", "another-secret")
+    monkeypatch.setenv("CI_URL", "https://ci.example.com/hidden-path")
     client.delivery.apply()
+    monkeypatch.delenv("CI_URL")
+    assert client.delivery.plan().changes == []
+    with begin() as uow:
+        assert webhooks.get(uow, hook.webhook).url == "https://ci.example.com/hidden-path"
+        webhooks.change(uow, hook.webhook, url="https://elsewhere.example.com/")
+    assert [one.address for one in client.delivery.drift() if one.state == "drifted"] == ["webhooks.ci"]
     with begin() as uow:
         for table in ("delivery_thing", "delivery_record", "audit_event"):
             rows = uow.conn.exec_driver_sql(f"SELECT * FROM {table}").all()  # noqa: S608 - our own names
             assert "another-secret" not in repr(rows)
             assert SECRET not in repr(rows)
+            assert "hidden-path" not in repr(rows)
 
 
 @pytest.mark.usefixtures("world")
@@ -250,15 +277,14 @@ def test_a_permission_that_is_missing_is_named_and_nothing_is_applied(begin, set
     token = tokens("cora", Role.CONTRIBUTOR)
     with begin() as uow:
         cora = access.actor_of_token(uow, token)
-    from everline.delivery import service
-    from everline.sdk.delivery import gather
-
     source = gather(folder / "everline.toml").source
     with begin(cora) as uow:
         assert service.plan(uow, source, project="default").missing == ["policy.write"]
     with pytest.raises(ForbiddenError, match=r"policies\.fair \(create\) needs policy\.write"), begin(cora) as uow:
         service.apply(uow, source, project="default")
     with begin() as uow:
+        (refused,) = audit.list_events(uow, project="default", action="delivery.refuse")
+        assert (refused.actor_name, refused.subject) == ("cora", "stack:flights")
         assert service.list_stacks(uow, project="default") == []
         assert [one.name for one in serving.list_endpoints(uow, project="default")] == ["by-hand"]
     with begin(role=Role.VIEWER) as uow:
@@ -269,9 +295,28 @@ def test_a_permission_that_is_missing_is_named_and_nothing_is_applied(begin, set
 
 
 @pytest.mark.usefixtures("world")
-def test_the_policy_preview_names_what_would_be_blocked(begin, client, folder):
-    from everline.releases import service as releases
+def test_of_two_who_apply_the_same_plan_at_once_one_does(begin, folder):
+    bundle = gather(folder / "everline.toml")
+    with begin() as uow:
+        plan = service.plan(uow, bundle.source, project="default", environment=bundle.environment)
 
+    def apply(_number):
+        try:
+            with begin() as uow:
+                service.apply(uow, bundle.source, project="default", environment=bundle.environment, expected=plan)
+        except StaleError:
+            return "stale"
+        return "applied"
+
+    with ThreadPoolExecutor(2) as both:
+        assert sorted(both.map(apply, range(2))) == ["applied", "stale"]
+    with begin() as uow:
+        assert len(audit.list_events(uow, project="default", action="delivery.apply")) == 1
+
+
+@ON_SQLITE
+@pytest.mark.usefixtures("world")
+def test_the_policy_preview_names_what_would_be_blocked(begin, client, folder):
     with begin() as uow:
         version = register(uow, b"weights")
         attest(uow, version)
@@ -292,6 +337,7 @@ def test_the_policy_preview_names_what_would_be_blocked(begin, client, folder):
     assert "evaluation.metrics.auc = " in one.reasons[0]
 
 
+@ON_SQLITE
 @pytest.mark.usefixtures("world")
 def test_what_cannot_be_applied_is_said_before(begin, client, folder):
     edit(folder, 'endpoint = "flight-delay"', 'endpoint = "flight-dealy"')
@@ -314,6 +360,7 @@ def test_what_cannot_be_applied_is_said_before(begin, client, folder):
         client.delivery.plan()
 
 
+@ON_SQLITE
 @pytest.mark.usefixtures("world")
 def test_the_command_line_plans_applies_and_shows(settings, folder, monkeypatch, capsys):
     monkeypatch.setenv("EVERLINE_DATABASE_URL", settings.database_url)
@@ -345,6 +392,7 @@ def test_the_command_line_plans_applies_and_shows(settings, folder, monkeypatch,
     assert LOCAL.name not in said
 
 
+@ON_SQLITE
 def test_a_declared_pipeline_is_run_by_its_name(begin, client, folder):
     (folder / "everline.toml").write_text(
         '[pipelines.retrain]\npipeline = "delays:delays"\ndirectory = "p"\nparams = {month = "2013-06", depth = 3}\n'
@@ -358,6 +406,7 @@ def test_a_declared_pipeline_is_run_by_its_name(begin, client, folder):
     assert payload["parameters"] == {"month": "2013-06", "depth": 4}
 
 
+@ON_SQLITE
 @pytest.mark.usefixtures("world")
 def test_the_console_shows_drift_and_history(begin, client, browser, folder, app, tokens):
     client.delivery.apply()

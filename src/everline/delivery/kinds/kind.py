@@ -39,7 +39,7 @@ class Scope:
     Attributes:
         environment: values of the variables that the file names, as far as they were sent.
         path: name of the file, for reasons in the audit log.
-        fingerprints: of the secrets that were set last, by address.
+        fingerprints: of the values that came from the environment last, by address and field.
         cache: what kinds remember within one comparison.
     """
 
@@ -47,7 +47,7 @@ class Scope:
     project: str
     environment: Mapping[str, str]
     path: str = "everline.toml"
-    fingerprints: dict[str, str] = field(default_factory=dict)
+    fingerprints: dict[str, dict[str, str]] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict)
 
     def fingerprint(self, address: str, value: Any) -> str:

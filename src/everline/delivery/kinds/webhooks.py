@@ -8,6 +8,7 @@ from everline.access.types import Permission
 from everline.delivery.kinds.kind import Compared, Hidden, Scope, Spec
 from everline.errors import ConflictError
 from everline.webhooks import service
+from everline.webhooks.sealing import fingerprint
 from everline.webhooks.types import Status, Webhook
 
 
@@ -21,38 +22,47 @@ class Webhooks:
     removable = True
 
     def compare(self, scope: Scope, name: str, spec: Spec, before: Spec | None) -> Compared:
-        """A variable that was not sent is taken to be what it was."""
+        """A variable that was not sent is taken to hold what it held when the file was applied last."""
         found = self._find(scope, name)
-        url, secret = self._url(scope, spec, found), self._secret(scope, name, spec, found)
         target = {
-            "url": url, "events": spec["events"], "description": spec["description"], "active": spec["active"],
-            "secret": secret,
+            "url": self._hidden(scope, name, spec, "url") or spec["url"], "events": spec["events"],
+            "description": spec["description"], "active": spec["active"],
+            "secret": self._hidden(scope, name, spec, "secret"),
         }  # fmt: skip
         if found is None:
             return Compared(target, None)
+        secret = service.secret_fingerprint(scope.uow, found.webhook)
         real: Spec = {
-            "url": Hidden("another address", found.url) if isinstance(url, Hidden) else found.url,
+            "url": Hidden("another address", self._of(scope, found.url)) if "url_env" in spec else found.url,
             "events": [event.value for event in found.events],
             "description": found.description,
             "active": found.status is Status.ACTIVE,
-            "secret": Hidden("another secret", self._kept(scope, name)) if found.signed else None,
+            "secret": Hidden("another secret", secret) if secret else None,
         }
+        for field, value in real.items():
+            wanted = target[field]
+            if isinstance(wanted, Hidden) and not wanted.value:  # neither sent nor ever applied: as it is
+                target[field] = Hidden(wanted.shown, value.value if value else "")
         return Compared(target, real)
 
     def put(self, scope: Scope, name: str, spec: Spec, before: Spec | None) -> None:
-        """Create it or change what differs; keeps the fingerprint of the secret beside the declaration."""
+        """Create it or change what differs; fingerprints of what came from the environment are kept."""
         found = self._find(scope, name)
         target, real, _ = self.compare(scope, name, spec, before)
-        url = scope.variable(spec["url_env"]) if "url_env" in spec else spec["url"]
-        asked: dict[str, Any] = {"url": url, "events": spec["events"], "description": spec["description"]}
-        status = Status.ACTIVE if spec["active"] else Status.DISABLED
+        asked: dict[str, Any] = {"events": spec["events"], "description": spec["description"]}
+        if real is None or real["url"] != target["url"]:
+            asked["url"] = scope.variable(spec["url_env"]) if "url_env" in spec else spec["url"]
         if real is None or real["secret"] != target["secret"]:
             asked["secret"] = scope.variable(spec["secret_env"]) if "secret_env" in spec else ""
-            scope.fingerprints[f"webhooks.{name}"] = scope.fingerprint(f"webhooks.{name}", asked["secret"])
+        status = Status.ACTIVE if spec["active"] else Status.DISABLED
         if found is None:
             service.create(scope.uow, scope.project, name, status=status, **asked)
         else:
             service.change(scope.uow, found.webhook, status=status, **asked)
+        kept = scope.fingerprints.get(f"webhooks.{name}", {})
+        named = [field for field in ("url", "secret") if f"{field}_env" in spec and field in asked]
+        new = {field: self._of(scope, asked[field]) for field in named}
+        scope.fingerprints[f"webhooks.{name}"] = kept | new
 
     def remove(self, scope: Scope, name: str, before: Spec) -> None:
         """Tell it nothing any more."""
@@ -60,21 +70,17 @@ class Webhooks:
         if found is not None:
             service.delete(scope.uow, found.webhook)
 
-    def _url(self, scope: Scope, spec: Spec, found: Webhook | None) -> Any:
-        if "url" in spec:
-            return spec["url"]
-        known = scope.environment.get(spec["url_env"])
-        return Hidden(f"${spec['url_env']}", known or (found.url if found else ""))
-
-    def _secret(self, scope: Scope, name: str, spec: Spec, found: Webhook | None) -> Any:
-        if "secret_env" not in spec:
+    def _hidden(self, scope: Scope, name: str, spec: Spec, field: str) -> Hidden | None:
+        """What the environment holds, else what it held; None if the file names no variable for it."""
+        variable = spec.get(f"{field}_env")
+        if variable is None:
             return None
-        known, kept = scope.environment.get(spec["secret_env"]), self._kept(scope, name)
-        value = scope.fingerprint(f"webhooks.{name}", known) if known else kept
-        return Hidden(f"${spec['secret_env']}", value)
+        known = scope.environment.get(variable)
+        kept = scope.fingerprints.get(f"webhooks.{name}", {}).get(field, "")
+        return Hidden(f"${variable}", self._of(scope, known) if known else kept)
 
-    def _kept(self, scope: Scope, name: str) -> str:
-        return scope.fingerprints.get(f"webhooks.{name}", "")
+    def _of(self, scope: Scope, value: str) -> str:
+        return fingerprint(scope.uow.settings, value)
 
     def _find(self, scope: Scope, name: str) -> Webhook | None:
         found = [one for one in service.list_webhooks(scope.uow, scope.project, limit=1_000) if one.name == name]

@@ -162,7 +162,7 @@ def upgrade() -> None:
     sa.Column('name', sa.String(length=400), nullable=False),
     sa.Column('stack', sa.String(length=256), nullable=False),
     sa.Column('spec', everline.storage.schema.JsonValue(), nullable=False),
-    sa.Column('fingerprint', sa.String(length=64), nullable=False),
+    sa.Column('fingerprints', everline.storage.schema.JsonValue(), nullable=False),
     sa.Column('at', everline.storage.schema.UtcTime(), nullable=False),
     sa.PrimaryKeyConstraint('project', 'kind', 'name', name=op.f('pk_delivery_thing'))
     )
