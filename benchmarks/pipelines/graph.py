@@ -6,6 +6,7 @@ Chains of 100 steps beside each other, and a join.
 from __future__ import annotations
 
 import os
+import sys
 
 from benchmarks.pipelines import table
 from benchmarks.pipelines.peer import Peer, short, stage
@@ -55,6 +56,7 @@ def _measure(peer: Peer, workload: str, size: int, found: dict[str, table.Figure
     except (ToolError, OSError) as error:
         remarks[peer.name] += f"; {workload} of {size:,}: {short(error)}"
         return
+    print(f"  {peer.name}, {workload} of {size:,}: {ran.run_s:.3g} s", file=sys.stderr, flush=True)
     figure = ran.run_s if workload == "build" else 1000 * ran.run_s / size
     found.setdefault(f"{workload} {size}", {}).setdefault(peer.name, []).append(figure)
     if "bytes" in ran.facts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
@@ -36,7 +37,9 @@ def in_turn(
                 figure, seconds = work(peer)
             except (ToolError, OSError, ValueError, StopIteration) as error:
                 wrong[peer.name] = short(error)
+                print(f"  {peer.name}: {wrong[peer.name]}", file=sys.stderr, flush=True)
                 continue
+            print(f"  {peer.name}: {number(figure)}, {seconds:.0f} s", file=sys.stderr, flush=True)
             figures[peer.name].append(figure)
             spent[peer.name] += seconds
     return figures, wrong
@@ -64,7 +67,7 @@ def rows(
         theirs = columns[0][0].get(kind.name)
         ratio = ""
         if ours and theirs and kind.name != OURS:
-            ratio = f"{statistics.median(theirs) / statistics.median(ours):.2g} x"
+            ratio = f"{number(statistics.median(theirs) / statistics.median(ours))} x"
         print(f"| {kind.name} | {cells[0]} | {' | '.join([ratio, *cells[1:]])} | {remarks.get(kind.name, '')} |")
     print(flush=True)
 
