@@ -28,7 +28,8 @@ TABLE = pa.table(
         "temp": [None if n % 3 == 0 else n / 7 for n in range(ROWS)],
     }
 )
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+# Nothing here asks a database itself: what datasets, runs and models keep is tested on both where that is written.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,6 @@ def test_predictions_are_a_dataset_version_that_says_what_made_them(
 
 
 @pytest.mark.drill
-@only_sqlite
 def test_a_scoring_run_is_rebuilt_with_every_output_the_same(registered: Package, client: Client) -> None:
     client.models.score("flight-delay", "flights", out="scored", sample=50)
     (run,) = client.runs.list(limit=1)
@@ -93,7 +93,6 @@ def step(registered: Package, client: Client, tmp_path: Path) -> Callable[..., A
     return call
 
 
-@only_sqlite
 def test_an_answer_that_is_one_bit_off_stops_the_run_and_names_the_row(step: Callable[..., Any]) -> None:
     scored = step(scoring.score, TABLE, keep=None)
     assert step(scoring.check_online, TABLE, scored, sample=ROWS) == ROWS
@@ -104,7 +103,6 @@ def test_an_answer_that_is_one_bit_off_stops_the_run_and_names_the_row(step: Cal
         step(scoring.check_online, TABLE, altered, sample=ROWS)
 
 
-@only_sqlite
 def test_what_cannot_be_scored_is_refused_with_the_reason(step: Callable[..., Any], client: Client) -> None:
     wrong = TABLE.set_column(1, "distance", pa.array([None if n == 611 else 1.0 for n in range(ROWS)]))
     client.datasets.add_table("wrong", wrong)

@@ -133,6 +133,7 @@ def test_a_pushed_project_is_checked_reported_released_and_answers(
     assert (clone / "summary.md").read_text() == report
     assert "## ✅ `churn:1` may be released to `churn` once approved" in report
     assert f"from commit `{commit[:12]}`" in report
+    assert "### What `everline apply` would change" in report and "+ endpoints.churn" in report
     assert released(server, tokens, 1, ravi=ravi, maya=maya) == "promoted"
     address = data_plane()
     wait_ready(address)
@@ -141,6 +142,7 @@ def test_a_pushed_project_is_checked_reported_released_and_answers(
 
 
 @pytest.mark.drill
+@only_sqlite
 def test_the_next_change_is_held_against_the_champion_and_a_worse_one_fails_the_check(
     project: Path, server: Server, tokens: Callable[[str, Role], str], tmp_path: Path
 ) -> None:

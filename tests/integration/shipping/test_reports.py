@@ -21,6 +21,8 @@ from everline.sdk.client import Client
 from everline.sdk.reporting import Report
 from everline.sdk.scoring.batch import values_of
 
+# Nothing here asks a database itself but the preview, which tests/integration/releases sees on both.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 RAVI = Actor(uid="uid-ravi", name="ravi", roles={"default": frozenset({Role.APPROVER})})
 
 
@@ -87,7 +89,6 @@ def test_a_candidate_is_held_against_the_champion_and_the_gate(
     assert (code, live.live, live.passed) == (0, True, True) and "answers" in text
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_rows_can_be_named_and_what_is_missing_is_said(
     client: Client, train: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
