@@ -238,6 +238,17 @@ def get_version(uow: UnitOfWork, project: str, name: str, version: str | None = 
 
 
 @read
+def version_number(uow: UnitOfWork, project: str, name: str, version: str | None = None) -> int:
+    """The number behind what names a version, as in `get_version`, without reading its manifest.
+
+    Raises:
+        NotFoundError: no such dataset or version.
+    """
+    uow.require(Permission.DATA_READ, project)
+    return int(find_version(uow, find_dataset(uow, project, name), version)["number"])
+
+
+@read
 def verify_version(uow: UnitOfWork, project: str, name: str, version: str | None = None) -> Verification:
     """Read every stored byte of a version again and compare it with the digests."""
     uow.require(Permission.DATA_READ, project)

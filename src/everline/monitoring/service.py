@@ -84,7 +84,7 @@ def settled(uow: UnitOfWork, body: CreateMonitor, *, project: str, current: Moni
     if current is not None and reference.version is None and reference.dataset == current.reference.dataset:
         version = current.reference.version
     else:
-        version = str(datasets.get_version(uow, project, reference.dataset, reference.version).version.version)
+        version = str(datasets.version_number(uow, project, reference.dataset, reference.version))
     return msgspec.structs.replace(body, delay_s=delay, reference=msgspec.structs.replace(reference, version=version))
 
 
