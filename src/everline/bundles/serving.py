@@ -37,7 +37,7 @@ def open_bundle(file: Path, store: LocalStore, metrics: Metrics, *, key: VerifyK
         IntegrityError: something in it is not what it says; the message names the file or the check.
         MissingExtraError: the model's framework is not installed here.
     """
-    with verification.opened(file) as reader:
+    with verification.opened(file, within=store.root) as reader:
         pinned = store.read_pinned_key()
         believed = key or pinned or _own_key(reader)
         report = verification.require(reader, believed, Kind.SERVING)

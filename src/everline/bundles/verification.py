@@ -28,14 +28,17 @@ from everline.serving.types import DesiredEndpoint
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Reader]:
+def opened(path: Path, *, within: Path | None = None) -> Iterator[Reader]:
     """A bundle, unpacked into a folder that is gone afterwards.
+
+    Args:
+        within: where that folder is made; None for the system's folder of temporary files, which may be memory.
 
     Raises:
         InvalidInputError: the file cannot be read as a bundle.
         IntegrityError: a file in it is not what its table of contents says.
     """
-    with tempfile.TemporaryDirectory(prefix="everline-bundle-") as name:
+    with tempfile.TemporaryDirectory(prefix="everline-bundle-", dir=within) as name:
         yield Reader(path, Path(name))
 
 

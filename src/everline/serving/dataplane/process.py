@@ -44,7 +44,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
 
 
-Standing = Callable[[LocalStore, Metrics], Source]
+MakeSource = Callable[[LocalStore, Metrics], Source]
 """Makes the source of a process that follows no control plane; called once the home is this process's own."""
 
 
@@ -54,7 +54,7 @@ def run(
     *,
     listener: socket.socket,
     announce: Callable[[str], None],
-    standing: Standing | None = None,
+    standing: MakeSource | None = None,
 ) -> None:
     """Serve on a listening socket until SIGTERM or Ctrl-C; then finish what is at hand, ship the log, return.
 
