@@ -9,12 +9,10 @@ asked through their packages. The comparison is recorded as the candidate's evid
 
 from __future__ import annotations
 
-import io
-import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,8 +20,8 @@ from everline.errors import EverlineError, InvalidInputError, NotFoundError
 from everline.governance.types import GateState, Outcome, Verdict
 from everline.loader import load
 from everline.models.types import ModelVersion, SliceComparison
-from everline.pipelines.types import StepRecord, ValueRef
 from everline.releases.types import Preview
+from everline.sdk.report_rows import Rows, column_of, find_candidate, find_rows, name_of
 
 if TYPE_CHECKING:
     from everline.sdk.client import Client
@@ -32,8 +30,6 @@ Watch = Callable[[str], None]
 METRICS = ("log_loss", "error_rate", "auc", "brier", "calibration_error")
 """In the order of the report; the first three have intervals."""
 HIGHER_IS_BETTER = frozenset({"auc"})
-_RUN = re.compile(r"[0-9a-f]{32}")
-_RUNS_LOOKED_AT = 50
 _DECILES = 10
 _CURVE_POINTS = 100
 
@@ -98,13 +94,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     passed: bool
 
 
-class _Rows(NamedTuple):
-    table: Any
-    name: str
-    outcome: Any
-    target: str
-
-
 def build(
     client: Client,
     *,
@@ -135,27 +124,23 @@ def build(
         NotFoundError: there is no such run or version.
         InvalidInputError: the run registered no version, the rows cannot be found, or a model takes other columns.
     """
-    version, run = _candidate(client, candidate)
+    version, run = find_candidate(client, candidate)
     where = endpoint or version.model
     preview = client.releases.preview(where, version.model, version.version)
     other = _champion(client, champion, preview)
     if other is not None and other.package == version.package:
         other = None
     watch("reading the rows")
-    rows = _rows(client, version, run, data)
-    watch(f"asking {_name(version)}" + (f" and {_name(other)}" if other else ""))
+    rows = find_rows(client, version, run, data)
+    watch(f"asking {name_of(version)}" + (f" and {name_of(other)}" if other else ""))
     ours = _probabilities(client, version, rows.table)
     theirs = None if other is None else _probabilities(client, other, rows.table)
     watch("comparing")
-    labels = None if block is None else _column(rows.table, block, "block")
+    labels = None if block is None else column_of(rows.table, block, "block")
     metrics, method = _metrics(rows.outcome, theirs, ours, labels)
     parts = _slices(rows, theirs, ours, metric=metric, labels=labels, by=slices)
     if record and theirs is not None and _is_live(other, preview):
-        client.releases.compare(
-            where, version.model, version.version, outcome=rows.outcome.tolist(), champion=theirs.tolist(),
-            challenger=ours.tolist(), metric=metric, blocks=labels,
-            slices={name: _column(rows.table, name, "slice") for name in slices} or None,
-        )  # fmt: skip
+        _record(client, version, where, rows, (theirs, ours), metric=metric, labels=labels, slices=slices)
         preview = client.releases.preview(where, version.model, version.version)
     missed = [] if preview.live else _missed(preview)
     judged = next((row for row in metrics if row.metric == metric), None)
@@ -165,8 +150,8 @@ def build(
         )
     code = _code(client, version.run)
     return Report(
-        candidate=_name(version),
-        champion=_name(other) if other else None,
+        candidate=name_of(version),
+        champion=name_of(other) if other else None,
         endpoint=where,
         run=version.run,
         commit=code.get("commit"),
@@ -190,40 +175,6 @@ def build(
     )
 
 
-def _name(version: ModelVersion) -> str:
-    return f"{version.model}:{version.version}"
-
-
-def _candidate(client: Client, text: str | None) -> tuple[ModelVersion, str | None]:
-    """The version that is meant, and the run whose steps know its evaluation."""
-    if text is not None and not _RUN.fullmatch(text):
-        found = client.models.named(text)
-        return found, found.run
-    runs = [text] if text else [one.run for one in client.runs.list(limit=_RUNS_LOOKED_AT) if one.pipeline]
-    for run in runs:
-        for step in reversed(client.pipelines.steps(run)):
-            made = _registered(client, step)
-            if made is not None:
-                return client.models.get(*made), run
-    what = f"Run {text}" if text else f"None of the {len(runs)} newest runs"
-    raise InvalidInputError(
-        f"{what} registered no model version.",
-        hint="End the pipeline with `el.candidate(…)`, or name a version: --candidate NAME:2.",
-        field="candidate",
-    )
-
-
-def _registered(client: Client, step: StepRecord) -> tuple[str, int] | None:
-    """What a step registered, if its result is a candidate."""
-    for ref in step.outputs:
-        if ref.kind != "json" or len(ref.files) != 1 or ref.files[0].bytes > 1 << 20:
-            continue
-        value = load("everline.pipelines.serialisers").json_of(ref, client.blobs.get_bytes)
-        if isinstance(value, dict) and {"model", "version", "uid", "package"} <= value.keys():
-            return str(value["model"]), int(value["version"])
-    return None
-
-
 def _champion(client: Client, text: str | None, preview: Preview) -> ModelVersion | None:
     if text is not None:
         named: ModelVersion = client.models.named(text)
@@ -234,70 +185,33 @@ def _champion(client: Client, text: str | None, preview: Preview) -> ModelVersio
     return found
 
 
+def _record(
+    client: Client,
+    version: ModelVersion,
+    endpoint: str,
+    rows: Rows,
+    answers: tuple[Any, Any],
+    *,
+    metric: str,
+    labels: Any,
+    slices: Sequence[str],
+) -> None:
+    """Have the server compare the same numbers and sign what comes of it."""
+    theirs, ours = answers
+    client.releases.compare(
+        endpoint, version.model, version.version, outcome=rows.outcome.tolist(), champion=theirs.tolist(),
+        challenger=ours.tolist(), metric=metric, blocks=labels,
+        slices={name: column_of(rows.table, name, "slice") for name in slices} or None,
+    )  # fmt: skip
+
+
 def _is_live(other: ModelVersion | None, preview: Preview) -> bool:
     return other is not None and preview.champion is not None and other.package == preview.champion.package
 
 
-def _rows(client: Client, version: ModelVersion, run: str | None, data: str | None) -> _Rows:
-    pc, numpy = load("pyarrow.compute"), load("numpy")
-    target = client.models.manifest(version.model, version.version)["metadata"].get("target")
-    if not isinstance(target, str):
-        raise InvalidInputError(
-            f"The package of {_name(version)} does not name the outcome that it predicts.",
-            hint="Versions that `el.candidate` registered do.",
-            field="candidate",
-        )
-    if data is not None:
-        name, _, label = data.partition("@")
-        found = client.datasets.version(name, label or None)
-        table, called = client.datasets.table(name, found.version), f"{name}@{label or found.version}"
-    else:
-        table, called = _evaluated(client, version, run)
-    if target not in table.column_names:
-        raise InvalidInputError(f"The rows have no column {target!r}, which is the outcome.", field="data")
-    table = table.filter(pc.is_valid(table[target]))
-    most = client.settings.comparison_rows_max
-    if table.num_rows > most:
-        table = table.take(numpy.linspace(0, table.num_rows - 1, most).astype("int64"))
-    outcome = table[target].to_numpy().astype(float)
-    return _Rows(table, called, outcome, target)
-
-
-def _evaluated(client: Client, version: ModelVersion, run: str | None) -> tuple[Any, str]:
-    """The table that `el.evaluate` took in a run, out of the results that the run has kept."""
-    steps = client.pipelines.steps(run) if run else []
-    kept = {ref.digest: (step.name, ref) for step in steps for ref in step.outputs if ref.kind == "table"}
-    for step in steps:
-        material = step.material
-        if material is None or not {"model", "table"} <= material.inputs.keys():
-            continue
-        for digest in _digests(material.inputs["table"]):
-            if digest in kept:
-                maker, ref = kept[digest]
-                return _table(client, ref), f"what {maker} gave to {step.name} in run {run}"
-    raise InvalidInputError(
-        f"The rows that {_name(version)} was evaluated on are not kept.",
-        hint="Name the rows with --data DATASET@VERSION.",
-        field="data",
-    )
-
-
-def _digests(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for one in value.values():
-            yield from _digests(one)
-    elif isinstance(value, str):
-        yield value
-
-
-def _table(client: Client, ref: ValueRef) -> Any:
-    content = load("everline.pipelines.serialisers").bytes_of(ref.files[0], client.blobs.get_bytes)
-    return load("pyarrow").ipc.open_file(io.BytesIO(content)).read_all()
-
-
 def _probabilities(client: Client, version: ModelVersion, table: Any) -> Any:
     if version.package is None:
-        raise InvalidInputError(f"{_name(version)} has no package to be asked.", field="candidate")
+        raise InvalidInputError(f"{name_of(version)} has no package to be asked.", field="candidate")
     with tempfile.TemporaryDirectory(prefix="everline-report-") as folder:
         package = load("everline.models.package").fetch_package(
             version.package, download=client.blobs.fetch, out_dir=Path(folder) / "package"
@@ -307,7 +221,7 @@ def _probabilities(client: Client, version: ModelVersion, table: Any) -> Any:
     missing = [name for name in names if name not in table.column_names]
     if missing:
         raise InvalidInputError(
-            f"{_name(version)} takes the column {missing[0]!r}, which the rows lack.",
+            f"{name_of(version)} takes the column {missing[0]!r}, which the rows lack.",
             hint="Name a dataset with the inputs of both models: --data DATASET@VERSION.",
             field="data",
         )
@@ -315,21 +229,13 @@ def _probabilities(client: Client, version: ModelVersion, table: Any) -> Any:
     try:
         answer = predictor.predict({name: values_of(table[name]) for name in names})
     except EverlineError as error:
-        error.message = f"{_name(version)} does not answer the rows: {error.message}"
+        error.message = f"{name_of(version)} does not answer the rows: {error.message}"
         raise
     if "probability" not in answer:
         raise InvalidInputError(
-            f"{_name(version)} gives no probability.", hint="Two-class models are compared.", field="candidate"
+            f"{name_of(version)} gives no probability.", hint="Two-class models are compared.", field="candidate"
         )
     return answer["probability"]
-
-
-def _column(table: Any, name: str, field: str) -> list[Any]:
-    if name not in table.column_names:
-        raise InvalidInputError(
-            f"The rows have no column {name!r}.", hint=f"They have {', '.join(table.column_names)[:500]}.", field=field
-        )
-    return [None if value is None else str(value) for value in table[name].to_pylist()]
 
 
 def _metrics(outcome: Any, theirs: Any, ours: Any, labels: Any) -> tuple[list[MetricRow], str]:
@@ -360,11 +266,11 @@ def _metrics(outcome: Any, theirs: Any, ours: Any, labels: Any) -> tuple[list[Me
 
 
 def _slices(
-    rows: _Rows, theirs: Any, ours: Any, *, metric: str, labels: Any, by: Sequence[str]
+    rows: Rows, theirs: Any, ours: Any, *, metric: str, labels: Any, by: Sequence[str]
 ) -> list[SliceComparison]:
     if theirs is None or not by:
         return []
-    columns = {name: _column(rows.table, name, "slice") for name in by}
+    columns = {name: column_of(rows.table, name, "slice") for name in by}
     found: list[SliceComparison] = load("everline.models.slices").compare_slices(
         rows.outcome, theirs, ours, slices=columns, metric=metric, blocks=labels
     )
