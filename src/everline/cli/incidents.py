@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from everline.cli.output import client_options, emit, facts, table
-from everline.monitoring.types import Incident
+from everline.monitoring.types import Diagnosis, Incident
 from everline.sdk.client import Client
 
 
@@ -63,7 +63,7 @@ def resolve(client: Client, *, incident: str, note: str, as_json: bool) -> None:
 
 
 def _show(incident: Incident) -> None:
-    diagnosis = incident.diagnosis
+    diagnosis, last = incident.diagnosis, f"{incident.last_window:%Y-%m-%d %H:%M}"
     click.secho(incident.sentence, bold=True)
     click.echo()
     facts(
@@ -71,18 +71,18 @@ def _show(incident: Incident) -> None:
             ("incident", incident.uid),
             ("status", incident.status.value),
             ("severity", incident.severity),
-            ("endpoint", incident.endpoint),
-            ("monitor", incident.monitor_name),
+            *_places(incident),
             ("since", incident.since),
-            ("windows", f"{incident.windows}, the last of {incident.last_window:%Y-%m-%d %H:%M}"),
-            ("features", ", ".join(incident.features)),
-            ("how sure", f"evidence {diagnosis.evidence:.3g} against {diagnosis.level:.3g}: {diagnosis.promise}"),
-            ("do", f"{diagnosis.action.verb.replace('_', ' ')}: {diagnosis.action.why}" if diagnosis.action else None),
+            (
+                "windows" if diagnosis else "slots",
+                f"{incident.windows}, the last of {last}",
+            ),
+            *([] if diagnosis is None else _sureness(incident, diagnosis)),
             ("job", incident.job),
             ("note", incident.note or None),
         ]
     )
-    if diagnosis.candidates:
+    if diagnosis is not None and diagnosis.candidates:
         click.echo()
         table(
             (
@@ -92,3 +92,18 @@ def _show(incident: Incident) -> None:
             headers=("candidate", "change", "p", "distance", "moves a prediction by"),
             empty="",
         )
+
+
+def _places(incident: Incident) -> list[tuple[str, str | None]]:
+    if incident.schedule_name is not None:
+        return [("schedule", incident.schedule_name)]
+    return [("endpoint", incident.endpoint), ("monitor", incident.monitor_name)]
+
+
+def _sureness(incident: Incident, diagnosis: Diagnosis) -> list[tuple[str, str | None]]:
+    action = diagnosis.action
+    return [
+        ("features", ", ".join(incident.features)),
+        ("how sure", f"evidence {diagnosis.evidence:.3g} against {diagnosis.level:.3g}: {diagnosis.promise}"),
+        ("do", f"{action.verb.replace('_', ' ')}: {action.why}" if action else None),
+    ]

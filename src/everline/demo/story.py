@@ -73,7 +73,7 @@ def summer(stage: Stage) -> None:
     stage.note("before_canary", rfc3339(CLOCK.now()))
     stage.fact(
         "monitoring",
-        f"{len(opened)} incidents from what really shifted: {', '.join(sorted({i.monitor_name for i in opened}))}",
+        f"{len(opened)} incidents from what really shifted: {', '.join(sorted({str(i.monitor_name) for i in opened}))}",
         evidence=quality[0].sentence,
         command=f"everline incidents show {quality[0].uid}",
     )

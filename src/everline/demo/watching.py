@@ -63,7 +63,7 @@ def look(stage: Stage) -> list[Incident]:
 
 def tell(stage: Stage, incident: Incident) -> None:
     """One incident in one sentence, with what to do."""
-    stage.say(f"[bold]{incident.severity}[/bold] {escape(incident.monitor_name)}: {escape(incident.sentence)}")
+    stage.say(f"[bold]{incident.severity}[/bold] {escape(incident.monitor_name or '')}: {escape(incident.sentence)}")
     stage.say(f"  [dim]everline incidents show {incident.uid}[/dim]")
 
 

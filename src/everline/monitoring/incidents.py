@@ -1,4 +1,4 @@
-"""Incidents and their alerts: one per cause while it lasts, joined by later signals, closed only by people."""
+"""Incidents and their alerts: one per cause while it lasts, joined by later signals, closed by people."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from everline.access.unit_of_work import UnitOfWork
 from everline.errors import ConflictError, NotFoundError
 from everline.governance import audit
 from everline.ids import check_uid, new_uid
-from everline.jobs import queue
 from everline.monitoring import tables
-from everline.monitoring.types import Alert, Diagnosis, Incident, IncidentStatus, Monitor, Trigger
+from everline.monitoring.types import Alert, Diagnosis, Incident, IncidentStatus, Monitor
+from everline.pipelines.schedules import templates
+from everline.pipelines.schedules.runs import enqueue_pipeline
+from everline.serving.service import get_endpoint
 
 NOTE_CHARS_MAX = 4_000
 _OPEN = (IncidentStatus.OPEN.value, IncidentStatus.ACKNOWLEDGED.value)
@@ -97,7 +99,7 @@ def resolve_incident(uow: UnitOfWork, incident: str, *, project: str, note: str 
         ConflictError: it is resolved already.
     """
     uow.require(Permission.INCIDENT_WRITE, project)
-    monitor = _require_incident(uow, incident, project).monitor
+    monitor = _require_incident(uow, incident, project).monitor or ""
     # The monitor first, as its own runs do: two who lock in different orders would wait for each other.
     uow.conn.execute(select(tables.monitor.c.uid).where(tables.monitor.c.uid == monitor).with_for_update())
     row = _require_incident(uow, incident, project, lock=True)
@@ -153,7 +155,8 @@ def open_incident(
         The incident's uid.
     """
     uid, now = new_uid(), uow.clock.now()
-    job = _trigger(uow, monitor, uid, diagnosis, start=start, until=until)
+    facts = _facts(uow, monitor, cause, diagnosis, start=start, until=until)
+    job = _trigger(uow, monitor, uid, facts)
     values = {
         "uid": uid, "project": monitor.project, "monitor": monitor.uid, "endpoint": monitor.endpoint, "cause": cause,
         "open_key": f"{monitor.uid}:{cause}"[:400], "status": IncidentStatus.OPEN.value, "severity": severity,
@@ -168,8 +171,8 @@ def open_incident(
     }  # fmt: skip
     uow.conn.execute(insert(tables.alert).values(**alert))
     audit.record(
-        uow, "incident.open", subject=f"incident:{uid}", project=monitor.project, monitor=monitor.name,
-        endpoint=monitor.endpoint, cause=cause, features=list(features), sentence=diagnosis.sentence, job=job,
+        uow, "incident.open", subject=f"incident:{uid}", project=monitor.project, features=list(features), job=job,
+        **facts,
     )  # fmt: skip
     return uid
 
@@ -189,39 +192,41 @@ def join_incident(uow: UnitOfWork, incident: Incident, *, features: Sequence[str
         )  # fmt: skip
 
 
-def _trigger(
-    uow: UnitOfWork, monitor: Monitor, incident: str, diagnosis: Diagnosis, *, start: datetime, until: datetime
-) -> str | None:
+def _trigger(uow: UnitOfWork, monitor: Monitor, incident: str, facts: dict[str, Any]) -> str | None:
     trigger = monitor.on_incident
-    if trigger is None or (diagnosis.action is not None and diagnosis.action.verb in trigger.unless):
+    if trigger is None or facts["proposed"] in trigger.unless:
         return None
-    payload: dict[str, Any] = {
-        "pipeline": trigger.pipeline,
-        "parameters": _parameters(trigger, monitor, diagnosis, start=start, until=until),
-        "project": monitor.project,
-        "reason": f"incident {incident}: {diagnosis.sentence}"[:1000],
-        "incident": incident,
-    }
-    if trigger.directory is not None:
-        payload["directory"] = trigger.directory
-    return queue.enqueue(
-        uow, "pipeline.run", payload, project=monitor.project, queue="pipelines", key=f"incident:{incident}"
-    )
+    known = facts | {"incident": incident, "model": next(iter(facts["models"]), None), "slot": uow.clock.now()}
+    return enqueue_pipeline(
+        uow, monitor.project, pipeline=trigger.pipeline, directory=trigger.directory,
+        parameters=templates.fill(trigger.params, known), reason=f"incident {incident}: {facts['sentence']}",
+        key=f"incident:{incident}", incident=incident,
+    )  # fmt: skip
 
 
-def _parameters(
-    trigger: Trigger, monitor: Monitor, diagnosis: Diagnosis, *, start: datetime, until: datetime
+def _facts(
+    uow: UnitOfWork, monitor: Monitor, cause: str, diagnosis: Diagnosis, *, start: datetime, until: datetime
 ) -> dict[str, Any]:
-    moments = {"{since}": diagnosis.since, "{window_start}": start, "{window_end}": until}
-    days = {
-        name: datetime.fromtimestamp(at.timestamp() - monitor.offset_s, tz=at.tzinfo).date().isoformat()
-        for name, at in moments.items()
-    }
-    return {name: days.get(value, value) if isinstance(value, str) else value for name, value in trigger.params.items()}
+    """What pipelines may be told of an incident, by its monitor's own trigger or by a schedule."""
+
+    def day(at: datetime) -> str:
+        return datetime.fromtimestamp(at.timestamp() - monitor.offset_s, tz=at.tzinfo).date().isoformat()
+
+    return {
+        "monitor": monitor.name, "endpoint": monitor.endpoint, "models": _models(uow, monitor), "cause": cause,
+        "sentence": diagnosis.sentence, "since": day(diagnosis.since), "window_start": day(start),
+        "window_end": day(until), "proposed": diagnosis.action.verb if diagnosis.action is not None else None,
+    }  # fmt: skip
+
+
+def _models(uow: UnitOfWork, monitor: Monitor) -> list[str]:
+    """The models that answer at the monitor's endpoint."""
+    revisions = get_endpoint(uow, monitor.endpoint, project=monitor.project).revisions
+    return sorted({one.model for one in revisions})
 
 
 def _incidents() -> Select[Any]:
-    return select(*tables.incident.c, tables.monitor.c.name.label("monitor_name")).join(
+    return select(*tables.incident.c, tables.monitor.c.name.label("monitor_name")).outerjoin(
         tables.monitor, tables.monitor.c.uid == tables.incident.c.monitor
     )
 
@@ -247,6 +252,6 @@ def _change(uow: UnitOfWork, row: Row[Any], changes: dict[str, Any], *, action: 
 
 def _incident(row: Row[Any]) -> Incident:
     values = {name: getattr(row, name) for name in Incident.__struct_fields__}
-    values["diagnosis"] = msgspec.convert(row.diagnosis, Diagnosis)
+    values["diagnosis"] = None if row.diagnosis is None else msgspec.convert(row.diagnosis, Diagnosis)
     values["status"] = IncidentStatus(row.status)
     return Incident(**values)

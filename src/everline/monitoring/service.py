@@ -19,6 +19,8 @@ from everline.ids import check_name, new_uid
 from everline.loader import load
 from everline.monitoring import tables
 from everline.monitoring.types import CreateMonitor, IncidentStatus, Monitor, MonitorKind, Signal, Window
+from everline.pipelines.schedules import events, templates
+from everline.pipelines.schedules.types import IncidentOpened
 from everline.serving.service import get_endpoint
 
 QUALITY_DELAY_S = 25 * 3600
@@ -284,6 +286,8 @@ def _check(uow: UnitOfWork, body: CreateMonitor) -> None:
             f"A baseline is learnt from {BASELINE_WINDOWS_MIN} to {BASELINE_WINDOWS_MAX} windows.",
             field="baseline_windows",
         )
+    if body.on_incident is not None:
+        templates.check(body.on_incident.params, {"slot": uow.clock.now()} | events.examples(IncidentOpened()))
     if body.kind is MonitorKind.QUALITY and body.target is None and body.baseline_windows is None:
         raise InvalidInputError(
             "A quality monitor needs the reference's column with the outcome.",

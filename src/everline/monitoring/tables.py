@@ -77,16 +77,19 @@ incident = Table(
     metadata,
     uid_pk(),
     Column("project", Name, nullable=False),
-    Column("monitor", Uid, ForeignKey("monitor.uid"), nullable=False),
-    Column("endpoint", Name, nullable=False),
+    # What found it: a monitor on an endpoint, or a schedule whose runs were missed or fail; never both.
+    Column("monitor", Uid, ForeignKey("monitor.uid"), nullable=True),
+    Column("endpoint", Name, nullable=True),
+    Column("schedule", Uid, nullable=True),
+    Column("schedule_name", Name, nullable=True),
     Column("cause", Name, nullable=False),
-    # "<monitor>:<cause>" while open and null afterwards: the database itself keeps it at one incident per cause.
+    # "<monitor or schedule>:<cause>" while open and null afterwards: the database keeps it at one incident per cause.
     Column("open_key", String(400), nullable=True, unique=True),
     Column("status", String(16), nullable=False),
     Column("severity", String(16), nullable=False),
     Column("sentence", Text, nullable=False),
     Column("features", JsonValue, nullable=False),
-    Column("diagnosis", JsonValue, nullable=False),
+    Column("diagnosis", JsonValue, nullable=True),
     Column("since", UtcTime, nullable=False),
     Column("window_start", UtcTime, nullable=False),
     Column("last_window", UtcTime, nullable=False),
@@ -99,6 +102,7 @@ incident = Table(
     Column("note", Text, nullable=False),
     Column("job", Uid, nullable=True),
     Index(None, "project", "opened_at"),
+    Index(None, "schedule", "cause"),
 )
 
 alert = Table(

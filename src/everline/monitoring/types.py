@@ -21,7 +21,7 @@ class MonitorKind(StrEnum):
 
 
 class IncidentStatus(StrEnum):
-    """Where an incident stands; it is never closed by itself."""
+    """Where an incident stands; only one about a schedule is closed by itself."""
 
     OPEN = "open"
     ACKNOWLEDGED = "acknowledged"
@@ -46,7 +46,8 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     Attributes:
         pipeline: `module:pipeline`.
-        params: its parameters; the texts "{since}", "{window_start}" and "{window_end}" become the day of that moment.
+        params: its parameters; texts may hold the facts of an incident, as those of schedules do, such as "{since}",
+            "{window_start}" and "{window_end}", which are days.
         directory: the folder that holds the module; None leaves it to the worker.
         unless: proposed actions that set nothing going: retraining on broken data would teach the model the fault.
     """
@@ -273,19 +274,26 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
-    """An open problem: one per cause, joined by every later signal of the same cause."""
+    """An open problem: one per cause, joined by every later signal of the same cause.
+
+    Attributes:
+        monitor, monitor_name, endpoint, diagnosis: of one that a monitor found; None for one about a schedule.
+        schedule, schedule_name: of one whose runs were missed or fail; its windows are slots.
+    """
 
     uid: str
     project: str
-    monitor: str
-    monitor_name: str
-    endpoint: str
+    monitor: str | None
+    monitor_name: str | None
+    endpoint: str | None
+    schedule: str | None = None
+    schedule_name: str | None = None
     cause: str
     status: IncidentStatus
     severity: str
     sentence: str
     features: list[str]
-    diagnosis: Diagnosis
+    diagnosis: Diagnosis | None
     since: datetime
     window_start: datetime
     last_window: datetime

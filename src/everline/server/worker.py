@@ -16,7 +16,7 @@ from everline.governance import audit
 from everline.jobs import queue
 from everline.jobs.types import Job
 from everline.loader import load
-from everline.monitoring import schedule
+from everline.monitoring import schedule, schedules
 from everline.pipelines.schedules import firing
 from everline.runs import uploads
 from everline.server import profiling
@@ -95,7 +95,7 @@ class Worker:
 
     def tick(self) -> None:
         """Make due what the clock says; what goes wrong in one part holds up no other."""
-        for part in (_clockwork, firing.tick):
+        for part in (_clockwork, firing.tick, schedules.watch_schedules):
             try:
                 with self._app.begin(SYSTEM) as uow:
                     part(uow)

@@ -13,9 +13,15 @@ from everline.access.types import Role
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from everline.governance import audit
+from everline.ids import new_uid
 from everline.jobs import queue
 from everline.monitoring import incidents, schedule, service, watch
 from everline.monitoring.types import CreateMonitor, IncidentStatus, MonitorKind, MonitorRun, Reference, Trigger
+from everline.pipelines.schedules import firing
+from everline.pipelines.schedules import service as schedules
+from everline.pipelines.schedules.types import IncidentOpened, ScheduleSpec
+from everline.serving import service as serving
+from everline.serving.types import RevisionRole
 from tests_support.monitored import ENDPOINT, PROJECT, add_dataset, serve_day, start_of, world
 
 Begin = Callable[..., AbstractContextManager[UnitOfWork]]
@@ -181,6 +187,20 @@ def test_quality_waits_for_outcomes_falls_and_sets_the_pipeline_going_once(begin
     with begin() as uow:
         world(uow)
         service.create_monitor(uow, monitor, project=PROJECT)
+        for name, trigger in (
+            ("same", IncidentOpened(model="flight-delay")),
+            ("elsewhere", IncidentOpened(endpoint="other")),
+            ("unless", IncidentOpened(endpoint=ENDPOINT, unless=("retrain",))),
+        ):
+            params = {"train_to": "{window_end}", "why": "{cause} of {model}: {incident}"}
+            schedules.put_schedule(
+                uow, PROJECT, ScheduleSpec(name=name, pipeline="a:b", trigger=trigger, params=params)
+            )
+        revision = serving.add_revision(
+            uow, project=PROJECT, endpoint=ENDPOINT, release=new_uid(), model="flight-delay", version=1,
+            model_version=new_uid(), package="sha256:" + "1" * 64, signature="sha256:" + "a" * 64, statement={},
+        )  # fmt: skip
+        serving.set_traffic(uow, {revision: (RevisionRole.PRIMARY, 1.0)}, project=PROJECT, endpoint=ENDPOINT)
         for number in range(4):
             serve_day(uow, number)
         serve_day(uow, 4, outcomes=False)
@@ -205,6 +225,15 @@ def test_quality_waits_for_outcomes_falls_and_sets_the_pipeline_going_once(begin
     assert jobs[0].payload["pipeline"] == "flight_delay:flight_delay"
     assert jobs[0].payload["parameters"]["depth"] == 6
     assert jobs[0].payload["parameters"]["train_to"] in ("2013-04-08", "2013-04-09")
+    for _ in range(2):
+        with begin() as uow:
+            firing.tick(uow)
+    with begin() as uow:
+        (asked,) = schedules.list_runs(uow, PROJECT, "same")
+        assert schedules.list_runs(uow, PROJECT, "elsewhere") == schedules.list_runs(uow, PROJECT, "unless") == []
+    assert asked.parameters == {
+        "train_to": jobs[0].payload["parameters"]["train_to"], "why": f"quality of flight-delay: {incident.uid}",
+    }  # fmt: skip
     assert {signal.feature for signal in signals} == {"log_loss", "error_rate", "auc", "calibration"}
 
 

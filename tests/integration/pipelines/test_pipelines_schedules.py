@@ -19,6 +19,7 @@ from everline.datasets.types import DatasetFile
 from everline.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from everline.governance import audit
 from everline.jobs import queue
+from everline.monitoring import incidents
 from everline.pipelines.schedules import asking, firing, service
 from everline.pipelines.schedules.types import (
     Beyond,
@@ -466,3 +467,37 @@ def test_viewers_look_and_change_nothing(app, begin):
     ):
         with pytest.raises(ForbiddenError), begin(role=Role.VIEWER) as uow:
             act(uow)
+
+
+def test_an_incident_is_open_while_runs_are_missed_and_over_by_itself(settings, app, clock):
+    put(app, trigger=Interval(every="1h"), start_within_s=600, params={})
+    other = Application(settings, clock=clock)
+
+    def look() -> list[Any]:
+        for one in (app, other):
+            Worker(one).tick()
+        with app.begin(LOCAL, read_only=True) as uow:
+            return incidents.list_incidents(uow, project=P)
+
+    clock.advance(3_600)
+    assert look() == []
+    clock.advance(700)
+    (missed,) = look()
+    assert (missed.cause, missed.status.value, missed.schedule_name) == ("missed", "open", "nightly")
+    assert "its run of 2026-03-27 13:00 UTC had not started" in missed.sentence
+    clock.advance(3_600)
+    assert [one.windows for one in look()] == [2]
+    with app.begin(LOCAL) as uow:
+        incidents.resolve_incident(uow, missed.uid, project=P, note="seen")
+    assert [one.status.value for one in look()] == ["resolved"]  # told once; only a later slot tells again
+    work(app, status="failed")
+    (failed, _) = look()
+    assert (failed.cause, failed.severity, failed.status.value) == ("failed", "medium", "open")
+    work(app)
+    assert [one.status.value for one in look()] == ["resolved", "resolved"]
+    assert look()[0].resolved_by == "everline"
+    with app.begin(LOCAL, read_only=True) as uow:
+        assert len(incidents.list_alerts(uow, project=P)) == 2
+        said = [one.action for one in audit.list_events(uow, project=P, action="incident.")]
+    assert said == ["incident.resolve", "incident.open", "incident.resolve", "incident.join", "incident.open"]
+    other.close()

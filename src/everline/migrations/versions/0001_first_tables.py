@@ -682,15 +682,17 @@ def upgrade() -> None:
     op.create_table('incident',
     sa.Column('uid', sa.String(length=36), nullable=False),
     sa.Column('project', sa.String(length=256), nullable=False),
-    sa.Column('monitor', sa.String(length=36), nullable=False),
-    sa.Column('endpoint', sa.String(length=256), nullable=False),
+    sa.Column('monitor', sa.String(length=36), nullable=True),
+    sa.Column('endpoint', sa.String(length=256), nullable=True),
+    sa.Column('schedule', sa.String(length=36), nullable=True),
+    sa.Column('schedule_name', sa.String(length=256), nullable=True),
     sa.Column('cause', sa.String(length=256), nullable=False),
     sa.Column('open_key', sa.String(length=400), nullable=True),
     sa.Column('status', sa.String(length=16), nullable=False),
     sa.Column('severity', sa.String(length=16), nullable=False),
     sa.Column('sentence', sa.Text(), nullable=False),
     sa.Column('features', everline.storage.schema.JsonValue(), nullable=False),
-    sa.Column('diagnosis', everline.storage.schema.JsonValue(), nullable=False),
+    sa.Column('diagnosis', everline.storage.schema.JsonValue(), nullable=True),
     sa.Column('since', everline.storage.schema.UtcTime(), nullable=False),
     sa.Column('window_start', everline.storage.schema.UtcTime(), nullable=False),
     sa.Column('last_window', everline.storage.schema.UtcTime(), nullable=False),
@@ -708,6 +710,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('incident', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_incident_project_incident_opened_at'), ['project', 'opened_at'], unique=False)
+        batch_op.create_index(batch_op.f('ix_incident_schedule_incident_cause'), ['schedule', 'cause'], unique=False)
 
     op.create_table('logged_model',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=True, nullable=False),
@@ -1174,6 +1177,7 @@ def downgrade() -> None:
 
     op.drop_table('logged_model')
     with op.batch_alter_table('incident', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_incident_schedule_incident_cause'))
         batch_op.drop_index(batch_op.f('ix_incident_project_incident_opened_at'))
 
     op.drop_table('incident')

@@ -59,6 +59,7 @@ def list_incidents(request: Request) -> Response:
             "state": one.status,
             "endpoint": one.endpoint,
             "monitor": one.monitor_name,
+            "schedule": one.schedule_name,
             "since": one.since,
             "opened_at": one.opened_at,
         }
@@ -94,8 +95,10 @@ def _page(request: Request, *, problem: EverlineError | None = None) -> Response
     project = request.project
     with request.app.begin(request.actor, read_only=True) as uow:
         found = service.get_incident(uow, request.path["incident"], project=project)
-        signals = monitoring.list_signals(uow, found.monitor_name, project=project, limit=SIGNALS_MAX)
-    diagnosis = found.diagnosis
+        signals = []
+        if found.monitor_name is not None:
+            signals = monitoring.list_signals(uow, found.monitor_name, project=project, limit=SIGNALS_MAX)
+    diagnosis, last = found.diagnosis, render.short_time(found.last_window)
     return pages.page(
         request,
         "incident.html",
@@ -104,31 +107,41 @@ def _page(request: Request, *, problem: EverlineError | None = None) -> Response
         status=problem.status if problem else 200,
         incident={"title": title_of(found), "state": found.status},
         problem=problem,
-        sentence=diagnosis.sentence or found.sentence,
-        effects=_effects(diagnosis),
+        sentence=(diagnosis and diagnosis.sentence) or found.sentence,
+        effects=_effects(diagnosis) if diagnosis else [],
         stats=_stats(found),
-        features=_then_and_now(diagnosis),
+        features=_then_and_now(diagnosis) if diagnosis else [],
         signals=_signals(found, signals),
-        causes=_causes(diagnosis),
+        causes=_causes(diagnosis) if diagnosis else None,
         history=_history(found),
         actions=_actions(request, found),
         about=[
-            ("Endpoint", found.endpoint),
-            ("Monitor", found.monitor_name),
+            *_places(found),
             ("Severity", found.severity),
-            ("Windows", f"{found.windows}, the last one from {render.short_time(found.last_window)}"),
-            ("Retraining", "queued by this incident" if found.job else "not asked for"),
+            (
+                "Windows" if diagnosis else "Slots",
+                f"{found.windows}, the last one {last}",
+            ),
+            *([("Retraining", "queued by this incident" if found.job else "not asked for")] if diagnosis else []),
         ],
     )
 
 
 def title_of(one: Incident) -> str:
     """What happened and where, in a few words."""
+    if one.diagnosis is None:
+        return f"Runs of schedule {one.schedule_name} {'were missed' if one.cause == 'missed' else 'fail'}"
     if one.diagnosis.kind == "quality":
         measure = render.words(one.features[0] if one.features else one.cause).capitalize()
         return f"{measure} has got worse on {one.endpoint}"
     shown = ", ".join(one.features[:3]) or one.cause
     return f"{_TITLES.get(one.diagnosis.kind, '{} changed').format(shown)} on {one.endpoint}"
+
+
+def _places(found: Incident) -> list[tuple[str, str | None]]:
+    if found.schedule_name is not None:
+        return [("Schedule", found.schedule_name)]
+    return [("Endpoint", found.endpoint), ("Monitor", found.monitor_name)]
 
 
 def _effects(diagnosis: Diagnosis) -> list[str]:
@@ -153,6 +166,8 @@ def _effects(diagnosis: Diagnosis) -> list[str]:
 
 def _stats(found: Incident) -> list[tuple[str, str, str]]:
     diagnosis = found.diagnosis
+    if diagnosis is None:
+        return [("Since", render.short_time(found.since), "the first slot"), ("Slots", str(found.windows), found.cause)]
     stats = [("Since", render.short_time(diagnosis.since), "gradual" if diagnosis.gradual else "at once")]
     if diagnosis.value is not None and diagnosis.reference_value is not None:
         stats.append(("Was", render.number(diagnosis.reference_value), "in the reference"))
