@@ -128,7 +128,7 @@ def _comparison(
         compared = kind.compare(scope, thing.name, thing.spec, before)
     except EverlineError as error:
         raise address_errors(error, f"{_place(source, thing)}{thing.address}: ") from error
-    states[thing.address] = _state(scope, thing.address, compared)
+    states[thing.address] = state_of(scope, thing.address, compared)
     fields, note = differences(compared), compared.note
     if compared.real is None:
         action = Action.CREATE
@@ -150,7 +150,7 @@ def _comparison(
 def _removal(scope: Scope, section: str, name: str, known: Kept, states: dict[str, str]) -> Step:
     kind, address = KINDS[section], f"{section}.{name}"
     compared = kind.compare(scope, name, known.spec, known.spec)
-    states[address] = _state(scope, address, compared)
+    states[address] = state_of(scope, address, compared)
     action, note = Action.REMOVE, ""
     if compared.real is None:
         action, note = Action.FORGET, "is gone already"
@@ -160,7 +160,8 @@ def _removal(scope: Scope, section: str, name: str, known: Kept, states: dict[st
     return Step(change, None, known.spec)
 
 
-def _state(scope: Scope, address: str, compared: Compared) -> str:
+def state_of(scope: Scope, address: str, compared: Compared) -> str:
+    """What tells the real state of a thing from others, and gives none of it away."""
     return scope.fingerprint(address, None if compared.real is None else plain(compared.real))
 
 

@@ -31,6 +31,7 @@ from everline.delivery.planning import (
     kept_things,
     make_plan,
     missing_permissions,
+    state_of,
 )
 from everline.delivery.preview import preview
 from everline.delivery.reading import read_source
@@ -95,7 +96,7 @@ def apply(
     seen = preview(uow, project, planned.steps)
     for step in planned.steps:
         try:
-            _do(scope, step)
+            _do(scope, step, state=planned.plan.states[step.change.address])
         except EverlineError as error:
             raise address_errors(error, f"{step.change.address}: ") from error
     _keep(scope, declaration, planned)
@@ -227,8 +228,12 @@ def _recording_refusals(uow: UnitOfWork, project: str, stack: str) -> Iterator[N
         raise
 
 
-def _do(scope: Scope, step: Step) -> None:
+def _do(scope: Scope, step: Step, *, state: str) -> None:
+    """Make one change; `state` is what the plan saw, compared once more: on PostgreSQL others write meanwhile."""
     kind, name = KINDS[step.change.kind], step.change.name
+    compared = kind.compare(scope, name, step.spec or step.before or {}, step.before)
+    if state_of(scope, step.change.address, compared) != state:
+        raise StaleError("somebody changes it at this moment. Nothing was applied.", hint="Make a new plan.")
     if step.change.action in (Action.CREATE, Action.CHANGE) and step.spec is not None:
         kind.put(scope, name, step.spec, step.before)
     elif step.change.action is Action.REMOVE and step.before is not None:
