@@ -14,7 +14,7 @@ from benchmarks.pipelines.processes import ToolError
 from benchmarks.pipelines.tools import Dagster, Everline, Kedro, Ray, tools
 
 SIZES = tuple(int(size) for size in os.environ.get("BENCH_GRAPH", "10000,100000").split(","))
-TIMEOUT_S = float(os.environ.get("BENCH_GRAPH_TIMEOUT_S", "240"))
+TIMEOUT_S = float(os.environ.get("BENCH_GRAPH_TIMEOUT_S", "200"))
 BUILDS = (Everline, Kedro, Dagster)
 RUNS = (Everline, Ray)
 

@@ -12,7 +12,7 @@ from benchmarks.pipelines.peer import Peer, short
 from benchmarks.pipelines.processes import ToolError
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
-CELL_S = float(os.environ.get("BENCH_CELL_S", "6"))
+CELL_S = float(os.environ.get("BENCH_CELL_S", "4"))
 """A tool that has used up so many seconds takes no part in further rounds."""
 OURS = "Everline"
 Figures = dict[str, list[float]]
