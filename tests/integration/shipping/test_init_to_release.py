@@ -100,7 +100,7 @@ def data_plane(server: Server, tmp_path: Path) -> Iterator[Callable[[], str]]:
 
 
 def wait_ready(address: str) -> None:
-    for _ in range(200):
+    for _ in range(1_200):
         answer = httpx.get(f"{address}/v2/models/churn/ready")
         if answer.status_code == 200:
             return
