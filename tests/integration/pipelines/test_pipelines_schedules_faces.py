@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+import re
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
-from everline.access.types import SYSTEM, Role
+from everline.access.types import LOCAL, SYSTEM, Role
 from everline.cli.app import run
 from everline.cli.worker import run_one
+from everline.clock import FixedClock
 from everline.errors import ConflictError, InvalidInputError, NotFoundError
-from everline.pipelines.schedules import firing
-from everline.pipelines.schedules.types import Cron, RunStatus
+from everline.jobs import queue
+from everline.pipelines.schedules import firing, service
+from everline.pipelines.schedules.types import Cron, OnDemand, RunStatus, ScheduleSpec
 from everline.server.app import create_app
 
 MODULE = """
@@ -125,3 +128,44 @@ def test_other_programs_reach_only_what_they_have_the_secret_of(app, client, tok
         assert http.post("/api/v1/schedules/hook/secret", headers=viewer).status_code == 403
         assert http.get("/api/v1/schedules/hook", headers=viewer).json()["schedule"]["has_secret"] is True
     assert client.audit.list(action="schedule.fire")[0].actor_name == "webhook"
+
+
+def test_the_console_shows_what_became_of_each_day_and_acts(app, browser, tokens):
+    app.clock = clock = FixedClock(datetime(2026, 3, 27, 12, tzinfo=UTC))
+    with app.begin(LOCAL) as uow:
+        for name, trigger in (("nightly", Cron(expression="0 0 * * *")), ("on-call", OnDemand())):
+            service.put_schedule(uow, "default", ScheduleSpec(name=name, pipeline="a:b", trigger=trigger))
+    for status in ("succeeded", "failed"):
+        clock.advance(86_400)
+        tick(app)
+        with app.begin(LOCAL) as uow:
+            job = queue.claim(uow, queue="pipelines", worker="w", project="default")
+            queue.complete(uow, job.uid, worker="w", result={"status": status, "run": "a" * 32, "error": "<no rows>"})
+        tick(app)
+    page = browser.get("/schedules").text
+    assert 'class="day good" title="2026-03-28: 1 succeeded"' in page
+    assert 'class="day bad" title="2026-03-29: 1 failed"' in page
+    assert 'class="day coming" title="2026-03-30: to come"' in page
+    assert 'class="day " title="2026-03-26: nothing"' in page
+    assert 'href="/schedules/nightly"' in page
+
+    one = browser.get("/schedules/nightly").text
+    assert "&lt;no rows&gt;" in one
+    assert 'href="/runs/' + "a" * 32 in one
+    token = re.search('name="form_token" value="([^"]+)"', one)[1]
+
+    def post(**fields: str):
+        return browser.post("/schedules/nightly", data={"form_token": token} | fields, follow_redirects=False)
+
+    assert post(move="pause").status_code == 303
+    assert post(move="run").status_code == 303
+    assert post(move="backfill", start="2026-03-01", end="2026-03-03").status_code == 303
+    refused = post(move="backfill", start="2027-03-01", end="2027-03-03")
+    assert (refused.status_code, "no slot that has come" in refused.text) == (400, True)
+    with app.begin(LOCAL, read_only=True) as uow:
+        shown = service.show_schedule(uow, "default", "nightly")
+    assert shown.schedule.enabled is False
+    assert [one.kind.value for one in shown.runs] == ["backfill"] * 3 + ["manual", "slot", "slot"]
+    viewer = {"Authorization": f"Bearer {tokens('vera', Role.VIEWER)}"}
+    assert "Run now" not in browser.get("/schedules/nightly", headers=viewer).text
+    assert browser.get("/schedules/gone").status_code == 404

@@ -11,12 +11,12 @@ Rules that hold here:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import BigInteger, Row, func, insert, select, type_coerce, update
 
 from everline.access.declare import act, read
 from everline.access.types import Permission
@@ -30,6 +30,7 @@ from everline.pipelines.schedules.secrets import secret_of
 from everline.pipelines.schedules.tables import schedule, scheduled_run
 from everline.pipelines.schedules.types import (
     TIMED,
+    CalendarDay,
     IncidentOpened,
     NewVersion,
     Promoted,
@@ -43,8 +44,10 @@ from everline.pipelines.schedules.types import (
     WebhookSecret,
 )
 from everline.runs.limits import check_length
+from everline.storage.schema import microseconds
 
 COMING_MAX = 100
+_DAY_US = 86_400_000_000
 _RUNS_AT_ONCE_MAX = 100
 _CATCH_UP_MAX = 1_000
 _START_WITHIN_S = (10, 30 * 86_400)
@@ -194,7 +197,7 @@ def show_schedule(
     row = require_row(uow, project, name)
     return ScheduleDetail(
         schedule=_schedule(row),
-        coming=_coming(uow, row, until=None, count=max(0, min(coming, COMING_MAX))),
+        coming=_coming(row, count=max(0, min(coming, COMING_MAX))),
         runs=list_runs(uow, project, name, limit=limit),
     )
 
@@ -219,28 +222,45 @@ def list_runs(
 
 @read
 def calendar(
-    uow: UnitOfWork, project: str, *, start: datetime, end: datetime, name: str | None = None, limit: int = 1_000
-) -> tuple[list[ScheduledRun], dict[str, list[datetime]]]:
-    """The runs whose slots lie from `start` up to, without, `end`, and the coming slots until then by schedule.
+    uow: UnitOfWork, project: str, *, start: date, days: int, name: str | None = None
+) -> dict[str, list[CalendarDay]]:
+    """What became of slots, events and requests day by day, in UTC, by schedule; coming slots are marked.
 
     Args:
+        days: from `start` on, 1 to 400.
         name: of this schedule only.
-        limit: most runs, the newest of them.
+
+    Raises:
+        NotFoundError: the project has no schedule of that name.
     """
     uow.require(Permission.PIPELINE_READ, project)
-    column, run = schedule.c, scheduled_run.c
+    column, run, days = schedule.c, scheduled_run.c, max(1, min(days, 400))
     wanted = select(schedule).where(column.project == project, column.retired == "")
     if name is not None:
         wanted = wanted.where(column.uid == require_row(uow, project, name).uid)
     rows = uow.conn.execute(wanted.order_by(column.name).limit(uow.settings.page_items_max)).all()
+    first = datetime.combine(start, time(), tzinfo=UTC)
+    day = type_coerce(run.slot, BigInteger) // _DAY_US
     query = (
-        runs.runs_query()
-        .where(run.schedule.in_([row.uid for row in rows]), run.slot >= start, run.slot < end)
-        .order_by(run.slot.desc(), run.uid.desc())
-        .limit(max(1, min(limit, uow.settings.page_items_max)))
+        select(run.schedule, day.label("day"), run.status, func.count().label("runs"))
+        .where(run.schedule.in_([row.uid for row in rows]))
+        .where(run.slot >= first, run.slot < first + timedelta(days=days))
+        .group_by(run.schedule, day, run.status)
     )
-    coming = {row.name: _coming(uow, row, until=end, count=COMING_MAX) for row in rows}
-    return [runs.run_of(one) for one in uow.conn.execute(query)], coming
+    counts: dict[tuple[str, int], dict[str, int]] = {}
+    for one in uow.conn.execute(query):
+        counts.setdefault((one.schedule, one.day), {})[one.status] = one.runs
+    zero = microseconds(first) // _DAY_US
+    return {
+        row.name: [
+            CalendarDay(
+                day=start + timedelta(days=number), counts=counts.get((row.uid, zero + number), {}),
+                coming=_comes(row, first + timedelta(days=number)),
+            )
+            for number in range(days)
+        ]
+        for row in rows
+    }  # fmt: skip
 
 
 @act
@@ -369,12 +389,20 @@ def _take_back(uow: UnitOfWork, row: Row[Any]) -> int:
     return dropped
 
 
-def _coming(uow: UnitOfWork, row: Row[Any], *, until: datetime | None, count: int) -> list[datetime]:
+def _coming(row: Row[Any], *, count: int) -> list[datetime]:
     clock = runs.spec_of(row).trigger
     if not isinstance(clock, TIMED) or row.next_at is None:
         return []
-    following = islice(times.slots_after(clock, row.next_at - timedelta(microseconds=1)), count)
-    return [slot for slot in following if until is None or slot < until]
+    return list(islice(times.slots_after(clock, row.next_at - timedelta(microseconds=1)), count))
+
+
+def _comes(row: Row[Any], start: datetime) -> bool:
+    """Whether a slot is still to come on the day that begins then."""
+    clock, end = runs.spec_of(row).trigger, start + timedelta(days=1)
+    if not isinstance(clock, TIMED) or row.next_at is None or row.next_at >= end:
+        return False
+    following = times.next_slot(clock, max(start, row.next_at) - timedelta(microseconds=1))
+    return following is not None and following < end
 
 
 def _kind(spec: ScheduleSpec) -> str:

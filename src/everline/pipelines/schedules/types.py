@@ -5,7 +5,7 @@ Light on purpose: no database and no cron library, so that clients load fast.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -220,6 +220,19 @@ class ScheduleDetail(msgspec.Struct, frozen=True, kw_only=True):
     schedule: Schedule
     coming: list[datetime] = []
     runs: list[ScheduledRun] = []
+
+
+class CalendarDay(msgspec.Struct, frozen=True, kw_only=True):
+    """One day of a schedule, in UTC.
+
+    Attributes:
+        counts: runs by status.
+        coming: whether a slot is still to come on it.
+    """
+
+    day: date
+    counts: dict[str, int] = {}
+    coming: bool = False
 
 
 class Backfill(msgspec.Struct, frozen=True, kw_only=True):

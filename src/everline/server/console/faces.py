@@ -22,6 +22,7 @@ from everline.server.console import (
     overview,
     releases,
     runs,
+    schedules,
 )
 from everline.server.console.dataset import difference
 from everline.server.console.dataset import version as dataset_version
@@ -56,6 +57,7 @@ all_routes = [
     releases.routes,
     endpoints.routes,
     incidents.routes,
+    schedules.routes,
     difference.routes,  # before `/datasets/{name}/{version}`, which would take its address
     datasets.routes,
     dataset_version.routes,

@@ -25,6 +25,7 @@ SECTIONS = (
     ("endpoints", "Endpoints"),
     ("incidents", "Incidents"),
     ("datasets", "Datasets"),
+    ("schedules", "Schedules"),
     ("delivery", "Delivery"),
     ("audit", "Audit"),
 )

@@ -29,9 +29,11 @@ HEADERS = {
 """On every answer of the console: nothing inline, nothing from another host, never in a frame."""
 
 _TONES = {
-    "good": "promoted finished succeeded approved ready pass passed satisfied verified resolved identical healthy live",
-    "warn": "awaiting_approval canary checking acknowledged draft pending missing equivalent warn unknown waiting",
-    "bad": "blocked rejected failed killed open fail rolled_back diverged error alert drifted unhealthy",
+    "good": "promoted finished succeeded approved ready pass passed satisfied verified resolved identical healthy live "
+    "on",
+    "warn": "awaiting_approval canary checking acknowledged draft pending missing equivalent warn unknown waiting "
+    "asking",
+    "bad": "blocked rejected failed killed open fail rolled_back diverged error alert drifted unhealthy missed failing",
     "info": "running scheduled primary shadow retained queued",
 }
 _TONE_OF = {word: tone for tone, words in _TONES.items() for word in words.split()}
