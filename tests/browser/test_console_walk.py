@@ -24,6 +24,11 @@ def addresses(story: console_story.Story) -> dict[str, str]:
         "runs-groups": "/runs?group=params.max_depth",
         "runs-compared": f"/runs/compare?runs={story.run},{story.again}&all=1",
         "run": f"/runs/{story.run}",
+        "run-steps": f"/runs/{story.run}/steps",
+        "run-step": f"/runs/{story.run}/steps/{story.step}",
+        "pipelines": "/pipelines",
+        "pipeline": "/pipelines/flight_delay:flight_delay",
+        "approvals": "/approvals",
         "run-metrics": f"/runs/{story.run}/metrics",
         "run-artifacts": f"/runs/{story.run}/artifacts?path=predictions.parquet",
         "run-code": f"/runs/{story.run}/code?file=flight_delay.py",
@@ -94,8 +99,8 @@ def test_a_run_shows_its_steps_curves_and_record(site, visit: Open) -> None:
     page = visit("maya")
     page.goto("/runs")
     page.get_by_role("link", name="flight_delay 2013-03").click()
-    expect(page.get_by_role("row", name="validate")).to_contain_text("cached")
-    expect(page.get_by_role("row", name="train succeeded")).to_contain_text("computed")
+    expect(page.locator("svg.broad .state-cached")).to_have_count(2)
+    expect(page.get_by_text("6 steps, 2 of them from the cache.")).to_be_visible()
     expect(page.get_by_role("row", name="train_log_loss")).to_contain_text("0.7")  # the greatest of its values
     expect(page.get_by_text("installed distributions, by digest")).to_be_visible()
     page.get_by_text("Describe this run").click()

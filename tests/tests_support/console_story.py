@@ -77,6 +77,8 @@ class Story(msgspec.Struct, kw_only=True):
     run: str
     again: str
     """The second run."""
+    step: str
+    """One of the first run's."""
     live: str
     """The release that answers."""
     waiting: str
@@ -121,11 +123,13 @@ def tell(app: Application, folder: Path) -> Story:
         aliases.set_alias(uow, PROJECT, "flight-delay", alias="candidate", version=second.version)
     with app.begin() as uow:
         certificate = _certificate(uow, run, again)
+        step = pipelines.list_steps(uow, PROJECT, run)[-1].uid
         explanation = _explanation(uow, run, again)
         declared = _delivery(uow)
     return Story(
         run=run,
         again=again,
+        step=step,
         live=live.uid,
         waiting=waiting.uid,
         revision=live.revision or "",

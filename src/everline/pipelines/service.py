@@ -120,7 +120,7 @@ def list_steps(uow: UnitOfWork, project: str, run: str) -> list[StepRecord]:
     runs.get_run(uow, project, run)
     step = tables.pipeline_step.c
     query = select(tables.pipeline_step).where(step.project == project, step.run == run).order_by(step.position)
-    return [_record(row) for row in uow.conn.execute(query)]
+    return [record_of(row) for row in uow.conn.execute(query)]
 
 
 @read
@@ -279,7 +279,8 @@ def _outputs(value: Any) -> tuple[ValueRef, ...]:
     return msgspec.convert(value, tuple[ValueRef, ...])
 
 
-def _record(row: Row[Any]) -> StepRecord:
+def record_of(row: Row[Any]) -> StepRecord:
+    """A row of `pipeline_step` as it is handed out; asks for no permission."""
     status = StepStatus(row.status)
     seconds = None if row.ended_at is None else (row.ended_at - row.started_at).total_seconds()
     return StepRecord(

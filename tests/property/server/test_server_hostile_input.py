@@ -52,6 +52,7 @@ class World:
             "pipeline": "flight_delay:flight_delay", "directory": "/nowhere", "window": "1d",
             "subject": f"release:{story.waiting}", "kind": "evaluation", "rest": "x", "role": "viewer",
         }  # fmt: skip
+        self.step = story.step
         self.by_tag = {
             "releases": {"uid": story.waiting}, "datasets": {"name": "flights"}, "monitors": {"name": "inputs"},
             "access": {"name": "maya"}, "policies": {"name": "baseline"},
@@ -62,6 +63,8 @@ class World:
         known = self.known | self.by_tag.get(route.tag, {})
         if route.tag == "monitors":
             known["kind"] = "drift"
+        if "/steps/{step}" in route.path:
+            known["step"] = self.step
         if route.path.startswith("/datasets"):
             known["name"] = "flights"
         return known

@@ -9,6 +9,7 @@ from starlette.types import Scope
 
 from everline.server.console import (
     aliases,
+    approvals,
     audit,
     certificates,
     compare,
@@ -20,6 +21,7 @@ from everline.server.console import (
     login,
     models,
     overview,
+    pipelines,
     releases,
     runs,
     schedules,
@@ -29,7 +31,9 @@ from everline.server.console.dataset import version as dataset_version
 from everline.server.console.run import artifacts as run_artifacts
 from everline.server.console.run import metrics as run_metrics
 from everline.server.console.run import overview as run_overview
+from everline.server.console.run import pipeline as run_pipeline
 from everline.server.console.run import record as run_record
+from everline.server.console.run import steps as run_steps
 from everline.server.console.view import render
 
 
@@ -48,9 +52,13 @@ all_routes = [
     runs.routes,
     compare.routes,  # before `/runs/{run}`, which would take its address
     run_overview.routes,
+    run_pipeline.routes,
+    run_steps.routes,
     run_metrics.routes,
     run_artifacts.routes,
     run_record.routes,
+    pipelines.routes,
+    approvals.routes,
     models.routes,
     aliases.routes,
     logged_models.routes,

@@ -27,7 +27,7 @@ from everline.storage.blobs import BlobStore
 
 ENTRIES_PER_PAGE = 200
 _PARQUET_KEPT = 64
-_SAFE = {
+SAFE = {
     "x-content-type-options": "nosniff",
     "content-security-policy": "default-src 'none'; sandbox; frame-ancestors 'none'",
     "cross-origin-resource-policy": "same-origin",
@@ -150,7 +150,7 @@ def download(request: Request, at: Place) -> Response:
     file = _file(request, at)
     name = file.path.rpartition("/")[2]
     headers = {
-        **_SAFE,
+        **SAFE,
         "content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
         "content-length": str(file.bytes),
         "etag": f'"{file.digest}"',
@@ -175,7 +175,7 @@ def image(request: Request, at: Place) -> Response:
             hint="Download it.",
             field="path",
         )
-    headers = {**_SAFE, "content-disposition": "inline", "content-length": str(file.bytes), "etag": f'"{file.digest}"'}
+    headers = {**SAFE, "content-disposition": "inline", "content-length": str(file.bytes), "etag": f'"{file.digest}"'}
     return StreamingResponse(chain([first], body), media_type=kind, headers=headers)
 
 

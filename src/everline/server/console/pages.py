@@ -12,15 +12,19 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from starlette.responses import RedirectResponse, Response
 
+from everline.access.types import Permission
 from everline.errors import EverlineError, ForbiddenError, InvalidInputError, UnauthenticatedError
+from everline.pipelines import history
 from everline.server.authentication import SESSION_COOKIE
 from everline.server.console.view import render
 from everline.server.http import Request, Routes
 
 SECTIONS = (
     ("", "Overview"),
+    ("pipelines", "Pipelines"),
     ("runs", "Runs"),
     ("models", "Models"),
+    ("approvals", "Approvals"),
     ("releases", "Releases"),
     ("endpoints", "Endpoints"),
     ("incidents", "Incidents"),
@@ -49,6 +53,7 @@ def page(
         "section": section,
         "status": status,
         "sections": SECTIONS,
+        "marks": _marks(request) if status < 400 else {},
         "project": project,
         "actor": actor,
         "login": request.app.settings.login and bool(actor),
@@ -58,6 +63,17 @@ def page(
     text = render.render(template, common | view)
     headers = {**render.HEADERS, "cache-control": "no-store"}
     return Response(text, status_code=status, media_type="text/html", headers=headers)
+
+
+def _marks(request: Request) -> dict[str, int]:
+    """By section, how much there waits for whoever looks."""
+    if not getattr(request.actor, "roles", None):  # the login page has no actor
+        return {}
+    project = request.project
+    if not request.actor.may(Permission.PIPELINE_READ, project):
+        return {}
+    with request.app.begin(request.actor, read_only=True) as uow:
+        return {"approvals": history.waiting_for(uow, project)}
 
 
 def redirect(address: str) -> Response:
@@ -123,9 +139,10 @@ def error_page(error: EverlineError, request: Request) -> Response:
 
 def bare_error_page(error: EverlineError) -> Response:
     """An error as people read it where no request of ours is at hand: an address that nothing answers."""
+    marks: dict[str, int] = {}
     view = {
-        "title": "Not found", "section": None, "sections": SECTIONS, "project": "default", "actor": "", "login": False,
-        "form_token": "", "url": render.path, "status": error.status, "message": error.message,
+        "title": "Not found", "section": None, "sections": SECTIONS, "marks": marks, "project": "default", "actor": "",
+        "login": False, "form_token": "", "url": render.path, "status": error.status, "message": error.message,
         "hint": "The sections on the left are all there is.", "back": "/",
     }  # fmt: skip
     return Response(

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 from starlette.responses import Response
 
 from everline.models.logged import search as logged_search
-from everline.pipelines import service as pipelines
-from everline.pipelines.types import StepRecord, StepStatus
 from everline.runs import curves, limits, listing, service, tracking
 from everline.runs.types import Run, RunInput, RunOutput, TrackedRun
 from everline.runs.undeclared import warnings_of
+from everline.server.console import approvals as questions
 from everline.server.console import certificates, logged_models, pages
-from everline.server.console.run import frame
-from everline.server.console.view import graph, markdown, metrics, render
+from everline.server.console.run import frame, pipeline
+from everline.server.console.view import markdown, metrics, render
 from everline.server.http import Request, begin
 
 routes = pages.console_routes()
@@ -34,7 +33,7 @@ def show_run(request: Request) -> Response:
     with begin(request) as uow:
         run = service.get_run(uow, project, uid)
         record = service.get_record(uow, project, uid) if run.record else {}
-        steps = pipelines.list_steps(uow, project, uid) if run.pipeline else []
+        shown = pipeline.gather(uow, run)
         nested = listing.list_children(uow, project, [uid])
         logged, _ = logged_search.search(
             uow, project, filter=f"source_run_id = '{uid}'", limit=logged_models.PER_RUN_MAX
@@ -59,9 +58,8 @@ def show_run(request: Request) -> Response:
         metrics_left=max(0, len(keys) - METRICS_SHOWN),
         record=_record(run, record),
         certificates=certified,
-        steps=_steps_graph(steps),
-        steps_note=_steps_note(steps),
-        step_rows=[_step_row(step) for step in steps],
+        done=questions.DONE.get(request.query("done", str, "")),
+        pipeline=pipeline.view(request, run, shown),
         inputs=[_input(one, project) for one in run.inputs],
         outputs=[_output(one, project) for one in run.outputs],
         **logged_models.table(logged),
@@ -126,41 +124,6 @@ def _record(run: Run, record: Mapping[str, Any]) -> list[tuple[str, Any]]:
     for warning in (*(record.get("nondeterminism") or ()), *warnings_of(run.tags)):
         lines.append(("Beware", warning))
     return lines
-
-
-def _steps_graph(steps: Sequence[StepRecord]) -> tuple[graph.Drawing, graph.Drawing] | None:
-    if not steps:
-        return None
-    tones = {StepStatus.CACHED: "info", StepStatus.SUCCEEDED: "good", StepStatus.FAILED: "bad"}
-    nodes = [
-        graph.Node(key=step.name, title=step.name, note=_step_note(step), tone=tones.get(step.status, "warn"))
-        for step in steps
-    ]
-    edges = [(need, step.name) for step in steps for need in step.needs]
-    return graph.both(nodes, edges)
-
-
-def _step_note(step: StepRecord) -> str:
-    if step.cached:
-        return "cached"
-    done = step.status is StepStatus.SUCCEEDED and step.seconds is not None
-    return render.duration(step.seconds) if done else step.status.value
-
-
-def _steps_note(steps: Iterable[StepRecord]) -> str:
-    counts = Counter("cached" if step.cached else step.status.value for step in steps)
-    return ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
-
-
-def _step_row(step: StepRecord) -> dict[str, Any]:
-    return {
-        "name": step.name,
-        "state": "succeeded" if step.cached else step.status,
-        "cached": step.cached,
-        "output": step.outputs[0].digest if step.outputs else None,
-        "took": step.seconds,
-        "error": f"{step.error.type}: {step.error.message}" if step.error else None,
-    }
 
 
 def _input(one: RunInput, project: str) -> dict[str, Any]:

@@ -25,7 +25,17 @@ _MARGIN = 4
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """One box. `tone` is good, warn, bad, info or muted; `here` marks what the page is about."""
+    """One box. `tone` is good, warn, bad, info or muted; `here` marks what the page is about.
+
+    The rest is for pictures of runs, which have colours and shapes of their own.
+
+    Attributes:
+        state: of a step or of many, in the words of `folding.STATES`.
+        shape: step, question, choice or expansion.
+        count: how many calls the box stands for.
+        said: those by state, in words.
+        parts: those by state: state, place and width, as shares of the whole.
+    """
 
     key: str
     title: str
@@ -33,6 +43,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     href: str | None = None
     tone: str = "muted"
     here: bool = False
+    state: str = ""
+    shape: str = "step"
+    count: int = 1
+    said: str = ""
+    parts: tuple[tuple[str, float, float], ...] = ()
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True):
