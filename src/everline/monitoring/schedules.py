@@ -22,6 +22,13 @@ from everline.storage.db import upsert
 _SEVERITY = {"missed": "high", "failed": "medium"}
 
 
+def is_due(uow: UnitOfWork) -> bool:
+    """Whether `watch_schedules` may find anything to do: a look that takes no lock."""
+    column = tables.incident.c
+    query = select(column.uid).where(column.schedule.is_not(None), column.status != IncidentStatus.RESOLVED.value)
+    return schedules.any_trouble(uow) or uow.conn.execute(query.limit(1)).first() is not None
+
+
 def watch_schedules(uow: UnitOfWork) -> None:
     """Open, join and close the incidents of schedules; the worker calls it on its clock, as the server itself."""
     column = tables.incident.c

@@ -63,6 +63,14 @@ def _clockwork(uow: UnitOfWork) -> None:
     schedule.schedule_due(uow)
 
 
+_PARTS: tuple[tuple[Callable[[UnitOfWork], None], Callable[[UnitOfWork], bool]], ...] = (
+    (_clockwork, lambda _uow: True),
+    (firing.tick, firing.is_due),
+    (schedules.watch_schedules, schedules.is_due),
+)
+"""What the clock does, and whether there is anything to do: only that takes the database's write lock."""
+
+
 class Worker:
     """Runs jobs of the queue `server` until stopped."""
 
@@ -95,10 +103,13 @@ class Worker:
 
     def tick(self) -> None:
         """Make due what the clock says; what goes wrong in one part holds up no other."""
-        for part in (_clockwork, firing.tick, schedules.watch_schedules):
+        for part, is_due in _PARTS:
             try:
-                with self._app.begin(SYSTEM) as uow:
-                    part(uow)
+                with self._app.begin(SYSTEM, read_only=True) as uow:
+                    due = is_due(uow)
+                if due:
+                    with self._app.begin(SYSTEM) as uow:
+                        part(uow)
             except Exception:
                 log.exception("the clock stumbled; it goes on after a pause")
 

@@ -12,19 +12,22 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, and_, bindparam, exists, func, or_, select, update
 
 from everline.access.unit_of_work import UnitOfWork
 from everline.clock import parse_rfc3339, rfc3339
 from everline.errors import NotFoundError
 from everline.governance import audit
-from everline.governance.tables import audit_event
+from everline.governance.tables import audit_event, audit_head
 from everline.governance.types import AuditEvent
+from everline.jobs.tables import job as job_table
 from everline.pipelines.schedules import events, outcomes, runs, times
 from everline.pipelines.schedules.tables import audit_cursor, schedule, scheduled_run
 from everline.pipelines.schedules.types import TIMED, CatchUp, Cron, Interval, Kind, RunStatus, ScheduleSpec
 from everline.runs import service as run_service
+from everline.runs.tables import run as run_table
 from everline.storage.db import upsert
+from everline.storage.schema import UtcTime
 
 _SCHEDULES_AT_ONCE = 100
 _EVENTS_AT_ONCE = 500
@@ -33,10 +36,48 @@ _CURSOR_ID = 1
 REASON_TAG = "everline.reason"
 """The tag in which a run keeps why it was started."""
 EVENT_KINDS = ("dataset", "incident", "release")
+_LISTENING = (schedule.c.retired == "", schedule.c.enabled.is_(True), schedule.c.kind.in_(EVENT_KINDS))
+
+
+_RUN = scheduled_run.c
+_DUE = select(
+    or_(
+        exists().where(schedule.c.retired == "", schedule.c.next_at <= bindparam("now", type_=UtcTime)),
+        exists().where(_RUN.status == RunStatus.WAITING.value),
+        exists().where(
+            _RUN.status == RunStatus.QUEUED.value,
+            _RUN.job == job_table.c.uid,
+            job_table.c.status.in_(("done", "failed")),
+        ),
+        exists().where(
+            _RUN.status == RunStatus.ASKING.value,
+            _RUN.run == run_table.c.uid,
+            run_table.c.status.in_(outcomes.RUN_ENDED),
+        ),
+        exists().where(
+            _RUN.status == RunStatus.QUEUED.value,
+            _RUN.late.is_(False),
+            _RUN.deadline < bindparam("now", type_=UtcTime),
+            _RUN.job == job_table.c.uid,
+            job_table.c.status == "queued",
+            job_table.c.attempts == 0,
+        ),
+        and_(
+            exists().where(*_LISTENING),
+            select(func.coalesce(func.max(audit_head.c.size), 0)).scalar_subquery()
+            > select(func.coalesce(func.max(audit_cursor.c.position), 0)).scalar_subquery(),
+        ),
+    )
+)  # fmt: skip
+
+
+def is_due(uow: UnitOfWork) -> bool:
+    """Whether `tick` may find anything to do: a look that takes no lock, in one statement."""
+    return bool(uow.conn.execute(_DUE, {"now": uow.clock.now()}).scalar())
 
 
 def tick(uow: UnitOfWork) -> None:
-    """One look at everything; the worker calls it as the server itself."""
+    """Do what there is to do; the worker calls it as the server itself."""
     outcomes.settle(uow)
     make_slots(uow)
     follow_events(uow)
@@ -106,22 +147,28 @@ def _drop(uow: UnitOfWork, row: Row[Any], spec: ScheduleSpec, slots: list[dateti
 def follow_events(uow: UnitOfWork) -> int:
     """Ask for a run of each event since the last look that a schedule waits for."""
     # The head first: a schedule that is seen after it has missed nothing before it.
-    head, column = audit.read_head(uow).size, schedule.c
+    head = audit.read_head(uow).size
     if _position(uow) >= head:
         return 0
-    waiting = select(schedule).where(column.retired == "", column.enabled.is_(True), column.kind.in_(EVENT_KINDS))
-    listeners = [(row, runs.spec_of(row)) for row in uow.conn.execute(waiting.order_by(column.uid)).all()]
-    if not listeners or not _hold_cursor(uow):
+    since = uow.conn.execute(select(func.min(schedule.c.since_position)).where(*_LISTENING)).scalar()
+    if since is None or not _hold_cursor(uow):
         return 0
-    start = max(_position(uow), min(row.since_position for row, _ in listeners))
-    found = _events(uow, start=start, end=head, actions={events.ACTION[type(spec.trigger)] for _, spec in listeners})
+    start = max(_position(uow), since)
+    found = _events(uow, start=start, end=head)
+    made = _answer_all(uow, found) if found else 0
+    reached = found[-1].index + 1 if len(found) == _EVENTS_AT_ONCE else max(start, head)
+    uow.conn.execute(update(audit_cursor).where(audit_cursor.c.id == _CURSOR_ID).values(position=reached))
+    return made
+
+
+def _answer_all(uow: UnitOfWork, found: list[AuditEvent]) -> int:
+    query = select(schedule).where(*_LISTENING).order_by(schedule.c.uid)
+    listeners = [(row, runs.spec_of(row)) for row in uow.conn.execute(query).all()]
     made = 0
     for event in found:
         for row, spec in listeners:
             if row.project == event.project and event.index >= row.since_position:
                 made += events.matches(spec.trigger, event) and _answer(uow, row, spec, event)
-    reached = found[-1].index + 1 if len(found) == _EVENTS_AT_ONCE else max(start, head)
-    uow.conn.execute(update(audit_cursor).where(audit_cursor.c.id == _CURSOR_ID).values(position=reached))
     return made
 
 
@@ -149,11 +196,11 @@ def _hold_cursor(uow: UnitOfWork) -> bool:
     return uow.conn.execute(mine).first() is not None
 
 
-def _events(uow: UnitOfWork, *, start: int, end: int, actions: set[str]) -> list[AuditEvent]:
+def _events(uow: UnitOfWork, *, start: int, end: int) -> list[AuditEvent]:
     column = audit_event.c
     query = (
         select(column.position, column.leaf)
-        .where(column.position >= start, column.position < end, column.action.in_(sorted(actions)))
+        .where(column.position >= start, column.position < end, column.action.in_(sorted(events.ACTION.values())))
         .order_by(column.position)
         .limit(_EVENTS_AT_ONCE)
     )

@@ -20,7 +20,7 @@ from everline.runs.types import RunStatus as PipelineRunStatus
 
 _AT_ONCE = 500
 _ERROR_CHARACTERS_MAX = 2_000
-_RUN_ENDED = tuple(status.value for status in PipelineRunStatus if status.is_terminal)
+RUN_ENDED = tuple(status.value for status in PipelineRunStatus if status.is_terminal)
 
 
 def settle(uow: UnitOfWork) -> None:
@@ -63,7 +63,7 @@ def _settle_asking(uow: UnitOfWork) -> None:
         .select_from(
             scheduled_run.join(run_table, run_table.c.uid == run.run).join(schedule, schedule.c.uid == run.schedule)
         )
-        .where(run.status == RunStatus.ASKING.value, run_table.c.status.in_(_RUN_ENDED))
+        .where(run.status == RunStatus.ASKING.value, run_table.c.status.in_(RUN_ENDED))
         .order_by(run.uid)
         .limit(_AT_ONCE)
     )

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Row, func, insert, select, type_coerce, update
+from sqlalchemy import BigInteger, Row, and_, func, insert, or_, select, type_coerce, update
 
 from everline.access.declare import act, read
 from everline.access.types import Permission
@@ -52,6 +52,9 @@ _RUNS_AT_ONCE_MAX = 100
 _CATCH_UP_MAX = 1_000
 _START_WITHIN_S = (10, 30 * 86_400)
 _TEXT_CHARACTERS_MAX = 1_000
+_IN_TROUBLE = and_(
+    schedule.c.retired == "", or_(schedule.c.missed_slot.is_not(None), schedule.c.failed_slot.is_not(None))
+)
 _SPEC = ScheduleSpec.__struct_fields__
 
 
@@ -222,13 +225,14 @@ def list_runs(
 
 @read
 def calendar(
-    uow: UnitOfWork, project: str, *, start: date, days: int, name: str | None = None
+    uow: UnitOfWork, project: str, *, start: date, days: int, name: str | None = None, limit: int = 200
 ) -> dict[str, list[CalendarDay]]:
     """What became of slots, events and requests day by day, in UTC, by schedule; coming slots are marked.
 
     Args:
         days: from `start` on, 1 to 400.
         name: of this schedule only.
+        limit: most schedules, the first by name.
 
     Raises:
         NotFoundError: the project has no schedule of that name.
@@ -238,7 +242,7 @@ def calendar(
     wanted = select(schedule).where(column.project == project, column.retired == "")
     if name is not None:
         wanted = wanted.where(column.uid == require_row(uow, project, name).uid)
-    rows = uow.conn.execute(wanted.order_by(column.name).limit(uow.settings.page_items_max)).all()
+    rows = uow.conn.execute(wanted.order_by(column.name).limit(max(1, min(limit, uow.settings.page_items_max)))).all()
     first = datetime.combine(start, time(), tzinfo=UTC)
     day = type_coerce(run.slot, BigInteger) // _DAY_US
     query = (
@@ -285,14 +289,15 @@ def give_secret(uow: UnitOfWork, project: str, name: str) -> WebhookSecret:
     return WebhookSecret(path=f"/api/v1/hooks/{row.uid}", secret=secret_of(uow.settings, row.uid, number=number))
 
 
+def any_trouble(uow: UnitOfWork) -> bool:
+    """Whether `troubles` would find any."""
+    return uow.conn.execute(select(schedule.c.uid).where(_IN_TROUBLE).limit(1)).first() is not None
+
+
 def troubles(uow: UnitOfWork) -> list[Trouble]:
     """What is wrong with schedules now, of all projects; monitoring asks this, as the server itself."""
-    column = schedule.c
-    query = select(schedule).where(
-        column.retired == "", column.missed_slot.is_not(None) | column.failed_slot.is_not(None)
-    )
     found = []
-    for row in uow.conn.execute(query.order_by(column.uid)).all():
+    for row in uow.conn.execute(select(schedule).where(_IN_TROUBLE).order_by(schedule.c.uid)).all():
         for cause, slot in (("missed", row.missed_slot), ("failed", row.failed_slot)):
             if slot is not None:
                 said = "had not started when its time was over" if cause == "missed" else "failed"

@@ -42,6 +42,7 @@ def list_schedules(request: Request) -> Response:
         section="schedules",
         picture=calendar.by_schedule(days, today=today, hrefs=hrefs),
         schedules=[_line(one) for one in found],
+        drawn=len(days),
     )
 
 
