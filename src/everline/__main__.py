@@ -1,5 +1,5 @@
 """`python -m everline`."""
 
-from everline.cli.app import main
+from everline.cli.start import main
 
 main()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +14,6 @@ from everline.cli.progress import Progress
 from everline.errors import InvalidInputError
 from everline.pipelines.types import PipelineResult, RunEndedError, RunWaitingError
 from everline.reproduction.determinism import VARY, reverse_files
-
-
-def fixed_hash_seed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a command with a fixed order of sets: before anything else, it starts itself again with PYTHONHASHSEED=0."""
-
-    @functools.wraps(function)
-    def command(*args: Any, **kwargs: Any) -> Any:
-        _fix_hash_seed()
-        return function(*args, **kwargs)
-
-    return command
-
-
-def _fix_hash_seed() -> None:
-    """Start this command again with a fixed order of sets, so that a rebuild can be equal bit for bit.
-
-    Python reads PYTHONHASHSEED only at its start. Nothing has run yet, so the second start costs only itself.
-    """
-    program = Path(sys.argv[0])
-    if "PYTHONHASHSEED" not in os.environ and (
-        program.name == "everline" or program.parts[-2:] == ("everline", "__main__.py")
-    ):
-        os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  (our own command line)
 
 
 @click.command("run", help=__doc__)
@@ -63,7 +37,6 @@ def _fix_hash_seed() -> None:
     "--directory", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of the module. [.]"
 )
 @click.option("--vary", type=click.Choice(VARY), hidden=True, help="See `everline reproduce --check-determinism`.")
-@fixed_hash_seed
 @client_options
 def command(
     pipeline: str | None,

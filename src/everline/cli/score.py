@@ -6,7 +6,6 @@ import click
 
 from everline.cli.output import client_options, emit, facts
 from everline.cli.progress import Progress
-from everline.cli.run import fixed_hash_seed
 from everline.loader import load
 from everline.pipelines.types import StepFailedError
 from everline.sdk.client import Client
@@ -26,7 +25,6 @@ from everline.sdk.client import Client
 )  # fmt: skip
 @click.option("--cache/--no-cache", default=True, help="Reuse kept results of earlier steps. [on]")
 @click.option("--reason", default="", help="Why it was asked for; kept with the run.")
-@fixed_hash_seed
 @client_options
 def command(
     client: Client,

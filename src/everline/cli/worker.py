@@ -15,7 +15,6 @@ import click
 import msgspec
 
 from everline.cli.output import client_options, emit
-from everline.cli.run import fixed_hash_seed
 from everline.errors import EverlineError
 from everline.loader import load
 from everline.pipelines.types import RunEndedError, RunWaitingError
@@ -27,7 +26,6 @@ _RENEW_S = 15.0
 @click.command("worker", help=__doc__)
 @click.option("--once", is_flag=True, help="Run what is due now, then end. [run until SIGTERM]")
 @click.option("--poll-s", type=float, default=1.0, show_default=True, help="Pause between looks, in seconds.")
-@fixed_hash_seed
 @client_options
 def command(once: bool, poll_s: float, client: Any, as_json: bool) -> int:
     stop = threading.Event()

@@ -109,6 +109,7 @@ class Scheduler:
         facts: what every step of the run may know.
         root: the project's folder, whose code counts in step keys.
         previous: the material of each step's last run by name, to say why a step runs again.
+        kept: results under step keys that are known already; others are asked for.
         done: steps of this very run that ended well before, by name, when it is resumed.
         begun: the uids of those that did not, by name.
         cache: look for kept results; new ones are kept either way, unless `keep` is off.
@@ -131,6 +132,7 @@ class Scheduler:
     facts: RunFacts
     root: Path
     previous: dict[str, KeyMaterial] = field(default_factory=dict)
+    kept: dict[str, CacheEntry] = field(default_factory=dict)
     done: dict[str, StepUpdate] = field(default_factory=dict)
     begun: dict[str, str] = field(default_factory=dict)
     cache: bool = True
@@ -411,8 +413,10 @@ class Scheduler:
 
     def _look_up(self, attempts: list[_Attempt]) -> None:
         """Take kept results where there are any; the others may run."""
-        wanted = [a.update.key for a in attempts if a.update.key is not None and self.cache]
-        found = self.journal.lookup(wanted) if wanted else {}
+        keyed = [a.update.key for a in attempts if a.update.key is not None and self.cache]
+        wanted = [key for key in keyed if key not in self.kept]
+        self.kept |= self.journal.lookup(wanted) if wanted else {}
+        found = self.kept
         for attempt in attempts:
             key = attempt.update.key
             entry = found.get(key) if key is not None else None

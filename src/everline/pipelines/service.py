@@ -31,6 +31,7 @@ from everline.pipelines.types import (
     KeyMaterial,
     Orders,
     PipelineSummary,
+    Recent,
     RecordSteps,
     StepError,
     StepRecord,
@@ -43,7 +44,8 @@ from everline.storage.db import upsert
 
 STEPS_PER_REPORT_MAX = 1_000
 KEYS_PER_LOOKUP_MAX = 1_000
-_HISTORY_ROWS = 2_000
+_HISTORY_ROWS = 10_000
+_HISTORY_RUNS = 3
 _CHANGES = ("status", "outputs", "cached_from", "attempts", "started_at", "ended_at", "reason", "error")
 
 
@@ -100,13 +102,7 @@ def lookup(uow: UnitOfWork, project: str, *, keys: list[str]) -> list[CacheEntry
     wanted = [check_digest(key, field="keys") for key in keys]
     cache = tables.step_cache.c
     rows = uow.conn.execute(select(tables.step_cache).where(cache.project == project, cache.key.in_(wanted)))
-    return [
-        CacheEntry(
-            key=row.key, outputs=_outputs(row.outputs), run=row.run, step=row.step, created_at=row.created_at,
-            seconds=row.seconds,
-        )
-        for row in rows
-    ]  # fmt: skip
+    return [_entry(row) for row in rows]
 
 
 @read
@@ -124,22 +120,38 @@ def list_steps(uow: UnitOfWork, project: str, run: str) -> list[StepRecord]:
 
 
 @read
-def last_materials(uow: UnitOfWork, project: str, *, pipeline: str) -> dict[str, KeyMaterial]:
-    """What each step of a pipeline depended on when it last succeeded or was cached, by step name."""
+def recent(uow: UnitOfWork, project: str, *, pipeline: str) -> Recent:
+    """What the steps of a pipeline depended on when they last ended well, and those of their results that are kept.
+
+    The runs that were started last are looked at, so that a driver can tell at once why a step runs again, and whether
+    it need not.
+    """
     uow.require(Permission.PIPELINE_READ, project)
-    step = tables.pipeline_step.c
+    known = tables.pipeline_run.c
+    last = select(known.run).where(known.project == project, known.pipeline == pipeline)
+    runs_ = list(uow.conn.execute(last.order_by(known.run.desc()).limit(_HISTORY_RUNS)).scalars())
+    step, cache = tables.pipeline_step.c, tables.step_cache.c
     query = (
-        select(step.name, step.material)
-        .where(step.project == project, step.pipeline == pipeline)
+        select(step.name, step.key, step.material)
+        .where(step.project == project, step.run.in_(runs_))
         .where(step.status.in_([StepStatus.SUCCEEDED, StepStatus.CACHED]))
-        .order_by(step.uid.desc())
+        .order_by(step.run.desc())
         .limit(_HISTORY_ROWS)
     )
-    found: dict[str, KeyMaterial] = {}
+    materials: dict[str, KeyMaterial] = {}
+    keys: dict[str, str] = {}
     for row in uow.conn.execute(query):
-        if row.name not in found and row.material is not None:
-            found[row.name] = msgspec.convert(row.material, KeyMaterial)
-    return found
+        if row.name not in materials and row.material is not None:
+            materials[row.name] = msgspec.convert(row.material, KeyMaterial)
+            if row.key is not None:
+                keys[row.name] = row.key
+    kept: list[CacheEntry] = []
+    wanted = list(dict.fromkeys(keys.values()))
+    for start in range(0, len(wanted), KEYS_PER_LOOKUP_MAX):
+        part = wanted[start : start + KEYS_PER_LOOKUP_MAX]
+        where = (cache.project == project, cache.key.in_(part))
+        kept += [_entry(row) for row in uow.conn.execute(select(tables.step_cache).where(*where))]
+    return Recent(materials=materials, kept=kept)
 
 
 @read
@@ -272,6 +284,13 @@ def _keep(uow: UnitOfWork, project: str, run: str, steps: list[StepUpdate]) -> N
     upsert(
         uow.conn, tables.step_cache, rows, keys=["project", "key"],
         update=["outputs", "run", "step", "created_at", "seconds"],
+    )  # fmt: skip
+
+
+def _entry(row: Row[Any]) -> CacheEntry:
+    return CacheEntry(
+        key=row.key, outputs=_outputs(row.outputs), run=row.run, step=row.step, created_at=row.created_at,
+        seconds=row.seconds,
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ pipeline_run = Table(
     Column("cancelled_by", Name),
     Column("plan", JsonValue, nullable=False),
     Index("ix_pipeline_run_state", "project", "state"),
+    Index("ix_pipeline_run_pipeline", "project", "pipeline", "run"),
 )
 
 pipeline_step = Table(

@@ -395,6 +395,18 @@ class CacheEntry(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+class Recent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pipeline's last runs tell the next one.
+
+    Attributes:
+        materials: what each step depended on when it last ended well, by name.
+        kept: the results of these steps that are kept for reuse.
+    """
+
+    materials: dict[str, KeyMaterial]
+    kept: list[CacheEntry]
+
+
 class PipelineSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A pipeline that has run, with its newest run."""
 

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from sqlalchemy import and_, bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from everline.access.declare import act, read
 from everline.access.types import Permission
@@ -17,7 +16,7 @@ from everline.runs import limits, rows
 from everline.runs.search import experiment_number
 from everline.runs.tables import experiment, experiment_tag, run
 from everline.runs.types import DEFAULT_EXPERIMENT, Experiment, to_ms
-from everline.storage.db import upsert
+from everline.storage.db import dialect_of, upsert
 
 DEFAULT_PROJECT = "default"
 ARTIFACT_SCHEME = "mlflow-artifacts:"
@@ -249,8 +248,13 @@ def _insert(
     }
     if number is not None:
         values["id"] = number
-    dialect = sqlite if uow.conn.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(experiment).values(values).on_conflict_do_nothing().returning(experiment.c.id)
+    statement = (
+        dialect_of(uow.conn.dialect.name)
+        .insert(experiment)
+        .values(values)
+        .on_conflict_do_nothing()
+        .returning(experiment.c.id)
+    )
     inserted = uow.conn.execute(statement).first()
     if inserted is None:
         return None

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     ColumnElement,
     Connection,
@@ -28,7 +29,6 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import UnaryExpression
 
@@ -79,7 +79,7 @@ def among(ids: Sequence[int], *, sqlite: bool) -> ColumnElement[bool]:
     if sqlite:
         listed = func.json_each(msgspec.json.encode(list(ids)).decode()).table_valued("value")
         return run.c.id.in_(select(listed.c.value))
-    return run.c.id == any_(bindparam("ids", list(ids), type_=postgresql.ARRAY(BigInteger)))
+    return run.c.id == any_(bindparam("ids", list(ids), type_=ARRAY(BigInteger)))
 
 
 def unindexed(column: ColumnElement[Any], *, sqlite: bool) -> ColumnElement[Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import bindparam, false, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from everline.access.declare import act, read
 from everline.access.types import Permission
@@ -20,13 +20,10 @@ from everline.runs import experiments, limits, rows, tracking
 from everline.runs.names import random_name
 from everline.runs.tables import run
 from everline.runs.types import DEFAULT_EXPERIMENT, Comparison, Difference, Run, RunStatus, TrackedRun, to_ms
+from everline.storage.db import dialect_of
 
 RUNS_PER_COMPARISON_MAX = 20
 RECORD_BYTES_MAX = 16 << 20
-_INSERT_RUN = {
-    name: dialect.insert(run).on_conflict_do_nothing(index_elements=["uid"]).returning(run.c.id)
-    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
-}
 _UPDATE_RUN = update(run).where(run.c.id == bindparam("number"))
 _CLIENT_UID = re.compile("[0-9a-f]{32}")
 PIPELINE_CHARACTERS_MAX = 512
@@ -98,7 +95,7 @@ def create_run(
         "record": None,
         "summary": None,
     }
-    number = uow.conn.execute(_INSERT_RUN[uow.conn.dialect.name], row).scalar()
+    number = uow.conn.execute(_insert_run(uow.conn.dialect.name), row).scalar()
     if number is None:  # the same was asked for twice at once, and the other was first
         uow.unchanged()
         return _must_have_started(uow, project, uid, experiment=experiment)
@@ -276,6 +273,11 @@ def compare_runs(uow: UnitOfWork, project: str, uids: Sequence[str]) -> Comparis
         environment=_differences(found, lambda item: item.summary.get("environment") or {}),
         data=_differences(found, lambda item: {entry.name: entry.digest for entry in item.inputs}),
     )
+
+
+@functools.cache
+def _insert_run(dialect: str) -> Any:
+    return dialect_of(dialect).insert(run).on_conflict_do_nothing(index_elements=["uid"]).returning(run.c.id)
 
 
 def _started(uow: UnitOfWork, project: str, uid: str, *, experiment: str) -> TrackedRun | None:

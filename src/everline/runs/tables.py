@@ -23,7 +23,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.dialects.postgresql import VARCHAR
 
 from everline.storage.schema import (
     NAMES_BLOB,
@@ -52,7 +51,7 @@ def _head() -> Column[str]:
 RunUid = String(32)
 Key = String(250)
 # Ordered by code point on PostgreSQL too, whatever its locale: folders are ranges of paths.
-ArtifactPath = String(1024).with_variant(VARCHAR(1024, collation="C"), "postgresql")
+ArtifactPath = String(1024).with_variant(String(1024, collation="C"), "postgresql")
 
 experiment = Table(
     "experiment",

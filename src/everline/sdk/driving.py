@@ -167,11 +167,12 @@ class Driver:
         self, run: str, executor: Executor, record: Any, before: tuple[dict[str, StepUpdate], dict[str, str]]
     ) -> Any:
         options = self._options
+        recent = self._client.pipelines.recent(self._entry)
         scheduler = Scheduler(
             journal=_Journal(self._client, run=run, pipeline=self._entry, epoch=self._epoch), executor=executor,
             store=store_of(self._client), data=self._data, clock=SystemClock(), root=self._root, cache=options.cache,
-            previous=self._client.pipelines.materials(self._entry), done=before[0], begun=before[1],
-            skip_effects=options.is_again,
+            previous=recent.materials, kept={entry.key: entry for entry in recent.kept}, done=before[0],
+            begun=before[1], skip_effects=options.is_again,
             claim=claims_in(options.measure.claims) if options.measure else None,
             origins=self._origins(), keep=options.reproduces is None, more_threads=int(options.vary == "threads"),
             watch=self._saw_state, printed=self._printed, saw=self._saw_input, patient=options.patient,

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.types import ASGIApp
+
 from everline.config import Settings
 from everline.sdk.transport import CONNECT_S, Answer, Content, Sink
-from everline.server.app import create_app
 from everline.server.application import Application
 from everline.server.dispatch import HANDED_FILE
+from everline.server.embedded import Embedded
 from everline.storage.hashing import HashedFile, pieces_of
 
 _PIECE_BYTES = 1 << 20
@@ -24,13 +27,17 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 
 class InProcess:
-    """Sends requests to an ASGI application that runs in a thread of this process; a `Transport`."""
+    """Sends requests to the control plane in this process; a `Transport`.
+
+    Ordinary requests are answered in the thread that asks. Uploads, streams and what is gathered go over an event loop,
+    which runs in a thread of its own, as they would from the network.
+    """
 
     origin = "http://127.0.0.1"
 
     def __init__(self, application: Application) -> None:
         self.application = application
-        self._app = create_app(application)
+        self._app = Embedded(application)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="everline-local", daemon=True)
         self._thread.start()
@@ -66,7 +73,14 @@ class InProcess:
             "extensions": {"http.response.pathsend": {}}
             | ({} if content is None or isinstance(content, bytes) else {HANDED_FILE: content}),
         }
-        return asyncio.run_coroutine_threadsafe(self._answer(scope, body, size, into), self._loop).result()
+        answerer: ASGIApp = self._app
+        if content is None or isinstance(content, bytes):
+            response = self._app.answer_here(scope, content or b"")
+            if response is not None and not isinstance(response, StreamingResponse | FileResponse):
+                return _taken(response, into)
+            answerer = response or answerer
+        answering = self._answer(answerer, scope, body, size, into)
+        return asyncio.run_coroutine_threadsafe(answering, self._loop).result()
 
     def close(self) -> None:
         """Stop the thread and let the database go."""
@@ -76,7 +90,9 @@ class InProcess:
             self._loop.close()
             self.application.close()
 
-    async def _answer(self, scope: dict[str, Any], body: BinaryIO, size: int, into: Sink | None) -> Answer:
+    async def _answer(
+        self, answerer: ASGIApp, scope: dict[str, Any], body: BinaryIO, size: int, into: Sink | None
+    ) -> Answer:
         left: int | None = size
         status, headers, pieces = 500, {}, []
         forever = asyncio.Event()  # this caller never hangs up before the answer is whole
@@ -108,8 +124,17 @@ class InProcess:
                 else:
                     await asyncio.to_thread(_copy, Path(message["path"]), into)
 
-        await self._app(scope, receive, send)
+        await answerer(scope, receive, send)
         return Answer(status, reason="", headers=headers, content=b"".join(pieces))
+
+
+def _taken(response: Response, into: Sink | None) -> Answer:
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.raw_headers}
+    content = bytes(response.body)
+    if into is not None and response.status_code < 400:
+        into.write(content)
+        content = b""
+    return Answer(response.status_code, reason="", headers=headers, content=content)
 
 
 def _copy(path: Path, into: Sink) -> None:

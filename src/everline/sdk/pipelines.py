@@ -18,12 +18,12 @@ from everline.pipelines.measuring import Measure, part_of
 from everline.pipelines.step import Pipeline
 from everline.pipelines.types import (
     CacheEntry,
-    KeyMaterial,
     Orders,
     PipelineResult,
     PipelineRun,
     PipelineSummary,
     PrintedPiece,
+    Recent,
     RecordSteps,
     Started,
     StartRun,
@@ -175,10 +175,9 @@ class PipelinesApi:
         answer: dict[str, Any] = self._client.runs.record(run)
         return answer
 
-    def materials(self, pipeline: str) -> dict[str, KeyMaterial]:
-        """What each step depended on when it last ended well."""
-        query = {"pipeline": pipeline}
-        return self._client.call("GET", "/pipelines/materials", query=query, returns=dict[str, KeyMaterial])
+    def recent(self, pipeline: str) -> Recent:
+        """What each step depended on when it last ended well, and which of these results are kept."""
+        return self._client.call("GET", "/pipelines/recent", query={"pipeline": pipeline}, returns=Recent)
 
     def lookup(self, keys: Sequence[str]) -> dict[str, CacheEntry]:
         """The kept results under step keys."""

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 import anyio.to_thread
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -35,8 +36,11 @@ class Dispatcher:
         self._lanes = Lanes(app)
         self._limiter = anyio.CapacityLimiter(app.settings.request_threads_max)
         answers = [(route, self._answer_of(route)) for route in declared]
-        self.routes = [StarletteRoute(route.path, answer, methods=[route.method]) for route, answer in answers]
+        self.routes: list[BaseRoute] = [
+            StarletteRoute(route.path, answer, methods=[route.method]) for route, answer in answers
+        ]
         """The declared routes as Starlette takes them."""
+        self._declared = {id(known): route for known, (route, _) in zip(self.routes, answers, strict=True)}
         self._exact: dict[tuple[str, str], Answer] = {}
         for route, answer in answers:
             if "{" not in route.path:
@@ -54,6 +58,16 @@ class Dispatcher:
             await response(scope, receive, send)
 
         return application
+
+    def is_plain(self, known: BaseRoute, body: bytes) -> bool:
+        """Whether a request to a route can be answered by whoever asks: no upload, nothing that waits for others."""
+        route = self._declared[id(known)]
+        return not route.upload and route.gather is None and len(body) <= self._app.settings.json_body_bytes_max
+
+    def answer_here(self, known: BaseRoute, scope: Scope, body: bytes) -> Response:
+        """Answer a request in the thread of whoever asks; for clients in this process."""
+        route = self._declared[id(known)]
+        return _work(self._app, route, Request(self._app, StarletteRequest(scope), body=body))
 
     def close(self) -> None:
         """End the threads of gathered requests."""

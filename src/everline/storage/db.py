@@ -18,12 +18,12 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Boolean, Connection, Engine, ExceptionContext, Insert, Table, create_engine, event, make_url
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DataError, OperationalError
 from sqlalchemy.types import TypeDecorator
 
 from everline.config import Settings
 from everline.errors import EverlineError, InvalidInputError, UnavailableError
+from everline.loader import load
 from everline.storage.folder import make_folder
 from everline.storage.wal import WriteAheadLog
 
@@ -348,7 +348,7 @@ def _insert_statement(
     if dialect == "sqlite":
         source = "VALUES " + ", ".join([f"({', '.join('?' * len(columns))})"] * rows)
     else:  # one array a column: PostgreSQL reads a statement once, however many rows it has
-        kinds = (table.c[name].type.compile(postgresql.dialect()) for name in columns)  # type: ignore[no-untyped-call]
+        kinds = (table.c[name].type.compile(dialect_of(dialect).dialect()) for name in columns)
         source = f"SELECT * FROM unnest({', '.join(f'%s::{_element(kind)}[]' for kind in kinds)})"  # noqa: S608
     if newer:
         changed = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in keys)
@@ -363,6 +363,11 @@ def _insert_statement(
 def _element(kind: str) -> str:
     """The type of an array's elements; a text must reach its column whole, to be refused there if it is too long."""
     return "TEXT" if kind.startswith("VARCHAR") else kind
+
+
+def dialect_of(name: str) -> Any:
+    """SQLAlchemy's module of a dialect, loaded by its first use: most processes speak one of the two."""
+    return load(f"sqlalchemy.dialects.{name}")
 
 
 def upsert(
@@ -394,11 +399,12 @@ def upsert(
 @functools.lru_cache(maxsize=256)
 def _upsert_statement(table: Table, keys: tuple[str, ...], update: tuple[str, ...], dialect: str) -> Insert:
     """Made once: `excluded` alone copies the whole table with its columns."""
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    insert = dialect_of(dialect).insert
     statement = insert(table)
     if update:
         changes = {name: statement.excluded[name] for name in update}
         statement = statement.on_conflict_do_update(index_elements=list(keys), set_=changes)
     else:
         statement = statement.on_conflict_do_nothing(index_elements=list(keys))
-    return statement.execution_options(preserve_rowcount=True)
+    made: Insert = statement.execution_options(preserve_rowcount=True)
+    return made

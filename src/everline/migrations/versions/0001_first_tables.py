@@ -334,6 +334,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('run', name=op.f('pk_pipeline_run'))
     )
     with op.batch_alter_table('pipeline_run', schema=None) as batch_op:
+        batch_op.create_index('ix_pipeline_run_pipeline', ['project', 'pipeline', 'run'], unique=False)
         batch_op.create_index('ix_pipeline_run_state', ['project', 'state'], unique=False)
 
     op.create_table('pipeline_step',
@@ -483,7 +484,7 @@ def upgrade() -> None:
     )
     op.create_table('run_artifact',
     sa.Column('project', sa.String(length=256), nullable=False),
-    sa.Column('path', sa.String(length=1024).with_variant(sa.VARCHAR(length=1024, collation='C'), 'postgresql'), nullable=False),
+    sa.Column('path', sa.String(length=1024).with_variant(sa.String(length=1024, collation='C'), 'postgresql'), nullable=False),
     sa.Column('digest', sa.String(length=71), nullable=False),
     sa.Column('bytes', sa.BigInteger(), nullable=False),
     sa.Column('at_ms', sa.BigInteger(), nullable=False),
@@ -492,7 +493,7 @@ def upgrade() -> None:
     op.create_table('run_artifact_upload',
     sa.Column('uid', sa.String(length=36), nullable=False),
     sa.Column('project', sa.String(length=256), nullable=False),
-    sa.Column('path', sa.String(length=1024).with_variant(sa.VARCHAR(length=1024, collation='C'), 'postgresql'), nullable=False),
+    sa.Column('path', sa.String(length=1024).with_variant(sa.String(length=1024, collation='C'), 'postgresql'), nullable=False),
     sa.Column('secret', sa.String(length=71), nullable=False),
     sa.Column('parts', sa.Integer(), nullable=False),
     sa.Column('digest', sa.String(length=71), nullable=True),
@@ -1002,7 +1003,7 @@ def upgrade() -> None:
     )
     op.create_table('model_version_file',
     sa.Column('model_version', sa.String(length=36), nullable=False),
-    sa.Column('path', sa.String(length=1024).with_variant(sa.VARCHAR(length=1024, collation='C'), 'postgresql'), nullable=False),
+    sa.Column('path', sa.String(length=1024).with_variant(sa.String(length=1024, collation='C'), 'postgresql'), nullable=False),
     sa.Column('digest', sa.String(length=71), nullable=False),
     sa.Column('bytes', sa.BigInteger(), nullable=False),
     sa.ForeignKeyConstraint(['model_version'], ['model_version.uid'], name=op.f('fk_model_version_file_model_version')),
@@ -1244,6 +1245,7 @@ def downgrade() -> None:
     op.drop_table('pipeline_step')
     with op.batch_alter_table('pipeline_run', schema=None) as batch_op:
         batch_op.drop_index('ix_pipeline_run_state')
+        batch_op.drop_index('ix_pipeline_run_pipeline')
 
     op.drop_table('pipeline_run')
     with op.batch_alter_table('pipeline_output', schema=None) as batch_op:

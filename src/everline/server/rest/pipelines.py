@@ -11,11 +11,11 @@ from everline.pipelines.types import (
     ApprovalRecord,
     Asked,
     CacheEntry,
-    KeyMaterial,
     Orders,
     PipelineRun,
     PipelineSummary,
     PrintedPiece,
+    Recent,
     RecordSteps,
     Started,
     StartRun,
@@ -170,11 +170,11 @@ def list_approvals(request: Request) -> Page[ApprovalRecord]:
         )  # fmt: skip
 
 
-@routes.get("/pipelines/materials", returns=dict[str, KeyMaterial])
-def last_materials(request: Request) -> dict[str, KeyMaterial]:
-    """Say what each step of a pipeline depended on when it last ended well."""
+@routes.get("/pipelines/recent", returns=Recent)
+def recent(request: Request) -> Recent:
+    """Say what the steps of a pipeline depended on when they last ended well, and which of their results are kept."""
     with begin(request) as uow:
-        return service.last_materials(uow, request.project, pipeline=request.query("pipeline", str))
+        return service.recent(uow, request.project, pipeline=request.query("pipeline", str))
 
 
 @routes.post("/pipelines/cache/lookup", body=Lookup, returns=Found)
