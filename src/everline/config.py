@@ -121,6 +121,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long the driver of a pipeline's run may say nothing before another may go on with the run."""
     step_output_bytes_max: int = 1 << 20
     """How much of what a step prints is kept; the rest is counted."""
+    step_output_keep_s: int = 90 * 24 * 3600
+    """How long it is kept."""
+    step_cache_keep_s: int = 90 * 24 * 3600
+    """How long the result of a step is kept for reuse after it was last used."""
     job_lease_s: int = 60
     """How long a worker may hold a job without a sign of life."""
     job_attempts_max: int = 5

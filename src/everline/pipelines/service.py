@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, func, select, update
 
 from everline.access.declare import act, read, stream
 from everline.access.types import Permission
@@ -272,10 +272,16 @@ def _row(project: str, run: str, pipeline: str, step: StepUpdate) -> dict[str, A
 
 
 def _keep(uow: UnitOfWork, project: str, run: str, steps: list[StepUpdate]) -> None:
+    now = uow.clock.now()
+    used = [step.key for step in steps if step.status is StepStatus.CACHED and step.key is not None]
+    if used:
+        cache = tables.step_cache.c
+        where = (cache.project == project, cache.key.in_(used))
+        uow.conn.execute(update(tables.step_cache).where(*where).values(used_at=now))
     rows = [
         {
             "project": project, "key": step.key, "outputs": msgspec.to_builtins(step.outputs), "run": run,
-            "step": step.uid, "created_at": uow.clock.now(),
+            "step": step.uid, "created_at": now, "used_at": now,
             "seconds": (step.ended_at - step.started_at).total_seconds(),
         }
         for step in steps
@@ -283,7 +289,7 @@ def _keep(uow: UnitOfWork, project: str, run: str, steps: list[StepUpdate]) -> N
     ]  # fmt: skip
     upsert(
         uow.conn, tables.step_cache, rows, keys=["project", "key"],
-        update=["outputs", "run", "step", "created_at", "seconds"],
+        update=["outputs", "run", "step", "created_at", "used_at", "seconds"],
     )  # fmt: skip
 
 

@@ -69,6 +69,7 @@ step_cache = Table(
     Column("run", String(32), nullable=False),
     Column("step", Uid, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("used_at", UtcTime, nullable=False),
     Column("seconds", Float, nullable=False),
     PrimaryKeyConstraint("project", "key"),
 )

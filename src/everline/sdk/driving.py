@@ -184,7 +184,7 @@ class Driver:
         )  # fmt: skip
         scheduler.run(self._graph)
         self._log_results(run)
-        return self._value(scheduler.output(self._graph.result))
+        return self._value(scheduler.results.output(self._graph.result))
 
     def _start(self, run: str) -> None:
         replaces = None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from everline.config import Settings
@@ -76,7 +76,7 @@ class InProcess:
         answerer: ASGIApp = self._app
         if content is None or isinstance(content, bytes):
             response = self._app.answer_here(scope, content or b"")
-            if response is not None and not isinstance(response, StreamingResponse | FileResponse):
+            if response is not None and type(response).__call__ is Response.__call__:  # it has all of its body
                 return _taken(response, into)
             answerer = response or answerer
         answering = self._answer(answerer, scope, body, size, into)

@@ -9,6 +9,7 @@ import msgspec
 
 from everline.access.types import Actor, Permission
 from everline.loader import late, load
+from everline.pipelines import retention
 from everline.server.application import Application
 from everline.storage.types import Collection
 
@@ -19,7 +20,7 @@ else:
 
 
 def collect(app: Application, actor: Actor, *, dry_run: bool) -> Collection:
-    """Condemn and remove what nothing refers to, in all projects.
+    """Forget what runs of pipelines left long ago; condemn and remove what nothing refers to, in all projects.
 
     Raises:
         ForbiddenError: the actor is no admin of the whole server.
@@ -27,6 +28,9 @@ def collect(app: Application, actor: Actor, *, dry_run: bool) -> Collection:
     """
     with app.begin(actor, read_only=True) as uow:
         uow.require_anywhere(Permission.STORAGE_COLLECT)
+    if not dry_run:
+        with app.begin(actor) as uow:
+            retention.forget(uow)
     load("everline.migrations.history")  # knows the tables of all slices: what is not known cannot be looked through
     grace = timedelta(seconds=app.settings.collect_grace_s)
     found = collector.collect(app.blobs, grace=grace, dry_run=dry_run)

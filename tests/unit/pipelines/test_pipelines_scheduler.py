@@ -60,7 +60,7 @@ class World:
 
     def value(self) -> Any:
         """What the pipeline of the last run returned, read from its results."""
-        return self.scheduler._json(self.scheduler.output(self.graph.result))
+        return self.scheduler.results.plain(self.graph.result)
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ class World:
         )  # fmt: skip
         graph = pipeline.build(**parameters)
         self.ends = {end.name: end for end in scheduler.run(graph)}
-        return scheduler._json(scheduler.output(graph.result))
+        return scheduler.results.plain(graph.result)
 
 
 @pytest.fixture

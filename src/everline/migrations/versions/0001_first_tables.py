@@ -550,6 +550,7 @@ def upgrade() -> None:
     sa.Column('run', sa.String(length=32), nullable=False),
     sa.Column('step', sa.String(length=36), nullable=False),
     sa.Column('created_at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('used_at', everline.storage.schema.UtcTime(), nullable=False),
     sa.Column('seconds', sa.Float(), nullable=False),
     sa.PrimaryKeyConstraint('project', 'key', name=op.f('pk_step_cache'))
     )
