@@ -324,7 +324,7 @@ class Scheduler:
         found = self.kept
         for attempt in attempts:
             key = attempt.update.key
-            entry = found.get(key) if key is not None else None
+            entry = found.get(key) if key is not None and self.cache else None
             if entry is not None and self._reuse(attempt, entry):
                 continue
             if key is not None and self.cache and self.claim is not None and attempt.release is None:
