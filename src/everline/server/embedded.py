@@ -46,6 +46,7 @@ REST_FACES: dict[str, tuple[str, ...]] = {
     "replicas": ("endpoints",),
     "reproductions": ("reproduction",),
     "runs": ("runs", "reproduction"),
+    "schedules": ("schedules",),
     "tokens": ("access",),
     "users": ("access",),
     "views": ("views",),

@@ -17,6 +17,7 @@ from everline.jobs import queue
 from everline.jobs.types import Job
 from everline.loader import load
 from everline.monitoring import schedule, schedules
+from everline.pipelines import retention
 from everline.pipelines.schedules import firing
 from everline.runs import uploads
 from everline.server import profiling
@@ -43,10 +44,15 @@ def _collect_uploads(uow: UnitOfWork, _payload: dict[str, Any]) -> dict[str, Any
     return uploads.collect(uow)
 
 
+def _forget(uow: UnitOfWork, _payload: dict[str, Any]) -> dict[str, Any]:
+    return dict(retention.forget(uow))
+
+
 HANDLERS: dict[str, Handler] = {
     "artifact.collect-uploads": _collect_uploads,
     "audit.checkpoint": _checkpoint,
     "monitor.run": _run_monitor,
+    "pipeline.forget": _forget,
 }
 """What each kind of job does; the whole job is one unit of work."""
 
@@ -60,6 +66,7 @@ def _clockwork(uow: UnitOfWork) -> None:
     queue.enqueue(uow, "audit.checkpoint", {}, project="default", key=f"audit.checkpoint:{slot}")
     hour = int(uow.clock.now().timestamp() // _HOUR_S)
     queue.enqueue(uow, "artifact.collect-uploads", {}, project="default", key=f"artifact.collect-uploads:{hour}")
+    queue.enqueue(uow, "pipeline.forget", {}, project="default", key=f"pipeline.forget:{hour}")
     schedule.schedule_due(uow)
 
 
