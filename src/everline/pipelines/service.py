@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from everline.access.declare import act, read, stream
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import ConflictError, InvalidInputError
+from everline.governance.audit import EVENT_BYTES_MAX
 from everline.ids import check_digest, check_uid
 from everline.jobs import queue
 from everline.pipelines import running, tables
@@ -46,6 +48,7 @@ STEPS_PER_REPORT_MAX = 1_000
 KEYS_PER_LOOKUP_MAX = 1_000
 _HISTORY_ROWS = 10_000
 _HISTORY_RUNS = 3
+_EVENT_BYTES = EVENT_BYTES_MAX // 2
 _CHANGES = ("status", "outputs", "cached_from", "attempts", "started_at", "ended_at", "reason", "error")
 
 
@@ -85,7 +88,8 @@ def record_steps(uow: UnitOfWork, project: str, run: str, *, report: RecordSteps
         told = [
             {"step": s.name, "status": s.status, "key": s.key, "outputs": [o.digest for o in s.outputs]} for s in ended
         ]
-        uow.record("pipeline.steps", subject=f"run:{run}", project=project, pipeline=report.pipeline, steps=told)
+        for part in _parts(told):
+            uow.record("pipeline.steps", subject=f"run:{run}", project=project, pipeline=report.pipeline, steps=part)
     return orders
 
 
@@ -226,6 +230,20 @@ def trigger(
         return None
     uow.record("pipeline.trigger", subject=f"job:{uid}", project=project, pipeline=pipeline, reason=reason[:500])
     return uid
+
+
+def _parts(told: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """What is said of steps, in parts that each fit an audit event: a report of a thousand fits none."""
+    part: list[dict[str, Any]] = []
+    length = 0
+    for one in told:
+        size = len(msgspec.json.encode(one))
+        if part and length + size > _EVENT_BYTES:
+            yield part
+            part, length = [], 0
+        part.append(one)
+        length += size
+    yield part
 
 
 def _checked(step: StepUpdate) -> StepUpdate:

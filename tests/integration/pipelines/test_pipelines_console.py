@@ -14,6 +14,8 @@ from everline.access.types import Role
 from everline.canonical import canonical_digest
 from everline.ids import new_uid
 from everline.pipelines import approvals, history, running, service, tables
+from everline.pipelines.schedules import service as schedules
+from everline.pipelines.schedules.types import Cron, ScheduleSpec
 from everline.pipelines.types import (
     Asked,
     PlannedStep,
@@ -205,6 +207,7 @@ def test_a_question_is_answered_with_what_it_shows(browser: Any, begin: Any) -> 
     for words in ("Publish?", "0.81", "0.78", "+0.03", "table, 12 rows", "It waits for 1 answer"):
         assert words in text
     assert '<span class="count mark">1' in browser.get("/datasets").text
+    assert "shop:prices asks: Publish?" in browser.get("/").text
     assert browser.post(answers, data={"step": "approval", "move": "approve"}).status_code == 403  # no form's token
     silent = send(browser, answers, page=page, step="approval", move="reject", reason=" ")
     assert silent.status_code == 400
@@ -271,8 +274,12 @@ def test_pipelines_show_their_runs_and_which_step_got_slower(browser: Any, begin
         )
         work.stop(RunStatus.FAILED if number == 0 else RunStatus.FINISHED)
     Work(begin, pipeline="other:one")
+    every = ScheduleSpec(name="hourly", pipeline=PIPELINE, directory="/nowhere", trigger=Cron(expression="0 * * * *"))
+    with begin() as uow:
+        schedules.put_schedule(uow, "default", every)
     page = browser.get("/pipelines").text
     assert page.index("other:one") < page.index(PIPELINE)
+    assert 'href="/schedules/hourly"' in page
     squares = re.findall(r'<rect class="fill-(\w+)" x="\d+" width="14"', page)
     assert squares == ["running", "failed", *["succeeded"] * 5]
     assert "83 %" in page

@@ -14,8 +14,9 @@ from everline.cli.worker import run_one
 from everline.config import Settings
 from everline.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from everline.governance import audit
+from everline.ids import new_uid
 from everline.pipelines import running, service
-from everline.pipelines.types import RecordSteps, StartRun, StepFailedError, StepStatus, StepUpdate
+from everline.pipelines.types import RecordSteps, StartRun, StepFailedError, StepStatus, StepUpdate, ValueRef
 from everline.sdk.client import Client
 from everline.storage.blobs import BlobStore
 from everline.storage.paths import blob_path
@@ -227,6 +228,26 @@ def test_results_are_anchored_in_the_audit_log(run: Any, begin: Any) -> None:
     assert {step["step"]: tuple(step["outputs"]) for step in anchored} == {
         step.name: step.outputs for step in result.steps
     }  # fmt: skip
+
+
+def test_a_report_of_a_thousand_steps_is_anchored_whole(begin: Any, client: Client) -> None:
+    run = client.runs.create(experiment="e", pipeline="p:p").run
+    with begin() as uow:
+        running.start(uow, "default", run, body=StartRun(pipeline="p:p", driver="d"))
+        now = uow.clock.now()
+    digest = "sha256:" + "a" * 64
+    steps = [
+        StepUpdate(
+            uid=new_uid(), name=f"fit[{i}]", position=i, status=StepStatus.CACHED, key=digest, cached_from="0" * 32,
+            outputs=(ValueRef(kind="json", digest=digest),), started_at=now, ended_at=now,
+        )
+        for i in range(1_000)
+    ]  # fmt: skip
+    with begin() as uow:
+        service.record_steps(uow, "default", run, report=RecordSteps(pipeline="p:p", epoch=1, steps=steps))
+    with begin() as uow:
+        events = audit.list_events(uow, project="default", subject=f"run:{run}", action="pipeline.steps")
+    assert {step["step"] for event in events for step in event.data["steps"]} == {step.name for step in steps}
 
 
 @el.step

@@ -18,6 +18,8 @@ from everline.models.types import ModelVersion
 from everline.monitoring import incidents as monitoring_incidents
 from everline.monitoring import service as monitoring
 from everline.monitoring.types import Incident, IncidentStatus, Monitor
+from everline.pipelines import approvals, history
+from everline.pipelines.types import ApprovalRecord
 from everline.releases import service as releases
 from everline.releases.states import State
 from everline.releases.types import Release
@@ -54,6 +56,7 @@ class Facts(msgspec.Struct, kw_only=True):
     releases: list[Release]
     monitors: list[Monitor]
     incidents: list[Incident]
+    questions: list[ApprovalRecord]
     events: list[AuditEvent]
     size: int
     checkpoint: CheckpointInfo | None
@@ -98,10 +101,18 @@ def _gather(uow: UnitOfWork, project: str) -> Facts:
         releases=releases.list_releases(uow, project=project, limit=_LOOKED_AT),
         monitors=monitoring.list_monitors(uow, project=project),
         incidents=monitoring_incidents.list_incidents(uow, project=project, limit=_LOOKED_AT),
+        questions=_questions(uow, project),
         events=_of_people(audit.list_events(uow, project=project, limit=_EVENTS_LOOKED_AT)) if audited else [],
         size=audit.read_head(uow).size,
         checkpoint=audit.latest_checkpoint(uow, project=project) if audited else None,
     )
+
+
+def _questions(uow: UnitOfWork, project: str) -> list[ApprovalRecord]:
+    """What runs that have not ended ask people."""
+    asked = approvals.list_approvals(uow, project, open_only=True, limit=_LOOKED_AT)
+    alive = history.not_ended(uow, project, runs=[one.run for one in asked])
+    return [one for one in asked if one.run in alive]
 
 
 def _of_people(events: Sequence[AuditEvent]) -> list[AuditEvent]:
@@ -132,6 +143,12 @@ def _attention(facts: Facts, project: str) -> list[dict[str, Any]]:
         )
         for one in facts.releases
         if (text := _RELEASE_TEXTS.get(one.state))
+    ]
+    items += [
+        _item(
+            "waiting", f"{one.pipeline} asks: {render.clip(one.question, 80)}", one.asked_at, project, "runs", one.run
+        )
+        for one in facts.questions
     ]
     items += [
         _item(one.status, incidents.title_of(one), one.opened_at, project, "incidents", one.uid)

@@ -22,6 +22,7 @@ from everline.server.http import Request, Routes
 SECTIONS = (
     ("", "Overview"),
     ("pipelines", "Pipelines"),
+    ("schedules", "Schedules"),
     ("runs", "Runs"),
     ("models", "Models"),
     ("approvals", "Approvals"),
@@ -29,7 +30,6 @@ SECTIONS = (
     ("endpoints", "Endpoints"),
     ("incidents", "Incidents"),
     ("datasets", "Datasets"),
-    ("schedules", "Schedules"),
     ("delivery", "Delivery"),
     ("audit", "Audit"),
 )

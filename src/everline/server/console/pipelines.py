@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,8 @@ from starlette.responses import Response
 from everline.errors import NotFoundError
 from everline.pipelines import history
 from everline.pipelines.history import PastRun
+from everline.pipelines.schedules import service as schedules
+from everline.pipelines.schedules.types import Schedule
 from everline.server.console import files, pages
 from everline.server.console.run import steps
 from everline.server.console.view import folding, past, render
@@ -21,9 +24,10 @@ RUNS_SHOWN = 30
 
 @routes.get("/pipelines")
 def list_pipelines(request: Request) -> Response:
-    """Every pipeline that has run."""
+    """Every pipeline that has run, and when it runs next."""
     with begin(request) as uow:
         found = history.list_past(uow, request.project, runs=past.SQUARES)
+        coming = _coming(schedules.list_schedules(uow, request.project))
     href = partial(_run_address, request)
     rows = [
         {
@@ -37,10 +41,13 @@ def list_pipelines(request: Request) -> Response:
             "cached": _cached_share(one.runs),
             "last": one.runs[0],
             "state": past.state_of(one.runs[0]),
+            "next": coming.get(one.name),
         }
         for one in found
     ]
-    return pages.page(request, "pipelines.html", title="Pipelines", section="pipelines", pipelines=rows)
+    return pages.page(
+        request, "pipelines.html", title="Pipelines", section="pipelines", pipelines=rows, scheduled=bool(coming)
+    )
 
 
 @routes.get("/pipelines/{pipeline:path}/steps.svg")
@@ -74,6 +81,12 @@ def show_pipeline(request: Request) -> Response:
         slower=[step.name for step in over_time if step.slower],
         picture=render.path("pipelines", one.name, "steps.svg", project=request.project),
     )
+
+
+def _coming(known: Iterable[Schedule]) -> dict[str, Schedule]:
+    """By pipeline, the schedule that comes next."""
+    timed = [(one.next_at, one.name, one) for one in known if one.next_at is not None]
+    return {one.pipeline: one for _, _, one in sorted(timed, key=lambda item: item[:2], reverse=True)}
 
 
 def _look(request: Request) -> tuple[history.PipelinePast, past.Stacked | None, list[past.StepPast]]:
