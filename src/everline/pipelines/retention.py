@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import and_, bindparam, delete, exists, select, update
+from sqlalchemy import Text, and_, bindparam, delete, exists, select, type_coerce, update
 
 from everline.access.unit_of_work import UnitOfWork
 from everline.models.tables import model_version
@@ -36,7 +36,7 @@ def forget(uow: UnitOfWork) -> dict[str, int]:
     made_a_model = exists().where(model_version.c.run == step.c.run)
     query = (
         select(step.c.uid, step.c.outputs)
-        .where(step.c.ended_at < old, step.c.outputs.like('%"files":[{%'), ~is_kept, ~made_a_model)
+        .where(step.c.ended_at < old, type_coerce(step.c.outputs, Text).like('%"files":[{%'), ~is_kept, ~made_a_model)
         .limit(STEPS_AT_ONCE)
     )
     emptied = [{"which": row.uid, "outputs": _without_files(row.outputs)} for row in uow.conn.execute(query)]

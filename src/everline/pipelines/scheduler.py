@@ -23,7 +23,7 @@ from everline.canonical import canonical_digest
 from everline.clock import Clock
 from everline.errors import IntegrityError, NotFoundError
 from everline.ids import new_uid
-from everline.pipelines import keys, serialisers
+from everline.pipelines import keys, own_environments, serialisers
 from everline.pipelines.calls import call_item, values_wanted
 from everline.pipelines.codedigest import CodeDigest, code_digest
 from everline.pipelines.executors.tasks import Done, Event, Executor, Failed, Printed, RunFacts, Seen, Task
@@ -99,7 +99,6 @@ class Scheduler:
         printed: is told of what a step prints.
         claim: holds a step key while its result is computed, so that of several processes only one does; gives
             None while another has it.
-        environment_of: digest of a step's own environment.
         patient: wait for people's answers, in place of ending with `RunWaitingError`.
     """
 
@@ -133,6 +132,7 @@ class Scheduler:
     _later: list[tuple[float, int, _Attempt]] = field(default_factory=list)
     _claimed: list[_Attempt] = field(default_factory=list)
     _codes: dict[Any, CodeDigest] = field(default_factory=dict)
+    _own_lines: dict[Environment, tuple[str, ...]] = field(default_factory=dict)
     _failure: StepFailedError | None = None
     _count: Any = field(default_factory=itertools.count)
 
@@ -289,8 +289,8 @@ class Scheduler:
         if code is None:
             code = self._codes[spec.function] = code_digest(spec.function, root=self.root)
         inputs = {name: self.results.digest_of(value) for name, value in node.inputs.items()}
-        own = spec.options.environment
-        environment = self.facts.environment if own is None else self.environment_of(own)
+        own = self._own(node)
+        environment = own_environments.digest_of(own, run=self.facts.environment) if own else self.facts.environment
         material = keys.material_of(code, inputs, environment=environment, threads=spec.options.resources.threads)
         key = keys.step_key(material)
         uses = self.results.uses_of(node)
@@ -305,6 +305,15 @@ class Scheduler:
             needs=self.results.names_of(node), reason=self._reason(node, material),
         )  # fmt: skip
         return _Attempt(node, update, uses)
+
+    def _own(self, node: Node) -> tuple[str, ...]:
+        """The requirements of the step's own environment, if it has one."""
+        wanted = node.spec.options.environment
+        if wanted is None:
+            return ()
+        if wanted not in self._own_lines:
+            self._own_lines[wanted] = own_environments.lines_of(wanted, self.root)
+        return self._own_lines[wanted]
 
     def _uid(self, vertex: Vertex) -> str:
         return self.begun.get(vertex.name) or new_uid()
@@ -400,6 +409,7 @@ class Scheduler:
             uid=new_uid(), name=node.name, spec=spec,
             inputs={name: self.results.value_of(value) for name, value in node.inputs.items()},
             chance=update.key or update.name, threads=spec.options.resources.threads + self.more_threads, facts=facts,
+            own=self._own(node),
         )  # fmt: skip
 
     # --- what comes back -----------------------------------------------------------------------------

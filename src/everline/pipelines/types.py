@@ -113,18 +113,19 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """A virtual environment of a step's own; it is made once for its content, by uv.
+    """A virtual environment of a step's own: distributions that come before those of the run, which are there too.
+
+    It is made once for its content, by uv. What stands here is installed without its dependencies, so that the list
+    is the whole difference; Python is that of the run.
 
     Attributes:
         requirements: lines of a requirements file that name each distribution with its exact version (`name==1.2`),
             with or without `--hash`.
         file: a requirements file of that kind instead, relative to the project's folder.
-        python: version of Python, such as `3.12`; None for that of the run.
     """
 
     requirements: tuple[str, ...] = ()
     file: str | None = None
-    python: str | None = None
 
 
 class FileRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -23,7 +23,6 @@ from pathlib import Path
 
 import msgspec
 
-from everline.errors import EverlineError
 from everline.runs.environment import (
     Distribution,
     Environment,
@@ -31,19 +30,9 @@ from everline.runs.environment import (
     distribution_folders,
     installed_distributions,
 )
+from everline.runs.uv import EnvironmentUnavailableError, find_uv, run_uv
 
-_OUTPUT_CHARS_MAX = 1_000
-_INSTALL_TIMEOUT_S = 3_600.0
-# What pip is told about indexes, in uv's words.
-_INDEX_VARIABLES = {"PIP_INDEX_URL": "UV_DEFAULT_INDEX", "PIP_EXTRA_INDEX_URL": "UV_INDEX"}
 _OTHER_PATHS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-
-
-class EnvironmentUnavailableError(EverlineError):
-    """A recorded environment cannot be made here."""
-
-    code = "environment_unavailable"
-    status = 422
 
 
 def search_path(python: str, variables: Mapping[str, str]) -> list[str]:
@@ -181,45 +170,6 @@ def _install(missing: Sequence[Distribution], python: Path) -> None:
         )
     wanted = [f"{one.name}=={one.version}" for one in missing]
     run_uv([find_uv(), "pip", "install", "--quiet", "--no-deps", "--python", str(python), *wanted])
-
-
-def find_uv() -> str:
-    """Where uv is.
-
-    Raises:
-        EnvironmentUnavailableError: it is not installed.
-    """
-    if importlib.util.find_spec("uv") is not None:
-        return str(importlib.import_module("uv").find_uv_bin())
-    found = shutil.which("uv")
-    if found is None:
-        raise EnvironmentUnavailableError(
-            "What was recorded is not installed here, and uv, which would install it, is missing.",
-            hint="pip install 'everline[uv]'",
-        )
-    return found
-
-
-def run_uv(command: Sequence[str], *, stdin: str = "") -> str:
-    """Run uv, with pip's indexes; return what it prints.
-
-    Raises:
-        EnvironmentUnavailableError: it failed; the message is uv's own.
-    """
-    variables = dict(os.environ)
-    for theirs, ours in _INDEX_VARIABLES.items():
-        if variables.get(theirs) and not variables.get(ours):
-            variables[ours] = variables[theirs]
-    try:
-        done = subprocess.run(
-            command, env=variables, capture_output=True, check=False, timeout=_INSTALL_TIMEOUT_S, input=stdin.encode()
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EnvironmentUnavailableError(f"uv did not install what was recorded: {error}") from error
-    if done.returncode != 0:
-        said = " ".join(done.stderr.decode("utf-8", errors="replace").split())[-_OUTPUT_CHARS_MAX:]
-        raise EnvironmentUnavailableError(f"uv could not install what was recorded: {said}")
-    return done.stdout.decode()
 
 
 def _ask(python: Path, code: str) -> str:

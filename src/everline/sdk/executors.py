@@ -83,7 +83,7 @@ def open_executor(
     match = _LOCAL.fullmatch(on)
     workers = min(WORKERS_MAX, int(match[1])) if match and match[1] else cores()
     return LateExecutor(
-        lambda: load("everline.pipelines.executors.pool").PoolExecutor(
+        lambda: load("everline.pipelines.executors.environments").EnvironmentPools(
             setup, workers=workers, clock=clock, output_bytes_max=bytes_max
         ),
         Capacity(cpus=float(workers)),

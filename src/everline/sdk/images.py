@@ -15,7 +15,7 @@ from everline.errors import InvalidInputError
 from everline.governance.signing import VerifyKey
 from everline.ids import digest_bytes
 from everline.models.requirements import normalised
-from everline.reproduction.environments import find_uv, run_uv
+from everline.runs.uv import find_uv, run_uv
 from everline.sdk import wheel
 
 BUNDLE, LOCK = "model.everline", "requirements.lock"

@@ -31,6 +31,7 @@ REST_FACES: dict[str, tuple[str, ...]] = {
     "experiments": ("runs",),
     "explanations": ("explanations",),
     "feedback": ("feedback",),
+    "hooks": ("schedules",),
     "incidents": ("incidents",),
     "info": ("system",),
     "jobs": ("jobs",),

@@ -167,6 +167,40 @@ def shares() -> bool:
     return is_writable(table())
 
 
+@el.step(environment=el.Environment(requirements=("iniconfig==1.1.1",)))
+def older() -> list[str]:
+    import importlib.metadata
+
+    return [importlib.metadata.version(name) for name in ("iniconfig", "msgspec")]
+
+
+@el.step
+def newer() -> list[str]:
+    import importlib.metadata
+
+    return [importlib.metadata.version(name) for name in ("iniconfig", "msgspec")]
+
+
+@el.step
+def both(old: list[str], new: list[str]) -> list[list[str]]:
+    return [old, new]
+
+
+@el.pipeline
+def two_environments() -> list[list[str]]:
+    return both(older(), newer())
+
+
+@el.step(environment=el.Environment(requirements=("iniconfig>=1",)))
+def unpinned() -> int:
+    return 1
+
+
+@el.pipeline
+def loose() -> int:
+    return unpinned()
+
+
 @el.pipeline
 def wide(n: int = 8) -> int:
     return distinct(el.map(who, list(range(n))))
@@ -356,6 +390,18 @@ def test_whoever_started_a_run_cannot_answer_for_others(run: Run, client: Client
 @only_sqlite
 def test_a_table_is_taken_where_it_lies_and_not_copied(run: Run) -> None:
     assert run("shares").value is False
+
+
+@only_sqlite
+def test_a_step_may_have_an_environment_of_its_own(run: Run) -> None:
+    old, new = run("two_environments").value
+    assert old[0] == "1.1.1" != new[0]
+    assert old[1] == new[1]  # what it does not name is that of the run
+    assert all(step.cached for step in run("two_environments").steps)
+    with pytest.raises(StepFailedError, match="asks for an environment of its own"):
+        run("two_environments", on="inline", cache=False)
+    with pytest.raises(InvalidInputError, match="the line 'iniconfig>=1', which pins no version"):
+        run("loose")
 
 
 def is_alive(pid: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from everline.clock import Clock
 from everline.pipelines.executors.tasks import Capacity, Done, Event, Failed, Task
 from everline.pipelines.executors.work import Workshop, described, secrets_of
+from everline.pipelines.types import StepError
 
 
 class InlineExecutor:
@@ -34,6 +35,10 @@ class InlineExecutor:
             return []
         task = self._waiting.popleft()
         started = self._clock.now()
+        if task.own:
+            other = StepError(type="OtherEnvironment", message="it asks for an environment of its own")
+            advice = "Run it in a process: `--on local`, with its step in a module that can be imported."
+            return [Failed(task=task, error=other, hint=advice, ended_at=started)]
         self._begun(task)
         try:
             outputs = self._workshop.perform(task)

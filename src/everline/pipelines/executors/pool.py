@@ -54,10 +54,13 @@ class PoolExecutor:
 
     Args:
         workers: how many at most.
+        python: of the environment that the steps run in; None for this one.
         output_bytes_max: how much of what a step prints is passed on; the rest is counted.
     """
 
-    def __init__(self, setup: Setup, *, workers: int, clock: Clock, output_bytes_max: int) -> None:
+    def __init__(
+        self, setup: Setup, *, workers: int, clock: Clock, output_bytes_max: int, python: str | None = None
+    ) -> None:
         self._setup, self._max, self._clock, self._output_bytes_max = setup, workers, clock, output_bytes_max
         self._workers: dict[int, _Worker] = {}
         self._waiting: deque[Task] = deque()
@@ -66,7 +69,7 @@ class PoolExecutor:
         self._seconds = 1.0
         self._reports = bytearray()
         self._control, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "everline.pipelines.executors.zygote", str(theirs.fileno())]
+        command = [python or sys.executable, "-m", "everline.pipelines.executors.zygote", str(theirs.fileno())]
         self._zygote = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
         )

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from everline.clock import Clock
 from everline.errors import EverlineError, InvalidInputError
 from everline.loader import require
+from everline.pipelines import own_environments
 from everline.pipelines.executors import wire
 from everline.pipelines.executors.output import Output
 from everline.pipelines.executors.tasks import Capacity, Event, Failed, Printed, Task
@@ -60,6 +61,8 @@ class RayExecutor:
         self._setup = self._ray.put(setup.packed())
         self._remote = self._ray.remote(max_retries=0)(do)
         self._running: dict[Any, tuple[Task, float]] = {}
+        self._refused: list[Event] = []
+        self._elsewhere, self._home = host is not None and host not in _HERE, setup.home_path
 
     def _options(self, setup: Setup, address: str | None) -> dict[str, Any]:
         variables = {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}
@@ -82,12 +85,29 @@ class RayExecutor:
         wanted: dict[str, Any] = {"num_cpus": resources.cpus}
         if resources.memory_mb is not None:
             wanted["memory"] = resources.memory_mb * 1_000_000
-        reference = self._remote.options(**wanted).remote(self._setup, wire.pack(task), self._output_bytes_max)
+        try:
+            if task.own:
+                wanted["runtime_env"] = {"py_executable": self._own_python(task)}
+            packed = wire.pack(task)
+        except EverlineError as error:
+            problem = StepError(type=type(error).__name__, message=error.message)
+            self._refused.append(Failed(task=task, error=problem, hint=error.hint, ended_at=self._clock.now()))
+            return
+        reference = self._remote.options(**wanted).remote(self._setup, packed, bool(task.own), self._output_bytes_max)
         self._running[reference] = (task, time.monotonic())
 
+    def _own_python(self, task: Task) -> str:
+        if self._elsewhere:
+            raise InvalidInputError(
+                "It asks for an environment of its own, which would have to be on every node of the cluster.",
+                hint="Run it with `--on local`, or install what it needs on the cluster.",
+            )
+        return str(own_environments.make(task.own, home=self._home))
+
     def wait(self, timeout_s: float) -> list[Event]:
-        if not self._running:
-            return []
+        if self._refused or not self._running:
+            refused, self._refused = self._refused, []
+            return refused
         references = list(self._running)
         ready, _ = self._ray.wait(references, num_returns=1, timeout=self._pause(timeout_s), fetch_local=False)
         if ready:
@@ -140,20 +160,25 @@ class RayExecutor:
 
 
 @functools.lru_cache(maxsize=4)
-def _hands(setup: bytes) -> Hands:
-    """What a worker of the cluster needs for a run; a worker may serve several runs in turn."""
+def _hands(setup: bytes, own: bool) -> Hands:
+    """What a worker of the cluster needs for a run; a worker may serve several runs in turn.
+
+    Args:
+        own: the worker has an environment of its own, whose distributions come before those of the run.
+    """
     told = Setup.read(setup)
-    sys.path[:] = [*told.path, *(entry for entry in sys.path if entry not in told.path)]
+    path = own_environments.project_path(told.path) if own else told.path
+    sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
     return Hands(told)
 
 
-def do(setup: bytes, packed: bytes, output_bytes_max: int) -> tuple[bytes, bytes]:
+def do(setup: bytes, packed: bytes, own: bool, output_bytes_max: int) -> tuple[bytes, bytes]:
     """One task in a worker of the cluster.
 
     Returns:
         The packed answer, and what the step printed.
     """
-    hands = _hands(setup)
+    hands = _hands(setup, own)
     with tempfile.TemporaryFile() as file:
         before = [os.dup(standard) for standard in (1, 2)]
         try:

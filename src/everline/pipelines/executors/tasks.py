@@ -61,6 +61,7 @@ class Task:
         chance: sets the random generators before the step.
         threads: for numeric libraries.
         facts: of the run, for a step that has a context.
+        own: requirements of the step's own environment.
     """
 
     uid: str
@@ -70,6 +71,7 @@ class Task:
     chance: str
     threads: int
     facts: RunFacts | None = None
+    own: tuple[str, ...] = ()
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

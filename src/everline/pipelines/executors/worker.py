@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,7 +28,7 @@ class Setup(msgspec.Struct, kw_only=True):
     """What every worker of a pool knows.
 
     Attributes:
-        path: Python's search path.
+        path: Python's search path; with `own`, what comes before the search path of the environment.
         modules: to import before the first worker is forked.
         declared: folders whose files are no undeclared inputs.
         since: what was written after this moment is the run's own, in seconds since 1970.
@@ -43,6 +44,12 @@ class Setup(msgspec.Struct, kw_only=True):
     peers: list[str]
     declared: list[str]
     since: float
+    own: bool = False
+
+    @property
+    def home_path(self) -> Path:
+        """The home directory."""
+        return Path(self.home)
 
     @classmethod
     def read(cls, data: bytes) -> Setup:

@@ -37,7 +37,7 @@ def main(descriptor: int) -> None:
     ) as null:  # what a module prints when it is imported, the driver's own import prints
         for standard in (0, 1):
             os.dup2(null.fileno(), standard)
-    sys.path[:] = setup.path
+    sys.path[:] = [*setup.path, *(sys.path if setup.own else [])]
     for name in setup.modules:
         with contextlib.suppress(Exception):  # whoever needs the module tells what is wrong with it
             load(name)
