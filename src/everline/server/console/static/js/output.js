@@ -2,9 +2,7 @@
 // may go on or be drawn again, so it is kept as it came. `view/terminal.py` does the same for what is there already.
 
 const EVERY_MS = 1000;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is taken out
 const ESCAPES = /\x1b\][^\x07\x1b]*(?:\x07|\x1b\\|$)|\x1b\[[0-?]*[ -/]*(?:[@-~]|$)|\x1b[PX^_][^]*?(?:\x1b\\|$)|\x1b[ -/]*[0-~]?/g;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is taken out
 const CONTROLS = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g;
 
 const plain = (text) =>
