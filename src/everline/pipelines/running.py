@@ -36,10 +36,14 @@ from everline.pipelines.types import (
     StepStatus,
 )
 from everline.runs import service as runs
-from everline.runs.tables import run as run_table
 from everline.runs.types import RunStatus
-from everline.storage.db import upsert
+from everline.storage.db import select_rows, upsert
+from everline.storage.schema import microseconds
 
+_HEARD = (
+    "SELECT p.epoch, p.driver, p.state, p.cancelled_by, p.lease_until, r.status "
+    "FROM pipeline_run p JOIN run r ON r.uid = p.run WHERE p.run = ? AND p.project = ?"
+)
 _OPEN = (RunStatus.RUNNING.value, RunStatus.SCHEDULED.value)
 
 
@@ -92,7 +96,7 @@ def stop(uow: UnitOfWork, project: str, run: str, *, epoch: int, status: RunStat
     uow.require(Permission.PIPELINE_WRITE, project)
     row = _require(uow, project, run)
     if row.epoch != epoch:
-        raise _replaced(run, row)
+        raise _replaced(run, row.driver)
     waits = status is RunStatus.SCHEDULED
     _set(uow, run, state=RunState.WAITING if waits else RunState.ENDED, lease_until=uow.clock.now())
     if waits:
@@ -160,21 +164,18 @@ def heard(uow: UnitOfWork, project: str, run: str, *, epoch: int) -> Orders:
     Raises:
         StaleError: it is not the run's driver any more, or the run has ended.
     """
-    known = tables.pipeline_run
-    query = (
-        select(known, run_table.c.status)
-        .join(run_table, run_table.c.uid == known.c.run)
-        .where(known.c.run == run, known.c.project == project)
-    )
-    row = uow.conn.execute(query).first()
-    if row is None:
+    found = select_rows(uow.conn, _HEARD, (run, project))
+    if not found:
         raise _unknown(run)
-    if row.epoch != epoch:
-        raise _replaced(run, row)
-    if row.status not in _OPEN or row.state == RunState.ENDED:
-        raise StaleError(f"Run {run} has ended ({row.status}), so it takes no more steps.", hint="Start another run.")
-    _set(uow, run, lease_until=_lease(uow))
-    return Orders(cancel=row.cancelled_by)
+    current, driver, state, cancelled_by, lease_until, status = found[0]
+    if current != epoch:
+        raise _replaced(run, driver)
+    if status not in _OPEN or state == RunState.ENDED:
+        raise StaleError(f"Run {run} has ended ({status}), so it takes no more steps.", hint="Start another run.")
+    until = _lease(uow)
+    if microseconds(until) - lease_until > uow.settings.pipeline_lease_s * 250_000:  # a quarter of it is over
+        _set(uow, run, lease_until=until)
+    return Orders(cancel=cancelled_by)
 
 
 def keep_output(uow: UnitOfWork, run: str, pieces: Sequence[StepOutput]) -> None:
@@ -230,9 +231,9 @@ def _unknown(run: str) -> NotFoundError:
     )
 
 
-def _replaced(run: str, row: Row[Any]) -> StaleError:
+def _replaced(run: str, driver: str) -> StaleError:
     return StaleError(
-        f"Run {run} has another driver now: {row.driver}.", hint="Stop this one: its work is being done elsewhere."
+        f"Run {run} has another driver now: {driver}.", hint="Stop this one: its work is being done elsewhere."
     )
 
 

@@ -42,14 +42,14 @@ from everline.pipelines.types import (
     ValueRef,
 )
 from everline.runs import service as runs
-from everline.storage.db import upsert
+from everline.storage.db import insert_values, select_by_ids
 
 STEPS_PER_REPORT_MAX = 1_000
 KEYS_PER_LOOKUP_MAX = 1_000
 _HISTORY_ROWS = 10_000
 _HISTORY_RUNS = 3
 _EVENT_BYTES = EVENT_BYTES_MAX // 2
-_CHANGES = ("status", "outputs", "cached_from", "attempts", "started_at", "ended_at", "reason", "error")
+_STATUSES = "SELECT uid, status FROM pipeline_step WHERE uid {ids}"
 
 
 @stream
@@ -77,10 +77,9 @@ def record_steps(uow: UnitOfWork, project: str, run: str, *, report: RecordSteps
     latest = {step.uid: _checked(step) for step in report.steps}
     known = _statuses(uow, list(latest))
     fresh = [step for step in latest.values() if _is_news(step, known)]
-    upsert(
-        uow.conn, tables.pipeline_step, [_row(project, run, report.pipeline, step) for step in fresh],
-        keys=["uid"], update=_CHANGES,
-    )  # fmt: skip
+    insert_values(
+        uow.conn, tables.pipeline_step, [_row(project, run, report.pipeline, step) for step in fresh], over=["uid"]
+    )
     _keep(uow, project, run, fresh)
     running.keep_output(uow, run, report.output)
     ended = [step for step in fresh if step.status in ENDED]
@@ -263,8 +262,7 @@ def _checked(step: StepUpdate) -> StepUpdate:
 
 
 def _statuses(uow: UnitOfWork, uids: list[str]) -> dict[str, str]:
-    step = tables.pipeline_step.c
-    return {row.uid: row.status for row in uow.conn.execute(select(step.uid, step.status).where(step.uid.in_(uids)))}
+    return {str(uid): str(status) for uid, status in select_by_ids(uow.conn, _STATUSES, uids)}
 
 
 def _is_news(step: StepUpdate, known: dict[str, str]) -> bool:
@@ -305,10 +303,7 @@ def _keep(uow: UnitOfWork, project: str, run: str, steps: list[StepUpdate]) -> N
         for step in steps
         if step.cache and step.ended_at is not None
     ]  # fmt: skip
-    upsert(
-        uow.conn, tables.step_cache, rows, keys=["project", "key"],
-        update=["outputs", "run", "step", "created_at", "used_at", "seconds"],
-    )  # fmt: skip
+    insert_values(uow.conn, tables.step_cache, rows, over=["project", "key"])
 
 
 def _entry(row: Row[Any]) -> CacheEntry:

@@ -266,11 +266,15 @@ def select_by_ids(
         yield from _execute(connection, statement.format(ids=among), (*before, given)).fetchall()
 
 
-def insert_values(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_values(
+    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, over: Sequence[str] = ()
+) -> None:
     """Insert rows past SQLAlchemy's work for the statement, each value written as the type of its column writes it.
 
     Args:
         rows: equal keys in each, in the same order. A key that is there already is the driver's `IntegrityError`.
+        over: columns of a unique constraint; a row whose keys are there already is overwritten, and each key may come
+            once only.
     """
     if not rows:
         return
@@ -283,7 +287,7 @@ def insert_values(connection: Connection, table: Table, rows: Sequence[Mapping[s
         )
         for row in rows
     ]
-    insert_rows(connection, table, columns, written, keys=())
+    insert_rows(connection, table, columns, written, keys=over, overwrite=bool(over))
 
 
 @functools.lru_cache(maxsize=256)
@@ -301,6 +305,7 @@ def insert_rows(
     *,
     keys: Sequence[str],
     newer: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> int:
     """Insert many rows of plain numbers and texts past SQLAlchemy's per-row work.
 
@@ -311,13 +316,14 @@ def insert_rows(
             row is an error.
         newer: with columns given, the old row is overwritten where these, compared in this order, are greater
             than its own; then each key may come once only.
+        overwrite: the old row is overwritten in any case.
 
     Returns:
         How many rows were inserted or overwritten.
     """
     if not rows:
         return 0
-    shape = (table, tuple(columns), tuple(keys), tuple(newer), connection.dialect.name)
+    shape = (table, tuple(columns), tuple(keys), tuple(newer), overwrite, connection.dialect.name)
     if connection.dialect.name == "sqlite":
         start = changed = 0
         for count in _ROWS_PER_INSERT:
@@ -341,7 +347,14 @@ statement: `executemany` of 1,000 rows beside one busy thread takes 0.4 s, these
 
 @functools.lru_cache(maxsize=256)
 def _insert_statement(
-    table: Table, columns: tuple[str, ...], keys: tuple[str, ...], newer: tuple[str, ...], dialect: str, *, rows: int
+    table: Table,
+    columns: tuple[str, ...],
+    keys: tuple[str, ...],
+    newer: tuple[str, ...],
+    overwrite: bool,
+    dialect: str,
+    *,
+    rows: int,
 ) -> str:
     named = ", ".join(f'"{name}"' for name in columns)
     target = ", ".join(f'"{name}"' for name in keys)
@@ -350,8 +363,10 @@ def _insert_statement(
     else:  # one array a column: PostgreSQL reads a statement once, however many rows it has
         kinds = (table.c[name].type.compile(dialect_of(dialect).dialect()) for name in columns)
         source = f"SELECT * FROM unnest({', '.join(f'%s::{_element(kind)}[]' for kind in kinds)})"  # noqa: S608
-    if newer:
-        changed = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in keys)
+    changed = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in keys)
+    if overwrite:
+        action = f"ON CONFLICT ({target}) DO UPDATE SET {changed}"
+    elif newer:
         ours = ", ".join(f'excluded."{name}"' for name in newer)
         theirs = ", ".join(f'"{table.name}"."{name}"' for name in newer)
         action = f"ON CONFLICT ({target}) DO UPDATE SET {changed} WHERE ({ours}) > ({theirs})"
