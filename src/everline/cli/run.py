@@ -12,8 +12,8 @@ import click
 from everline.cli.output import client_options, emit
 from everline.cli.progress import Progress
 from everline.errors import InvalidInputError
+from everline.loader import load
 from everline.pipelines.types import PipelineResult, RunEndedError, RunWaitingError
-from everline.reproduction.determinism import VARY, reverse_files
 
 
 @click.command("run", help=__doc__)
@@ -36,7 +36,12 @@ from everline.reproduction.determinism import VARY, reverse_files
 @click.option(
     "--directory", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of the module. [.]"
 )
-@click.option("--vary", type=click.Choice(VARY), hidden=True, help="See `everline reproduce --check-determinism`.")
+@click.option(
+    "--vary",
+    type=click.Choice(("nothing", "threads", "files")),
+    hidden=True,
+    help="See `everline reproduce --check-determinism`.",
+)
 @client_options
 def command(
     pipeline: str | None,
@@ -57,7 +62,7 @@ def command(
     as_json: bool,
 ) -> int:
     if vary == "files":
-        reverse_files()
+        load("everline.reproduction.determinism").reverse_files()
         on = "inline"  # it is this process that lists files the other way round
     overrides = {name: value.split(",") for name, value in _pairs(data, "--data")}
     watch = Progress(why=why)  # on standard error: JSON stays alone on standard output

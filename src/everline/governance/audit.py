@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import Row, and_, or_, select
@@ -23,12 +23,17 @@ from everline.access.unit_of_work import Event, UnitOfWork
 from everline.canonical import canonical_json
 from everline.clock import rfc3339
 from everline.errors import InvalidInputError, NotFoundError, TooLargeError
-from everline.governance.signing import server_key
 from everline.governance.tables import audit_checkpoint, audit_event, audit_head, audit_node
 from everline.governance.tree import merkle
-from everline.governance.tree.checkpoint import sign_checkpoint
 from everline.governance.types import AuditEvent, CheckpointInfo, InclusionProof
+from everline.loader import late
 from everline.storage.db import insert_rows, insert_values, select_rows, upsert
+
+if TYPE_CHECKING:
+    from everline.governance import signing
+    from everline.governance.tree import checkpoint as checkpoints
+else:  # cryptography takes long to load, and only a checkpoint needs it
+    signing, checkpoints = late("everline.governance.signing"), late("everline.governance.tree.checkpoint")
 
 SCHEMA = 1
 EVENT_BYTES_MAX = 64 * 1024
@@ -250,7 +255,7 @@ def sign_head(uow: UnitOfWork) -> CheckpointInfo:
 
 
 def _sign(uow: UnitOfWork, head: Head) -> CheckpointInfo:
-    note = sign_checkpoint(server_key(uow.settings), size=head.size, root=head.root)
+    note = checkpoints.sign_checkpoint(signing.server_key(uow.settings), size=head.size, root=head.root)
     return CheckpointInfo(size=head.size, root=head.root.hex(), note=note, at=uow.clock.now())
 
 

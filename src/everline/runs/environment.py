@@ -8,12 +8,14 @@ machine. An editable distribution has no such lines: its digest covers the Pytho
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -54,6 +56,7 @@ THREAD_VARIABLES = (
 # Set again for a second run, because they decide bits or order and say nothing about the place.
 REPLAYED = (*THREAD_VARIABLES, "PYTHONHASHSEED", "TZ", "LANG", "LC_ALL", "CUBLAS_WORKSPACE_CONFIG", "SOURCE_DATE_EPOCH")
 _INSTALLER_FILES = frozenset({"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json"})
+_CLOCK_NS = 2_000_000_000
 _CACHE_ENTRIES_MAX = 5_000
 
 
@@ -210,7 +213,7 @@ def installed_distributions(paths: list[str] | None = None) -> list[Distribution
     for name, folder in distribution_folders(sys.path if paths is None else paths).items():
         version = folder.name.removesuffix(".dist-info").rpartition("-")[2]
         if _is_editable(folder):
-            digest = _editable_digest(folder)
+            digest = _editable_digest(folder, cache, fresh)
             found[name] = Distribution(name=name, version=version, digest=digest, editable=True)
             continue
         found[name] = Distribution(name=name, version=version, digest=_record_digest(folder, cache, fresh))
@@ -272,8 +275,13 @@ def _is_editable(folder: Path) -> bool:
     return isinstance(origin, dict) and bool((origin.get("dir_info") or {}).get("editable"))
 
 
-def _editable_digest(folder: Path) -> str | None:
-    """Digest of the Python files that an editable distribution's `.pth` files put on the path."""
+def _editable_digest(
+    folder: Path, cache: dict[str, tuple[int, int, str]], fresh: dict[str, tuple[int, int, str]]
+) -> str | None:
+    """Digest of the Python files that an editable distribution's `.pth` files put on the path.
+
+    Files whose name, size and times are those of the last look have the content of then.
+    """
     try:
         record = (folder / "RECORD").read_text("utf-8")
     except OSError:
@@ -287,10 +295,37 @@ def _editable_digest(folder: Path) -> str | None:
             root = Path(source.strip())
             if not root.is_absolute() or not root.is_dir():
                 continue
-            for file in sorted(root.rglob("*.py")):
-                digest.update(file.relative_to(root).as_posix().encode() + b"\0")
-                digest.update(hashlib.sha256(file.read_bytes()).digest())
+            digest.update(_folder_digest(root, cache, fresh))
     return f"sha256:{digest.hexdigest()}"
+
+
+def _folder_digest(root: Path, cache: dict[str, tuple[int, int, str]], fresh: dict[str, tuple[int, int, str]]) -> bytes:
+    files = sorted(_python_files(str(root)))
+    seen = hashlib.sha256()
+    newest = 0
+    for path, stat in files:
+        seen.update(f"{path}\0{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}\n".encode())
+        newest = max(newest, stat.st_mtime_ns, stat.st_ctime_ns)
+    state = int.from_bytes(seen.digest()[:7])
+    known = cache.get(str(root))
+    if known is not None and known[:2] == (state, len(files)):
+        return bytes.fromhex(known[2])
+    digest = hashlib.sha256()
+    for path, _ in files:
+        digest.update(os.path.relpath(path, root).encode() + b"\0")
+        digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+    if time.time_ns() - newest > _CLOCK_NS:  # a file that changes twice within a tick of the clock looks unchanged
+        fresh[str(root)] = (state, len(files), digest.hexdigest())
+    return digest.digest()
+
+
+def _python_files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _python_files(entry.path)
+        elif entry.name.endswith(".py"):
+            with contextlib.suppress(OSError):
+                yield entry.path, entry.stat()
 
 
 def _machine() -> Machine:

@@ -27,6 +27,7 @@ from everline.pipelines.types import (
     Orders,
     PipelineResult,
     PlannedStep,
+    Recent,
     RecordSteps,
     RunCancelledError,
     RunEndedError,
@@ -131,11 +132,28 @@ class Driver:
         return run
 
     def _work(self, run: str) -> Any:
-        options = self._options
+        """Do the run; processes for its steps start beside the capture of its record, if they seem to be needed."""
+        options, settings = self._options, self._client.settings
         for node in self._graph.nodes:
             for ref in node.refs():
                 if isinstance(ref, DatasetRef):
                     self._data.resolve(ref)
+        recent = self._client.pipelines.recent(self._entry)
+        executor = executors.open_executor(
+            executors.choose(options.on, self._graph), client=self._client, modules=self._modules(),
+            clock=SystemClock(), declared=own_folders(settings.home), peers=peers(settings.url),
+            since=self._inputs.since, begun=self._begun,
+            early=not options.cache or len(recent.kept) < len(self._graph.steps),
+        )  # fmt: skip
+        try:
+            record, before = self._record(run)
+            return self._schedule(run, executor, record, before, recent)
+        finally:
+            executor.close()
+
+    def _record(self, run: str) -> tuple[Any, tuple[dict[str, StepUpdate], dict[str, str]]]:
+        """Capture code and environment and become the run's driver; what earlier drivers of the run did."""
+        options = self._options
         with self._inputs.aside():
             captured = load("everline.runs.capture").capture(
                 self._root, self._entry, options.argv, seed=self._seed, params=_jsonable(self._graph.parameters),
@@ -151,23 +169,13 @@ class Driver:
             self._client.runs.set_record(run, msgspec.to_builtins(record))
             if self._data.uses():
                 self._client.runs.log_batch(run, inputs=self._data.run_inputs())
-        on = executors.choose(options.on, self._graph)
-        settings = self._client.settings
-        executor = executors.open_executor(
-            on, client=self._client, modules=self._modules(), clock=SystemClock(),
-            declared=own_folders(settings.home), peers=peers(settings.url), since=self._inputs.since,
-            begun=self._begun,
-        )  # fmt: skip
-        try:
-            return self._schedule(run, executor, record, before)
-        finally:
-            executor.close()
+        return record, before
 
     def _schedule(
-        self, run: str, executor: Executor, record: Any, before: tuple[dict[str, StepUpdate], dict[str, str]]
-    ) -> Any:
+        self, run: str, executor: Executor, record: Any, before: tuple[dict[str, StepUpdate], dict[str, str]],
+        recent: Recent,
+    ) -> Any:  # fmt: skip
         options = self._options
-        recent = self._client.pipelines.recent(self._entry)
         scheduler = Scheduler(
             journal=_Journal(self._client, run=run, pipeline=self._entry, epoch=self._epoch), executor=executor,
             store=store_of(self._client), data=self._data, clock=SystemClock(), root=self._root, cache=options.cache,

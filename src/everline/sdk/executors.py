@@ -49,7 +49,7 @@ def choose(on: str | None, graph: Graph) -> str:
 
 def open_executor(
     on: str, *, client: Client, modules: list[str], clock: Clock, declared: list[str], peers: list[str], since: float,
-    begun: Callable[[Task | None], Any],
+    begun: Callable[[Task | None], Any], early: bool = False,
 ) -> Executor:  # fmt: skip
     """An executor; processes are started when the first task comes.
 
@@ -57,6 +57,7 @@ def open_executor(
         modules: that the steps lie in.
         declared, peers, since: of undeclared inputs; see `runs.watching`.
         begun: of tasks in this process.
+        early: start the processes of a pool now, beside what is done here.
     """
     worker = load("everline.pipelines.executors.worker")
     setup = worker.Setup(
@@ -82,12 +83,15 @@ def open_executor(
         )
     match = _LOCAL.fullmatch(on)
     workers = min(WORKERS_MAX, int(match[1])) if match and match[1] else cores()
-    return LateExecutor(
+    late = LateExecutor(
         lambda: load("everline.pipelines.executors.environments").EnvironmentPools(
             setup, workers=workers, clock=clock, output_bytes_max=bytes_max
         ),
         Capacity(cpus=float(workers)),
     )
+    if early:
+        late.open()
+    return late
 
 
 def cores() -> int:
@@ -98,7 +102,7 @@ def cores() -> int:
 
 
 class LateExecutor:
-    """An executor that is opened by its first task: a run whose results are all kept starts no process."""
+    """An executor that is opened by its first task, or before: a run whose results are all kept starts no process."""
 
     def __init__(self, opener: Callable[[], Executor], capacity: Capacity) -> None:
         self._opener, self._capacity = opener, capacity
@@ -108,9 +112,14 @@ class LateExecutor:
     def capacity(self) -> Capacity:
         return self._capacity if self._opened is None else self._opened.capacity
 
-    def submit(self, task: Task) -> None:
+    def open(self) -> None:
+        """Begin to start processes, which takes its time beside whatever is done here."""
         if self._opened is None:
             self._opened = self._opener()
+
+    def submit(self, task: Task) -> None:
+        self.open()
+        assert self._opened is not None
         self._opened.submit(task)
 
     def wait(self, timeout_s: float) -> list[Event]:

@@ -7,19 +7,23 @@ taken from the environment (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`), certificat
 from __future__ import annotations
 
 import base64
-import http.client
 import os
 import select
 import socket
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from everline.errors import UnavailableError
-from everline.loader import load
+from everline.loader import late, load
+
+if TYPE_CHECKING:
+    import http.client as http_client
+else:  # an embedded control plane is asked without it
+    http_client = late("http.client")
 
 CONNECT_S = 5.0
 ANSWER_S = 60.0
@@ -102,7 +106,7 @@ class HttpTransport:
         self._path = parts.path
         self._credentials = _basic(parts.username, parts.password)
         self._proxy = _proxy_for(parts.scheme, self._host)
-        self._idle: deque[http.client.HTTPConnection] = deque(maxlen=IDLE_CONNECTIONS_MAX)
+        self._idle: deque[http_client.HTTPConnection] = deque(maxlen=IDLE_CONNECTIONS_MAX)
         self._pid = os.getpid()
 
     def exchange(
@@ -125,13 +129,13 @@ class HttpTransport:
             if used is not None:
                 try:
                     return self._ask(used, method, path, headers=sent, content=content, into=into)
-                except (http.client.RemoteDisconnected, ConnectionError):
+                except (http_client.RemoteDisconnected, ConnectionError):
                     if method not in _SAFE_TO_REPEAT:
                         raise
                     if content is not None and not isinstance(content, bytes):
                         content.seek(0)
             return self._ask(self._connect(connect_s), method, path, headers=sent, content=content, into=into)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http_client.HTTPException, ValueError) as error:
             raise _unavailable(self.origin, error) from error
 
     def close(self) -> None:
@@ -141,7 +145,7 @@ class HttpTransport:
 
     def _ask(
         self,
-        connection: http.client.HTTPConnection,
+        connection: http_client.HTTPConnection,
         method: str,
         path: str,
         *,
@@ -171,7 +175,7 @@ class HttpTransport:
             connection.close()
         return Answer(response.status, reason=response.reason, headers=found, content=body)
 
-    def _take(self) -> http.client.HTTPConnection | None:
+    def _take(self) -> http_client.HTTPConnection | None:
         """An idle connection that is still open."""
         if self._pid != os.getpid():  # after a fork the connections are the parent's
             self._idle, self._pid = deque(maxlen=IDLE_CONNECTIONS_MAX), os.getpid()
@@ -184,8 +188,8 @@ class HttpTransport:
                 return connection
             connection.close()
 
-    def _connect(self, connect_s: float) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
+    def _connect(self, connect_s: float) -> http_client.HTTPConnection:
+        kind = http_client.HTTPSConnection if self._tls else http_client.HTTPConnection
         if self._proxy is None:
             connection = kind(self._host, self._port, timeout=connect_s)
         else:

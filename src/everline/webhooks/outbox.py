@@ -6,7 +6,7 @@ to be told gets a job. Both are committed or neither, so that nothing is announc
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,14 +14,19 @@ from everline.access.unit_of_work import Event as Recorded
 from everline.access.unit_of_work import UnitOfWork
 from everline.ids import new_uid
 from everline.jobs import queue
-from everline.models import rows as model_rows
-from everline.models.types import TrackedVersion
+from everline.loader import late
 from everline.storage.db import select_rows
-from everline.webhooks.bodies import body_of
 from everline.webhooks.types import Event, Status
 
 QUEUE = "webhooks"
 KIND = "webhook.deliver"
+
+if TYPE_CHECKING:
+    from everline.models import rows as model_rows
+    from everline.models.types import TrackedVersion
+    from everline.webhooks import bodies
+else:  # every change comes by here, and few are of the registry
+    model_rows, bodies = late("everline.models.rows"), late("everline.webhooks.bodies")
 
 _EVENTS = {
     "model.create": Event.MODEL_CREATED,
@@ -48,7 +53,7 @@ def announce(uow: UnitOfWork) -> None:
         if receivers:
             data = _data(uow, recorded, event)
             limit = uow.settings.webhook_payload_bytes_max
-            body = body_of(event, data, at=uow.clock.now(), bytes_max=limit)
+            body = bodies.body_of(event, data, at=uow.clock.now(), bytes_max=limit)
             for uid in receivers:
                 enqueue(uow, uid, event=event, body=body, project=recorded.project)
 

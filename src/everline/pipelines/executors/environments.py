@@ -22,6 +22,7 @@ class EnvironmentPools:
         self._setup, self._workers, self._clock, self._output_bytes_max = setup, workers, clock, output_bytes_max
         self._pools: dict[tuple[str, ...], PoolExecutor] = {}
         self._failed: list[Event] = []
+        self._open(())
 
     @property
     def capacity(self) -> Capacity:
@@ -30,7 +31,7 @@ class EnvironmentPools:
 
     def submit(self, task: Task) -> None:
         try:
-            self._pool(task).submit(task)
+            self._open(task.own).submit(task)
         except EverlineError as error:
             problem = StepError(type=type(error).__name__, message=error.message)
             self._failed.append(Failed(task=task, error=problem, hint=error.hint, ended_at=self._clock.now()))
@@ -53,8 +54,7 @@ class EnvironmentPools:
         for pool in self._pools.values():
             pool.close()
 
-    def _pool(self, task: Task) -> PoolExecutor:
-        own = task.own
+    def _open(self, own: tuple[str, ...]) -> PoolExecutor:
         if own not in self._pools:
             python, setup = None, self._setup
             if own:
