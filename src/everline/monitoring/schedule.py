@@ -17,6 +17,12 @@ JOB = "monitor.run"
 _RETRY_SLOT_S = 3600
 
 
+def is_watching(uow: UnitOfWork) -> bool:
+    """Whether there is any monitor: a look that takes no lock."""
+    found = select(tables.monitor.c.uid).where(tables.monitor.c.retired == "").limit(1)
+    return uow.conn.execute(found).first() is not None
+
+
 def schedule_due(uow: UnitOfWork) -> int:
     """Enqueue a job for every monitor with a complete window; the worker calls this on its clock.
 

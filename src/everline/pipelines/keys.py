@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from everline.canonical import canonical_digest
 from everline.errors import InvalidInputError
 from everline.ids import digest_file
 from everline.pipelines.codedigest import CodeDigest
+from everline.pipelines.spec import Options
 from everline.pipelines.types import KeyMaterial
 
 _WHOLE_MAX = 2**53
@@ -38,6 +40,28 @@ def step_key(material: KeyMaterial) -> str:
         "schema": SCHEMA, "code": material.code, "inputs": material.inputs, "environment": material.environment,
         "threads": material.threads,
     })  # fmt: skip
+
+
+def declared(options: Options, *, root: Path) -> dict[str, Any]:
+    """What a step depends on beside its arguments: variables by value, files by content, under names no argument has.
+
+    Args:
+        root: the project's folder.
+
+    Raises:
+        InvalidInputError: a file is not there, or lies outside the project.
+    """
+    found: dict[str, Any] = {f"variable {name}": os.environ.get(name) for name in options.variables}
+    for name in options.files:
+        path = (root / name).resolve()
+        if not path.is_relative_to(root.resolve()) or not path.is_file():
+            raise InvalidInputError(
+                f"The file {name!r} that a step declares is not in the project {root}.",
+                hint="Name it relative to the folder with everline.toml.",
+                field="files",
+            )
+        found[f"file {name}"] = path
+    return found
 
 
 def plain(value: Any, name: str = "value") -> Any:

@@ -289,6 +289,7 @@ class Scheduler:
         if code is None:
             code = self._codes[spec.function] = code_digest(spec.function, root=self.root)
         inputs = {name: self.results.digest_of(value) for name, value in node.inputs.items()}
+        inputs |= keys.declared(spec.options, root=self.root)
         own = self._own(node)
         environment = own_environments.digest_of(own, run=self.facts.environment) if own else self.facts.environment
         material = keys.material_of(code, inputs, environment=environment, threads=spec.options.resources.threads)

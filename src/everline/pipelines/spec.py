@@ -31,6 +31,8 @@ class Options:
         retry_wait_s: pause before the first retry; doubled for each further one.
         timeout_s: an attempt that takes longer is stopped, and has failed; None for no limit.
         environment: a virtual environment of the step's own; None for that of the run.
+        variables: environment variables whose values the result depends on; never secrets.
+        files: files of the project that the step opens by itself, relative to the project's folder.
     """
 
     cache: bool = True
@@ -40,6 +42,8 @@ class Options:
     timeout_s: float | None = None
     resources: Resources = field(default_factory=Resources)
     environment: Environment | None = None
+    variables: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

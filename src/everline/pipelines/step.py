@@ -66,6 +66,8 @@ def step(
     timeout_s: float | None = None,
     resources: Resources = ORDINARY,
     environment: Environment | None = None,
+    variables: Sequence[str] = (),
+    files: Sequence[str] = (),
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[P, R] | None = None,
@@ -79,6 +81,8 @@ def step(
     timeout_s: float | None = None,
     resources: Resources = ORDINARY,
     environment: Environment | None = None,
+    variables: Sequence[str] = (),
+    files: Sequence[str] = (),
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a step of a plain function with annotated parameters and result.
 
@@ -92,13 +96,16 @@ def step(
         timeout_s: an attempt that takes longer is stopped, and has failed.
         resources: what the step asks for.
         environment: a locked virtual environment of the step's own, made when it is first needed.
+        variables: environment variables whose values the result depends on: they count in the step key, as they are
+            where the run is started. Secrets are no variables: pass `el.secret(NAME)`.
+        files: files that the step opens by itself, relative to the project's folder: they count by content.
 
     Raises:
         InvalidInputError: an annotation is missing or an option is out of range.
     """
     options = Options(
         cache=cache, effect=effect, retries=retries, retry_wait_s=retry_wait_s, timeout_s=timeout_s,
-        resources=resources, environment=environment,
+        resources=resources, environment=environment, variables=tuple(variables), files=tuple(files),
     )  # fmt: skip
 
     def decorate(target: Callable[P, R]) -> Step[P, R]:

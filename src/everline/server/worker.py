@@ -60,18 +60,19 @@ LONG: dict[str, Callable[[Application, str, dict[str, Any]], dict[str, Any]]] = 
 """What takes too long for one transaction, given the project; it may be done twice, if a worker dies."""
 
 
-def _clockwork(uow: UnitOfWork) -> None:
-    """Make due what the clock says; a key per slot of time keeps several replicas from doing it twice."""
-    slot = int(uow.clock.now().timestamp() // uow.settings.checkpoint_s)
-    queue.enqueue(uow, "audit.checkpoint", {}, project="default", key=f"audit.checkpoint:{slot}")
-    hour = int(uow.clock.now().timestamp() // _HOUR_S)
-    queue.enqueue(uow, "artifact.collect-uploads", {}, project="default", key=f"artifact.collect-uploads:{hour}")
-    queue.enqueue(uow, "pipeline.forget", {}, project="default", key=f"pipeline.forget:{hour}")
-    schedule.schedule_due(uow)
+def _slots(uow: UnitOfWork) -> dict[str, str]:
+    """What is due once in each slot of time: the keys of the jobs now, with their kinds."""
+    now = uow.clock.now().timestamp()
+    slot, hour = int(now // uow.settings.checkpoint_s), int(now // _HOUR_S)
+    return {
+        f"audit.checkpoint:{slot}": "audit.checkpoint",
+        f"artifact.collect-uploads:{hour}": "artifact.collect-uploads",
+        f"pipeline.forget:{hour}": "pipeline.forget",
+    }
 
 
-_PARTS: tuple[tuple[Callable[[UnitOfWork], None], Callable[[UnitOfWork], bool]], ...] = (
-    (_clockwork, lambda _uow: True),
+_PARTS: tuple[tuple[Callable[[UnitOfWork], object], Callable[[UnitOfWork], bool]], ...] = (
+    (schedule.schedule_due, schedule.is_watching),
     (firing.tick, firing.is_due),
     (schedules.watch_schedules, schedules.is_due),
 )
@@ -86,6 +87,8 @@ class Worker:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._made_due: dict[str, str] = {}
+        self._making_due: dict[str, str] = {}
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
@@ -110,18 +113,32 @@ class Worker:
 
     def tick(self) -> None:
         """Make due what the clock says; what goes wrong in one part holds up no other."""
-        for part, is_due in _PARTS:
+        for part, is_due in ((self._make_due, self._is_new_slot), *_PARTS):
             try:
                 with self._app.begin(SYSTEM, read_only=True) as uow:
                     due = is_due(uow)
                 if due:
                     with self._app.begin(SYSTEM) as uow:
                         part(uow)
+                    self._made_due = self._making_due  # it is committed
             except Exception:
                 log.exception("the clock stumbled; it goes on after a pause")
 
+    def _make_due(self, uow: UnitOfWork) -> None:
+        """A key for each slot keeps several replicas from doing it twice, and this one from asking again."""
+        slots = _slots(uow)
+        for key, kind in slots.items():
+            queue.enqueue(uow, kind, {}, project="default", key=key)
+        self._making_due = slots
+
+    def _is_new_slot(self, uow: UnitOfWork) -> bool:
+        return _slots(uow) != self._made_due
+
     def run_one(self) -> bool:
         """Run one due job, if there is any; a failing one is due again after a pause."""
+        with self._app.begin(SYSTEM, read_only=True) as uow:
+            if not queue.is_due(uow, queue="server"):
+                return False
         with self._app.begin(SYSTEM) as uow:
             job = queue.take(uow, queue="server", worker=self._name)
         if job is None:

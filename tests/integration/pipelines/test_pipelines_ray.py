@@ -130,6 +130,22 @@ def test_a_run_that_waits_goes_on_elsewhere(cluster: Any, run: Any, client: Clie
 
 
 @pytest.mark.drill
+def test_the_flights_pipeline_on_both(cluster: Any, client: Client, tmp_path: Path) -> None:
+    from everline.demo import flight_delay, flights
+
+    (tmp_path / "everline.toml").touch()
+    (tmp_path / "flights_on_ray.py").write_bytes(Path(flight_delay.__file__).read_bytes())
+    client.datasets.add_table("weather", flights.weather())
+    for month in flights.MONTHS[:4]:
+        client.datasets.add_table("flights", flights.flights_of(month), label=month)
+    there, here = (
+        client.pipelines.run("flights_on_ray:flight_delay", directory=tmp_path, on=on, cache=False, reproduces="0" * 32)
+        for on in ("ray", "local")
+    )
+    assert digests(here) == digests(there) and len(here.steps) == 6
+
+
+@pytest.mark.drill
 def test_a_thousand_steps_on_both(cluster: Any, run: Any) -> None:
     there = run("many", on="ray")
     assert there.value == sum(i * i for i in range(1000))

@@ -159,6 +159,7 @@ def test_two_interacting_causes_get_their_shares_and_a_certificate(
 
 
 @only_sqlite
+@pytest.mark.drill
 def test_data_alone_and_the_seed_alone(client: Client, run: Start, capsys: pytest.CaptureFixture[str]) -> None:
     before, after = run("--data", "numbers=1"), run("--data", "numbers=2")
     found = client.explanations.explain(before, after, seeds=3, processes=1)
@@ -198,6 +199,7 @@ def test_the_environment_alone(client: Client, run: Start, tmp_path: Path, monke
 
 
 @only_sqlite
+@pytest.mark.drill
 def test_the_evaluation_set_is_told_from_the_model(client: Client, run: Start) -> None:
     client.datasets.add("numbers", pa.table({"x": [1.0] * 3 + [2.0] * 3 + [9.0] * 3,
                                              "y": [1.0] * 3 + [2.0] * 3 + [9.0] * 3}))  # fmt: skip

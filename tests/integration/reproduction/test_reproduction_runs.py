@@ -260,6 +260,7 @@ def test_another_package_version_is_named(client: Client, run: Any, tmp_path: Pa
 
 
 @only_sqlite
+@pytest.mark.drill
 def test_a_hidden_file_and_chance_are_told_apart(
     client: Client, run: Any, tmp_path: Path, monkeypatch: Any, browser: TestClient
 ) -> None:
@@ -313,6 +314,7 @@ def test_a_file_that_compiled_code_opens_by_itself_is_named(
 
 
 @only_sqlite
+@pytest.mark.drill
 def test_a_noisy_run_is_statistically_equal_and_another_one_is_not(
     client: Client, run: Any, begin: Any, capfd: pytest.CaptureFixture[str], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -15,6 +15,7 @@ import pytest
 
 import everline as el
 from everline.clock import FixedClock
+from everline.errors import InvalidInputError
 from everline.ids import digest_bytes
 from everline.pipelines.executors.inline import InlineExecutor
 from everline.pipelines.executors.tasks import RunFacts
@@ -280,6 +281,33 @@ def announces() -> Any:
 def test_a_result_of_another_type_than_announced_fails_the_step_that_made_it(world: World) -> None:
     with pytest.raises(StepFailedError, match="Step 'wrong' .* announced el.Table and returned a int"):
         world.run(announces)
+
+
+@el.step(variables=("A_REGION",), files=("rates.json",))
+def priced() -> str:
+    CALLS.append("priced")
+    return "x"
+
+
+@el.pipeline
+def prices() -> str:
+    return priced()
+
+
+def test_declared_variables_and_files_count_by_what_they_hold(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidInputError, match="The file 'rates.json' that a step declares is not in the project"):
+        world.run(prices)
+    rates = world.root / "rates.json"
+    rates.write_text("1")
+    monkeypatch.setenv("A_REGION", "north")
+    world.run(prices)
+    world.run(prices)
+    assert CALLS == []
+    monkeypatch.setenv("A_REGION", "south")
+    world.run(prices)
+    rates.write_text("2")
+    world.run(prices)
+    assert CALLS == ["priced"]
 
 
 @el.step
