@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -255,7 +255,7 @@ class PlannedStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """
 
     name: str
-    kind: str = "step"
+    kind: Literal["step", "question", "choice", "expansion"] = "step"
     needs: tuple[int, ...] = ()
     count: int = 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -395,9 +395,12 @@ def plan_of(graph: Graph) -> list[PlannedStep]:
     return [PlannedStep(name=node.name, kind=_kind(node), needs=tuple(sorted(_needs(node)))) for node in graph.nodes]
 
 
-def _kind(node: Vertex) -> str:
-    kinds = {Question: "question", Choice: "choice", Expansion: "expansion"}
-    return kinds.get(type(node), "step")
+def _kind(node: Vertex) -> Literal["step", "question", "choice", "expansion"]:
+    if isinstance(node, Question):
+        return "question"
+    if isinstance(node, Choice):
+        return "choice"
+    return "expansion" if isinstance(node, Expansion) else "step"
 
 
 def _needs(node: Vertex) -> set[int]:

@@ -21,7 +21,7 @@ from everline.server import uploads
 from everline.server.application import Application
 from everline.server.authentication import authenticate
 from everline.server.gathering import Lanes
-from everline.server.http import Request, Route, json_response, unexpected
+from everline.server.http import ANSWERED_HERE, Request, Route, json_response, unexpected
 
 HANDED_FILE = "everline.file"
 """Extension of a scope that only a client in this process can set: the body, as an open file."""
@@ -67,6 +67,7 @@ class Dispatcher:
     def answer_here(self, known: BaseRoute, scope: Scope, body: bytes) -> Response:
         """Answer a request in the thread of whoever asks; for clients in this process."""
         route = self._declared[id(known)]
+        scope = {**scope, "extensions": {**scope.get("extensions", {}), ANSWERED_HERE: True}}
         return _work(self._app, route, Request(self._app, StarletteRequest(scope), body=body))
 
     def close(self) -> None:

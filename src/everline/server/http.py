@@ -47,6 +47,10 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     next: str | None = None
 
 
+ANSWERED_HERE = "everline.here"
+"""Extension of the scope of a request that its own asker answers: nobody can hang up, and there is no event loop."""
+
+
 class Request:
     """One request as a handler sees it: sync, body read, actor known."""
 

@@ -8,7 +8,7 @@ import time
 import anyio.from_thread
 
 from everline.errors import InvalidInputError, TooLargeError
-from everline.server.http import Request, Routes, begin, decode
+from everline.server.http import ANSWERED_HERE, Request, Routes, begin, decode
 from everline.serving import health, predictions, service
 from everline.serving.types import DesiredState, Health, Segment
 
@@ -44,11 +44,19 @@ def _wait(request: Request, known: int, wait_s: float) -> None:
     """
     deadline, stopping = time.monotonic() + wait_s, request.app.stopping
     while (left := deadline - time.monotonic()) > 0:
-        if stopping.wait(min(_LOOK_S, left)) or anyio.from_thread.run(request.raw.is_disconnected):
+        if stopping.wait(min(_LOOK_S, left)) or _is_gone(request):
             return
         with begin(request) as uow:
             if service.read_generation(uow) != known:
                 return
+
+
+def _is_gone(request: Request) -> bool:
+    """Whether whoever asked hung up."""
+    if request.raw.scope.get("extensions", {}).get(ANSWERED_HERE):
+        return False
+    gone: bool = anyio.from_thread.run(request.raw.is_disconnected)
+    return gone
 
 
 def _enter(waits_max: int) -> bool:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -64,6 +65,8 @@ class OnlinePath:
             prediction_log=self._log,
             worker=self._worker,
         )
+        # A thread of its own: whoever asks may be in an event loop already, as a notebook is.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="everline-online")
         self._runner = asyncio.Runner()
 
     def ask(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
@@ -80,7 +83,7 @@ class OnlinePath:
                 for name, values in columns.items()
             ]
         }
-        status, content = self._runner.run(self._send(msgspec.json.encode(body)))
+        status, content = self._thread.submit(self._runner.run, self._send(msgspec.json.encode(body))).result()
         answer = msgspec.json.decode(content)
         if status != 200:
             raise _refused(answer, status)
@@ -105,7 +108,8 @@ class OnlinePath:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._runner.close()
+        self._thread.submit(self._runner.close).result()
+        self._thread.shutdown()
         self._worker.close()
         detached = self._log.detach()
         if detached is not None:
