@@ -22,7 +22,7 @@ from everline.delivery import tables
 from everline.delivery.declaration import TABLES, Declaration, Declared
 from everline.delivery.kinds.datasets import Datasets
 from everline.delivery.kinds.endpoints import Endpoints
-from everline.delivery.kinds.kind import Compared, Kind, Scope, Spec, differences, plain
+from everline.delivery.kinds.kind import Compared, Kind, Removable, Scope, Spec, differences, plain
 from everline.delivery.kinds.monitors import Monitors
 from everline.delivery.kinds.pipelines import Pipelines
 from everline.delivery.kinds.policies import Policies
@@ -154,7 +154,7 @@ def _removal(scope: Scope, section: str, name: str, known: Kept, states: dict[st
     action, note = Action.REMOVE, ""
     if compared.real is None:
         action, note = Action.FORGET, "is gone already"
-    elif not kind.removable:
+    elif not isinstance(kind, Removable):
         action, note = Action.FORGET, "stays as it is: a file never removes it"
     change = Change(address=address, kind=section, name=name, action=action, permission=kind.writes.value, note=note)
     return Step(change, None, known.spec)

@@ -22,7 +22,7 @@ from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.delivery import history, tables
 from everline.delivery.declaration import Declaration
-from everline.delivery.kinds.kind import Scope, differences
+from everline.delivery.kinds.kind import Removable, Scope, differences
 from everline.delivery.planning import (
     KINDS,
     Planned,
@@ -236,7 +236,7 @@ def _do(scope: Scope, step: Step, *, state: str) -> None:
         raise StaleError("somebody changes it at this moment. Nothing was applied.", hint="Make a new plan.")
     if step.change.action in (Action.CREATE, Action.CHANGE) and step.spec is not None:
         kind.put(scope, name, step.spec, step.before)
-    elif step.change.action is Action.REMOVE and step.before is not None:
+    elif step.change.action is Action.REMOVE and step.before is not None and isinstance(kind, Removable):
         kind.remove(scope, name, step.before)
 
 

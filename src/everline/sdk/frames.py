@@ -10,10 +10,14 @@ texts. An empty result has the columns that every run has.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from everline.loader import load
 from everline.runs.types import Comparison, Difference, Run
+
+
+class _Table(Protocol):
+    def to_arrow(self) -> Any: ...
 
 
 class _Frames:
@@ -21,16 +25,12 @@ class _Frames:
 
     __slots__ = ()
 
-    def to_arrow(self) -> Any:
-        """A pyarrow table."""
-        raise NotImplementedError  # each of the two below has its own; `list` allows no abstract base
-
-    def to_pandas(self) -> Any:
+    def to_pandas(self: _Table) -> Any:
         """A pandas frame; texts are objects, times are in UTC."""
         load("pandas")
         return self.to_arrow().to_pandas()
 
-    def to_polars(self) -> Any:
+    def to_polars(self: _Table) -> Any:
         """A polars frame."""
         return load("polars").from_arrow(self.to_arrow())
 

@@ -18,7 +18,6 @@ class Datasets:
     reads = Permission.DATA_READ
     writes = Permission.DATA_WRITE
     everywhere = False
-    removable = False
 
     def compare(self, scope: Scope, name: str, spec: Spec, before: Spec | None) -> Compared:
         """Only tags that are declared, or were, are looked at: others belong to people."""
@@ -47,10 +46,6 @@ class Datasets:
         if "contract" in spec:
             contract = msgspec.convert(spec["contract"], Contract)
             contracts.set_contract(scope.uow, scope.project, name, contract)
-
-    def remove(self, scope: Scope, name: str, before: Spec) -> None:
-        """Never called."""
-        raise NotImplementedError
 
     def _contract(self, scope: Scope, name: str) -> Spec | None:
         try:

@@ -20,7 +20,6 @@ class Endpoints:
     reads = Permission.ENDPOINT_READ
     writes = Permission.ENDPOINT_WRITE
     everywhere = False
-    removable = False
 
     def compare(self, scope: Scope, name: str, spec: Spec, before: Spec | None) -> Compared:
         """Guard and rollout plan; who answers is the business of releases."""
@@ -40,7 +39,3 @@ class Endpoints:
             service.create_endpoint(scope.uow, name, project=scope.project, guard=guard)
         plan = None if spec["rollout"] is None else msgspec.convert(spec["rollout"], Plan)
         plans.set_plan(scope.uow, name, plan, project=scope.project)
-
-    def remove(self, scope: Scope, name: str, before: Spec) -> None:
-        """Never called."""
-        raise NotImplementedError

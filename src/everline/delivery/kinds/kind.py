@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
@@ -71,26 +71,29 @@ class Scope:
 
 
 class Kind(Protocol):
-    """One kind of declared thing.
+    """One kind of declared thing. What is declared no longer stays, and is only forgotten, unless it is `Removable`.
 
     Attributes:
         section: its table in the file.
         reads, writes: what it takes to compare and to change.
         everywhere: they are needed for all projects.
-        removable: what is declared no longer is removed; else it stays and is only forgotten.
     """
 
     section: str
     reads: Permission
     writes: Permission
     everywhere: bool
-    removable: bool
 
     def compare(self, scope: Scope, name: str, spec: Spec, before: Spec | None) -> Compared:
         """What shall be beside what is; `before` is what this stack declared last."""
 
     def put(self, scope: Scope, name: str, spec: Spec, before: Spec | None) -> None:
         """Create it or change it."""
+
+
+@runtime_checkable
+class Removable(Kind, Protocol):
+    """A kind of thing that is taken away when it is declared no longer."""
 
     def remove(self, scope: Scope, name: str, before: Spec) -> None:
         """Take it away."""

@@ -18,7 +18,6 @@ class Monitors:
     reads = Permission.MONITOR_READ
     writes = Permission.MONITOR_WRITE
     everywhere = False
-    removable = True
 
     def compare(self, scope: Scope, name: str, spec: Spec, before: Spec | None) -> Compared:
         """With what the declaration leaves open filled in as the monitor has it."""

@@ -17,7 +17,6 @@ class Policies:
     reads = Permission.POLICY_READ
     writes = Permission.POLICY_WRITE
     everywhere = False
-    removable = True
 
     def compare(self, scope: Scope, name: str, spec: Spec, before: Spec | None) -> Compared:
         """The text and whether it is in force.

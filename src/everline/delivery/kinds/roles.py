@@ -15,7 +15,6 @@ class Roles:
     reads = Permission.ACCESS_READ
     writes = Permission.ACCESS_WRITE
     everywhere = True
-    removable = True
 
     def compare(self, scope: Scope, name: str, spec: Spec, before: Spec | None) -> Compared:
         """Whether the user holds the role here.

@@ -18,7 +18,6 @@ class Schedules:
     reads = Permission.PIPELINE_READ
     writes = Permission.PIPELINE_WRITE
     everywhere = False
-    removable = True
 
     def compare(self, scope: Scope, name: str, spec: Spec, before: Spec | None) -> Compared:
         """As it is kept, without what came of it.

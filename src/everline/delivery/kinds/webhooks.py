@@ -19,7 +19,6 @@ class Webhooks:
     reads = Permission.WEBHOOK_READ
     writes = Permission.WEBHOOK_WRITE
     everywhere = False
-    removable = True
 
     def compare(self, scope: Scope, name: str, spec: Spec, before: Spec | None) -> Compared:
         """A variable that was not sent is taken to hold what it held when the file was applied last."""
