@@ -15,9 +15,10 @@ Rules that every door keeps (`open_package`, `fetch_package`):
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -25,7 +26,9 @@ from everline.canonical import canonical_json
 from everline.errors import EverlineError, IntegrityError, InvalidInputError
 from everline.ids import digest_bytes, digest_file, new_uid
 from everline.loader import load
-from everline.models.signature import Array, Checked, Signature, check_columns
+from everline.models.predictor import NATIVE
+from everline.models.predictor import Predictor as Predictor  # whoever opens a package asks it
+from everline.models.signature import Signature
 
 MANIFEST_FILE = "everline.json"
 MANIFEST_BYTES_MAX = 4 << 20
@@ -59,40 +62,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
 
 
-class LoadedModel(Protocol):
-    """A model in memory, as its flavor gives it."""
-
-    def predict(self, arrays: Mapping[str, Array], *, rows: int) -> dict[str, Array]:
-        """Answer `rows` rows; each output has shape (rows,)."""
-
-
-class Predictor:
-    """A package that is loaded and answers calls; the same input gives the same bits, in a batch of any size."""
-
-    def __init__(self, package: Package, model: LoadedModel) -> None:
-        self.package = package
-        self.signature = package.manifest.signature
-        self._model = model
-
-    def predict(self, columns: Mapping[str, Sequence[Any] | Array]) -> dict[str, Array]:
-        """Check a call and answer it.
-
-        Args:
-            columns: one value per row under each input's name.
-
-        Returns:
-            One array per output of the signature, one value per row.
-
-        Raises:
-            SignatureError: the call does not fit the signature.
-        """
-        return self.predict_checked(check_columns(self.signature, columns))
-
-    def predict_checked(self, call: Checked) -> dict[str, Array]:
-        """Answer a call that was checked against this predictor's signature."""
-        return self._model.predict(call.arrays, rows=call.rows)
-
-
 class Package(msgspec.Struct, frozen=True, kw_only=True):
     """A package on disk whose every byte matched its manifest when it was opened."""
 
@@ -108,7 +77,7 @@ class Package(msgspec.Struct, frozen=True, kw_only=True):
             MissingExtraError: the framework is not installed.
             IntegrityError: the model file holds types outside of the flavor's allow list.
         """
-        return Predictor(self, _flavor(self.manifest.flavor).load_model(self))
+        return Predictor(self, {NATIVE: partial(_flavor(self.manifest.flavor).load_model, self)})
 
 
 def build_package(

@@ -128,7 +128,7 @@ class _Replayer:
     def replay_columns(self, endpoint: str, logged: pa.Table) -> list[Replay]:
         """Replay many, each package in one call; only those that did not come out bit-equal are told, newest first."""
         failed: list[Replay] = []
-        for rows in grouped(logged, ("package", "release")):
+        for rows in grouped(logged, ("package", "release", "runtime")):
             first = prediction_of(endpoint, self._client.project, rows.slice(0, 1).to_pylist()[0])
             equal = None if self._untraced(first) else self._equal_rows(first, rows)
             others = rows if equal is None else rows.filter(load("numpy").invert(equal))
@@ -140,7 +140,7 @@ class _Replayer:
         """Which rows come out with the logged bits; None if the package does not load or refuses them as they are."""
         try:
             predictor = self._predictor(first)
-            answer = ask_columns(predictor, rows)
+            answer = ask_columns(predictor, rows, runtime=first.runtime)
         except EverlineError:
             return None  # asked one by one, each row says what is wrong with it
         return same_columns(rows, answer)
@@ -195,11 +195,15 @@ class _Replayer:
 
 
 def ask(predictor: Predictor, logged: Sequence[Prediction]) -> list[Replay]:
-    """Ask a loaded package the logged inputs again, and judge each answer."""
+    """Ask a loaded package the logged inputs again, by the runtime that answered first, and judge each answer.
+
+    Args:
+        logged: predictions of one package and one runtime.
+    """
     names = [field.name for field in predictor.signature.inputs]
     try:
         _check_names(logged, names)
-        answer = predictor.predict({name: [one.inputs[name] for one in logged] for name in names})
+        answer = predictor.predict({name: [one.inputs[name] for one in logged] for name in names}, logged[0].runtime)
     except EverlineError as error:
         if len(logged) > 1:  # One bad row must not speak for the others.
             return [replay for one in logged for replay in ask(predictor, [one])]
@@ -266,8 +270,11 @@ def prediction_of(endpoint: str, project: str, row: Mapping[str, Any]) -> Predic
     return Prediction(**{**own, "request": request}, endpoint=endpoint, project=project, inputs=inputs, outputs=outputs)
 
 
-def ask_columns(predictor: Predictor, rows: pa.Table) -> dict[str, Any]:
+def ask_columns(predictor: Predictor, rows: pa.Table, *, runtime: str | None = None) -> dict[str, Any]:
     """Ask a package the logged inputs of a window, all at once.
+
+    Args:
+        runtime: which of its runtimes shall answer; None takes the one that it would choose itself.
 
     Raises:
         InvalidInputError: the window has other inputs than the package takes.
@@ -278,7 +285,7 @@ def ask_columns(predictor: Predictor, rows: pa.Table) -> dict[str, Any]:
     wrong = sorted({*surplus, *(name for name in names if name not in given)})
     if wrong:
         raise InvalidInputError(f"The logged inputs do not fit the package's columns: {', '.join(wrong[:5])}.")
-    return predictor.predict({name: _values(rows[f"in.{name}"]) for name in names})
+    return predictor.predict({name: _values(rows[f"in.{name}"]) for name in names}, runtime)
 
 
 def _values(column: pa.ChunkedArray) -> Any:

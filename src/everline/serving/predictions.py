@@ -15,6 +15,7 @@ from everline.errors import IntegrityError, InvalidInputError, NotFoundError, To
 from everline.governance import audit
 from everline.ids import check_name, check_uid, digest_bytes, new_uid
 from everline.loader import late
+from everline.models.predictor import NATIVE
 from everline.serving import tables
 from everline.serving.service import get_endpoint
 from everline.serving.types import Prediction, Segment
@@ -285,7 +286,7 @@ def _predictions(uow: UnitOfWork, project: str, values: list[dict[str, Any]]) ->
         made.append(
             Prediction(
                 **{name: value[name] for name in (*_COLUMNS, *_STRUCTS, "segment")}
-                | {"request": value["request"] or ""},
+                | {"request": value["request"] or "", "runtime": value.get("runtime") or NATIVE},
                 project=project,
                 model=model,
                 version=version,
@@ -325,7 +326,7 @@ def read_window(
 
     Returns:
         One row per prediction, in id order: `prediction, at, event_time` (filled), `revision, package, release,
-        request, row, latency_us`, then `in.<name>` and `out.<name>` as typed by the signature, and `outcome`
+        request, row, latency_us, runtime`, then `in.<name>` and `out.<name>` as typed by the signature, and `outcome`
         (double, null while unknown).
 
     Raises:
@@ -439,12 +440,21 @@ def _cut(
 def _flat(table: pa.Table) -> pa.Table:
     names = [name for name in _COLUMNS if name != "endpoint"]
     columns = [table[name].cast(kind) for name, kind in _kinds().items() if name in names]
+    names.append("runtime")
+    columns.append(_runtimes(table))
     for struct, prefix in (("inputs", "in."), ("outputs", "out.")):
         combined = table[struct].combine_chunks()
         for index, field in enumerate(combined.type):
             names.append(prefix + field.name)
             columns.append(pc.struct_field(combined, [index]))
     return pa.table(columns, names=names)
+
+
+def _runtimes(table: pa.Table) -> pa.ChunkedArray:
+    """What computed each answer; segments of data planes that knew one runtime only do not say."""
+    if table.schema.get_field_index("runtime") < 0:
+        return pa.chunked_array([pa.repeat(NATIVE, table.num_rows)])
+    return pc.fill_null(table["runtime"].cast(pa.string()), NATIVE)
 
 
 def _without_repeats(table: pa.Table) -> pa.Table:
@@ -470,7 +480,8 @@ def _outcomes(uow: UnitOfWork, project: str, endpoint: str, ids: pa.ChunkedArray
 
 
 def _empty_window() -> pa.Table:
-    kinds = {name: kind for name, kind in _kinds().items() if name != "endpoint"} | {"outcome": pa.float64()}
+    kinds = {name: kind for name, kind in _kinds().items() if name != "endpoint"}
+    kinds |= {"runtime": pa.string(), "outcome": pa.float64()}
     return pa.schema(kinds).empty_table()
 
 

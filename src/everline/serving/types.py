@@ -205,6 +205,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         event_time: when what it is about happens, if the caller said so.
         request: the request that asked; `row` is the row in it.
         latency_us: from the request's arrival to its answer, in microseconds.
+        runtime: which of the package's runtimes computed it.
         outcome: the true outcome, once feedback has come; `outcome_at` is when it came.
         segment: digest of the log segment that holds it.
     """
@@ -224,6 +225,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     latency_us: int
     inputs: dict[str, Any]
     outputs: dict[str, Any]
+    runtime: str = "native"
     outcome: float | bool | None = None
     outcome_at: datetime | None = None
     segment: str = ""

@@ -87,6 +87,7 @@ class SklearnModel:
         self._estimator = estimator
         self._names = [field.name for field in signature.inputs]
         self._facts = facts
+        self.rows_alone = not facts.row_independent
         self._threads = threadpoolctl.ThreadpoolController()
         self._frame = load("pandas").DataFrame if facts.named else None
 
