@@ -74,8 +74,10 @@ class Predictor:
 
     @property
     def cost_us(self) -> dict[str, tuple[float, float]]:
-        """Microseconds per call and per row, of each runtime that is in memory; measured when first asked for; infinite if it
-        cannot answer the package's example."""
+        """Microseconds per call and per row of each runtime in memory, measured when first asked for.
+
+        Infinite where the package's own example cannot be answered.
+        """
         for name in tuple(self._models):
             if name not in self._cost_us:
                 self._cost_us[name] = self._measure(self._models[name])

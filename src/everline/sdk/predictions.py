@@ -107,7 +107,8 @@ class PredictionsApi:
 
         Returns:
             One row a prediction: `prediction, at, event_time, revision, model, version, package, release, request, row,
-            latency_us, runtime`, `in.<name>` and `out.<name>` as typed by the signature, and `outcome` (null while unknown).
+            latency_us, runtime`, `in.<name>` and `out.<name>` as typed by the signature, and `outcome` (null while
+            unknown).
         """
         query = {
             "since": None if since is None else rfc3339(since),
