@@ -115,6 +115,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Most runs of one schedule that wait for their turn; further ones are skipped."""
     backfill_slots_max: int = 1000
     """Most slots that one backfill may ask for."""
+    rollout_look_s: float = 5.0
+    """Pause between two looks at the guards of a rollout."""
+    rollout_rows_max: int = 20_000
+    """Most logged predictions that one such look reads, the newest first."""
     session_s: int = 12 * 3600
     """How long a login lasts."""
     pipeline_lease_s: int = 30

@@ -33,8 +33,8 @@ from everline.reproduction import service as reproduction
 from everline.reproduction.statements import PAYLOAD_TYPE, test_result
 from everline.runs import service as runs
 from everline.runs.capture import RunRecord
+from everline.serving import desired as desired_state
 from everline.serving import predictions
-from everline.serving import service as serving
 
 SERVING_ROOTS = (
     "click",
@@ -195,7 +195,7 @@ def _serving(making: _Making, uid: str) -> Contents:
     version = models.get_version_by_uid(uow, uid)
     if version.project != making.project:
         raise NotFoundError(f"There is no model version {uid[:80]} in project {making.project!r}.", field="subject")
-    desired = serving.desired_alone(uow, project=making.project, model_version=uid, endpoint=making.endpoint)
+    desired = desired_state.desired_alone(uow, project=making.project, model_version=uid, endpoint=making.endpoint)
     making.add_package(version)
     making.writer.add(archive.SERVING, canonical_json(msgspec.to_builtins(desired)))
     release = desired.revisions[0].release

@@ -74,7 +74,7 @@ def _show(incident: Incident) -> None:
             *_places(incident),
             ("since", incident.since),
             (
-                "windows" if diagnosis else "slots",
+                "slots" if incident.schedule_name else "windows",
                 f"{incident.windows}, the last of {last}",
             ),
             *([] if diagnosis is None else _sureness(incident, diagnosis)),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -15,12 +16,13 @@ from everline.governance.types import Outcome, Verdict
 from everline.ids import check_uid
 from everline.releases import states
 from everline.releases.states import LIVE, State
-from everline.releases.types import LiveAt, Release, Side, Watch
+from everline.releases.types import LiveAt, Plan, Release, Rollout, Side, Watch
 
 if TYPE_CHECKING:
     from everline.sdk.client import Client
 
 _MARKS = {Outcome.PASS: ("pass", "green"), Outcome.FAIL: ("FAIL", "red"), Outcome.UNKNOWN: ("unknown", "yellow")}
+_VERDICTS = {"holds": "green", "broken": "red", "unclear": "yellow"}
 _MEANINGS = click.Choice(["reviewer", "validator", "owner"])
 
 
@@ -36,12 +38,25 @@ def command() -> None:
 @click.option(
     "--canary-share", type=float, help="Part of the requests for a canary; 0 for none. [the endpoint's plan, else 0.1]"
 )
+@click.option("--steps", help="Go on by itself while guards hold, such as '5% 10 min -> 25% -> 100%'.")
+@click.option("--guard", "guards", multiple=True, metavar="NAME=VALUE", help="What must hold, such as p99_ms_max=20.")
 @client_options
 def create(
-    client: Client, *, endpoint: str, model: str, version: str, canary_share: float | None, as_json: bool
+    client: Client,
+    *,
+    endpoint: str,
+    model: str,
+    version: str,
+    canary_share: float | None,
+    steps: str | None,
+    guards: Sequence[str],
+    as_json: bool,
 ) -> int:
     """Open a release of VERSION of MODEL (a number, @alias or latest) to ENDPOINT; exits 1 if it is blocked."""
-    return _show(client.releases.create(endpoint, model, version, canary_share=canary_share), as_json=as_json)
+    release = client.releases.create(
+        endpoint, model, version, canary_share=canary_share, steps=steps, guards=_guards(guards)
+    )
+    return _show(release, as_json=as_json)
 
 
 @command.command("show")
@@ -132,6 +147,33 @@ def rollback(client: Client, *, release: str, reason: str, as_json: bool) -> int
     return _show(client.releases.rollback(_live(client, release), reason=reason), as_json=as_json)
 
 
+@command.command("pause")
+@click.argument("release")
+@click.option("--reason", required=True, help="Why, for whoever reads it later.")
+@client_options
+def pause(client: Client, *, release: str, reason: str, as_json: bool) -> int:
+    """Keep the rollout of RELEASE at its step."""
+    return _show(client.releases.pause(release, reason=reason), as_json=as_json)
+
+
+@command.command("resume")
+@click.argument("release")
+@client_options
+def resume(client: Client, *, release: str, as_json: bool) -> int:
+    """Let the rollout of RELEASE go on from the beginning of its step."""
+    return _show(client.releases.resume(release), as_json=as_json)
+
+
+@command.command("share")
+@click.argument("release")
+@click.argument("share", type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True))
+@click.option("--reason", default="", help="Why, for whoever reads it later.")
+@client_options
+def share(client: Client, *, release: str, share: float, reason: str, as_json: bool) -> int:
+    """Move the share of the requests that canary RELEASE answers; a rollout with steps is paused by it."""
+    return _show(client.releases.set_share(release, share, reason=reason), as_json=as_json)
+
+
 @command.command("at")
 @click.argument("time", default="now")
 @click.option("--endpoint", help="Only of this endpoint.")
@@ -142,6 +184,22 @@ def at(client: Client, *, time: str, endpoint: str | None, as_json: bool) -> int
     found: Sequence[LiveAt] = client.releases.at(moment, endpoint=endpoint)
     emit(found, as_json=as_json, human=lambda: _print_live(found))
     return 0 if found else 1
+
+
+def _guards(given: Sequence[str]) -> dict[str, object] | None:
+    """`p99_ms_max=20` as values; `none` takes a limit away."""
+    found: dict[str, object] = {}
+    for one in given:
+        name, sign, text = one.partition("=")
+        try:
+            found[name] = None if text == "none" else json.loads(text)
+        except ValueError:
+            sign = ""
+        if not sign:
+            raise InvalidInputError(
+                f"The guard {one!r} cannot be read.", hint="Write it like p99_ms_max=20 or drift=false.", field="guard"
+            )
+    return found or None
 
 
 def _live(client: Client, name: str) -> str:
@@ -174,9 +232,12 @@ def _print(release: Release) -> None:
         ("package", release.package),
         ("author", release.author_name),
         ("opened", f"{release.created_at:%Y-%m-%d %H:%M:%S} by {release.created_by_name}"),
-        ("plan", f"canary {release.plan.canary_share:.0%}" if release.plan.canary_share else "no canary"),
+        ("plan", _plan(release.plan)),
         ("digest", release.digest),
     ])  # fmt: skip
+    if release.rollout is not None:
+        click.echo()
+        _print_rollout(release.rollout)
     if release.check is not None:
         click.echo()
         _print_verdicts(release.check.verdicts)
@@ -191,6 +252,24 @@ def _print(release: Release) -> None:
     table(rows, headers=("at", "move", "state", "who", "why"), empty="Nothing happened yet.")
     if release.next:
         click.echo("\nnext: " + ", ".join(f"everline release {states.command(move)}" for move in release.next))
+
+
+def _plan(plan: Plan) -> str:
+    if plan.steps:
+        return plan.steps
+    return f"canary {plan.canary_share:.4g}" if plan.canary_share else "no canary"
+
+
+def _print_rollout(found: Rollout) -> None:
+    due = found.since + timedelta(seconds=found.hold_s)
+    click.echo(
+        f"rollout {found.status}: step {found.step} of {found.steps}, {found.share:.4g} of the requests since "
+        f"{found.since:%Y-%m-%d %H:%M:%S}, at least until {due:%H:%M:%S}"
+    )
+    if found.problem:
+        click.echo(f"  {found.problem}")
+    for one in found.readings:
+        click.echo("  " + click.style(f"{one.verdict:8}", fg=_VERDICTS[one.verdict]) + f"{one.guard}: {one.text}")
 
 
 def _print_verdicts(verdicts: Sequence[Verdict]) -> None:

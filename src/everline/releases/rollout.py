@@ -7,13 +7,13 @@ from typing import Any
 from sqlalchemy import Row, select, update
 
 from everline.access.declare import act
-from everline.access.types import Permission
+from everline.access.types import SYSTEM, Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.canonical import canonical_json
 from everline.clock import rfc3339
 from everline.errors import ConflictError, InvalidInputError, StaleError
 from everline.governance.signing import dsse_sign, server_key
-from everline.releases import following, tables
+from everline.releases import following, progress, tables
 from everline.releases.gate import current_champion, require_intact, require_open
 from everline.releases.rows import move, recording_refusals, require_row, to_champion, to_release
 from everline.releases.states import Move, State, after
@@ -52,13 +52,26 @@ def start_canary(uow: UnitOfWork, uid: str) -> Release:
         require_intact(uow, row)
         row, check = require_open(uow, row)
     row, revision = _serve(uow, row, check)
+    place(uow, row, champion, share=share, reason=f"canary of release {uid}")
+    row = move(uow, row, Move.START_CANARY, revision=revision, share=share, champion=champion.package)
+    progress.begin(uow, row)
+    return to_release(uow, row, whole=True)
+
+
+def place(uow: UnitOfWork, row: Row[Any], champion: Champion, *, share: float, reason: str) -> None:
+    """Divide the requests between champion and canary; asks for the permission to operate releases.
+
+    Args:
+        share: the canary's, above 0 and below 1.
+    """
     placements = {
         champion.revision: (RevisionRole.PRIMARY, 1.0 - share),
-        revision: (RevisionRole.CANARY, share),
+        row.revision: (RevisionRole.CANARY, share),
     }
-    serving.set_traffic(uow, placements, project=row.project, endpoint=row.endpoint, reason=f"canary of release {uid}")
-    row = move(uow, row, Move.START_CANARY, revision=revision, share=share, champion=champion.package)
-    return to_release(uow, row, whole=True)
+    serving.set_traffic(
+        uow, placements, project=row.project, endpoint=row.endpoint, reason=reason,
+        warm=_before(uow, champion.revision),
+    )  # fmt: skip
 
 
 @act
@@ -84,13 +97,14 @@ def promote(uow: UnitOfWork, uid: str) -> Release:
                 hint=f"`everline release canary {uid}`, watch it with `everline release watch {uid}`, then promote.",
                 field="plan.canary_share",
             )
+        _refuse_hurry(uow, row)
         _refuse_other_canary(uow, row)
         require_intact(uow, row)
         row, check = require_open(uow, row)
     row, revision = _serve(uow, row, check)
     serving.set_traffic(
-        uow, {revision: (RevisionRole.PRIMARY, 1.0)},
-        project=row.project, endpoint=row.endpoint, reason=f"promotion of release {uid}",
+        uow, {revision: (RevisionRole.PRIMARY, 1.0)}, project=row.project, endpoint=row.endpoint,
+        reason=f"promotion of release {uid}", warm=champion.revision if champion else None,
     )  # fmt: skip
     following.champion_changed(
         uow, project=row.project, endpoint=row.endpoint, version=row.model_version, release=row.uid
@@ -118,8 +132,7 @@ def rollback(uow: UnitOfWork, uid: str, *, reason: str) -> Release:
     row = require_row(uow, uid, lock=True)
     with recording_refusals(uow, row, "rollback"):
         uow.require(Permission.RELEASE_OPERATE, row.project)
-    if not 1 <= len(reason.strip()) <= 2000 or "\0" in reason:
-        raise InvalidInputError("A rollback needs a reason.", hint="Say why, in 1 to 2,000 characters.", field="reason")
+    check_reason(reason, what="A rollback")
     after(State(row.state), Move.ROLL_BACK)
     champion = current_champion(uow, row.project, row.endpoint, lock=True)
     if row.state == State.CANARY.value:
@@ -141,10 +154,27 @@ def rollback(uow: UnitOfWork, uid: str, *, reason: str) -> Release:
             uow, project=row.project, endpoint=row.endpoint, version=before.model_version, release=before.uid
         )
     serving.set_traffic(
-        uow, {target: (RevisionRole.PRIMARY, 1.0)},
-        project=row.project, endpoint=row.endpoint, reason=f"rollback of release {uid}: {reason}",
+        uow, {target: (RevisionRole.PRIMARY, 1.0)}, project=row.project, endpoint=row.endpoint,
+        reason=f"rollback of release {uid}: {reason}", warm=_before(uow, target),
     )  # fmt: skip
     return to_release(uow, move(uow, row, Move.ROLL_BACK, reason=reason, restored=target), whole=True)
+
+
+def check_reason(reason: str, *, what: str) -> str:
+    """Return a reason that can be read later.
+
+    Raises:
+        InvalidInputError: there is none, or too much of it.
+    """
+    if not 1 <= len(reason.strip()) <= 2000 or "\0" in reason:
+        raise InvalidInputError(f"{what} needs a reason.", hint="Say why, in 1 to 2,000 characters.", field="reason")
+    return reason.strip()
+
+
+def _before(uow: UnitOfWork, revision: str) -> str | None:
+    """What a rollback of this revision would go back to: data planes keep it loaded."""
+    query = select(tables.release.c.previous).where(tables.release.c.revision == revision)
+    return uow.conn.execute(query).scalar()
 
 
 def _require_same_champion(uow: UnitOfWork, row: Row[Any]) -> Champion | None:
@@ -158,6 +188,21 @@ def _require_same_champion(uow: UnitOfWork, row: Row[Any]) -> Champion | None:
             field="champion",
         )
     return now
+
+
+def _refuse_hurry(uow: UnitOfWork, row: Row[Any]) -> None:
+    """People approved a plan with its steps: what its guards have not seen yet is not promoted past them."""
+    found = progress.find(uow, row.uid)
+    if row.state != State.CANARY.value or found is None or progress.is_last(row, found):
+        return
+    known = progress.to_rollout(row, found)
+    if known.step + 1 == known.steps and found.readings and uow.actor.uid == SYSTEM.uid:
+        return
+    raise ConflictError(
+        f"Release {row.uid} is at step {known.step} of {known.steps} of its plan, and goes on by itself.",
+        hint=f"`everline release show {row.uid}` says what it waits for; to go faster, release with another plan.",
+        field="plan.steps",
+    )
 
 
 def _refuse_other_canary(uow: UnitOfWork, row: Row[Any]) -> None:

@@ -23,9 +23,9 @@ from everline.errors import (
 )
 from everline.governance import approvals, audit
 from everline.ids import check_uid, new_uid
-from everline.releases import tables
+from everline.releases import progress, tables
 from everline.releases.states import Move, State, after, moves_of_people
-from everline.releases.types import Champion, Check, Plan, Release, Transition
+from everline.releases.types import Champion, Check, Release, Transition
 
 
 def require_row(uow: UnitOfWork, uid: str, *, lock: bool = False) -> Row[Any]:
@@ -131,15 +131,17 @@ def to_release(uow: UnitOfWork, row: Row[Any], *, whole: bool) -> Release:
     known = {
         name: getattr(row, name)
         for name in Release.__struct_fields__
-        if name not in ("plan", "state", "champion", "next", "check", "approvals", "history")
+        if name not in ("plan", "state", "champion", "next", "rollout", "check", "approvals", "history")
     }
     state = State(row.state)
+    under_way = progress.find(uow, row.uid) if row.revision is not None else None
     found = Release(
         **known,
-        plan=msgspec.convert(row.plan, Plan),
+        plan=progress.plan_of(row),
         state=state,
         champion=to_champion(row.champion),
-        next=[step for step in moves_of_people(state) if _fits_plan(row, step)],
+        next=[step for step in moves_of_people(state) if _fits_plan(row, step, under_way)],
+        rollout=None if under_way is None else progress.to_rollout(row, under_way),
     )
     if not whole:
         return found
@@ -151,8 +153,10 @@ def to_release(uow: UnitOfWork, row: Row[Any], *, whole: bool) -> Release:
     )
 
 
-def _fits_plan(row: Row[Any], step: Move) -> bool:
+def _fits_plan(row: Row[Any], step: Move, under_way: Row[Any] | None) -> bool:
     """Whether a step belongs to this release's plan: a canary needs a share, and a champion to stand beside."""
+    if row.state == State.CANARY.value and step is Move.PROMOTE and under_way is not None:
+        return progress.is_last(row, under_way)
     if row.state != State.APPROVED.value or step not in (Move.START_CANARY, Move.PROMOTE):
         return True
     canary_first = row.champion is not None and row.plan["canary_share"] > 0

@@ -8,7 +8,7 @@
                                  └──restore────────────↑
 
     blocked, awaiting_approval and approved may be checked again; whoever may decide can reject them.
-    canary and promoted can be rolled back; rejected and rolled_back are final.
+    a canary advances from share to share; canary and promoted can be rolled back; rejected and rolled_back are final.
 
 Nothing else is possible: every service function asks `after` for its next state before it changes anything.
 """
@@ -45,6 +45,7 @@ class Move(StrEnum):
     APPROVE = "approve"
     REJECT = "reject"
     START_CANARY = "start_canary"
+    ADVANCE = "advance"
     PROMOTE = "promote"
     SUPERSEDE = "supersede"
     RESTORE = "restore"
@@ -61,6 +62,7 @@ MOVES: dict[Move, dict[State, State]] = {
     Move.APPROVE: {State.AWAITING_APPROVAL: State.APPROVED},
     Move.REJECT: dict.fromkeys((State.CHECKING, *_OPEN), State.REJECTED),
     Move.START_CANARY: {State.APPROVED: State.CANARY},
+    Move.ADVANCE: {State.CANARY: State.CANARY},
     Move.PROMOTE: {State.APPROVED: State.PROMOTED, State.CANARY: State.PROMOTED},
     Move.SUPERSEDE: {State.PROMOTED: State.SUPERSEDED},
     Move.RESTORE: {State.SUPERSEDED: State.PROMOTED},

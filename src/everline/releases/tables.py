@@ -51,6 +51,21 @@ rollout_plan = Table(
 )
 """How releases to an endpoint are rolled out when their opener says nothing else."""
 
+rollout = Table(
+    "rollout",
+    metadata,
+    Column("release", Uid, ForeignKey("release.uid"), primary_key=True),
+    Column("status", String(16), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("since", UtcTime, nullable=False),
+    Column("next_look", UtcTime, nullable=False, index=True),
+    Column("looked_at", UtcTime),
+    Column("readings", JsonValue, nullable=False),
+    Column("counters", JsonValue, nullable=False, info=NAMES_NO_BLOB),
+    Column("problem", Text, nullable=False),
+)
+"""How far the canary of a release with steps or guards has come."""
+
 release_check = Table(
     "release_check",
     metadata,

@@ -11,15 +11,42 @@ from everline.releases.states import Move, State
 from everline.serving.types import RevisionRole
 
 
+class Guards(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What must hold while a canary answers; `releases/guards.py` says how each is judged.
+
+    Attributes:
+        requests_min: requests of this step that the canary must have answered before any guard speaks.
+        error_rate_over: by how much the canary's share of failed requests may exceed the champion's, 0 to 1.
+        error_rate_max: largest share of its requests that may fail, whatever the champion does; None for no limit.
+        p99_ratio_max: largest p99 latency, in multiples of the champion's; None for no limit.
+        p99_ms_max: largest p99 latency in milliseconds; None for no limit.
+        drift: whether the canary's predictions may not drift from the champion's.
+        quality: whether its loss may not be shown to be worse, once outcomes come; missing ones hold nothing up.
+    """
+
+    requests_min: int = 100
+    error_rate_over: float = 0.01
+    error_rate_max: float | None = None
+    p99_ratio_max: float | None = 2.0
+    p99_ms_max: float | None = None
+    drift: bool = True
+    quality: bool = True
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a release reaches all traffic.
 
     Attributes:
         canary_share: part of the requests that the canary answers, 0 to 0.5; 0 means no canary. The first
             release of an endpoint has nothing to stand beside, and is promoted without one.
+        steps: shares and times, such as `5% 10 min → 25% → 100%`: the release goes on by itself while its guards
+            hold, and is rolled back by itself when one does not. Without them a person promotes.
+        guards: what must hold; of a plan with steps and none, the defaults; of one without steps, they only watch.
     """
 
     canary_share: float = 0.1
+    steps: str | msgspec.UnsetType = msgspec.UNSET
+    guards: Guards | msgspec.UnsetType = msgspec.UNSET
 
 
 class CreateRelease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,6 +136,52 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What one guard said when it looked last.
+
+    Attributes:
+        verdict: `holds`, `broken`, or `unclear` while there is too little to say.
+        value: what was measured, in the guard's unit; `limit` is what it may be at most.
+        n: the canary's requests, rows or outcomes behind it.
+    """
+
+    guard: str
+    verdict: str
+    value: float | None
+    limit: float | None
+    n: int
+    text: str
+
+
+class Rollout(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a release with steps or guards has come.
+
+    Attributes:
+        status: `advancing`; `paused` by a person; `stalled` by what `problem` says; `ended`.
+        step: which of `steps`, from 1.
+        share: what the canary answers by the step; a person may have lowered it since.
+        since: when the step began, by the control plane's clock; `hold_s` is how long it lasts at least.
+        readings: what each guard said at `looked_at`.
+    """
+
+    status: str
+    step: int
+    steps: int
+    share: float
+    since: datetime
+    hold_s: float
+    looked_at: datetime | None
+    readings: list[Reading]
+    problem: str = ""
+
+
+class SetShare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client sends to move a canary's share of the requests, above 0 and below 1, by hand."""
+
+    share: float
+    reason: str = ""
+
+
 class Release(msgspec.Struct, frozen=True, kw_only=True):
     """The act of bringing one model version to one endpoint.
 
@@ -121,6 +194,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
         revision: the revision that serves it, from its first traffic on.
         next: the moves that can be asked for now.
         check: the newest judgement; None in a list.
+        rollout: how far its plan has come; None before its canary, and without steps and guards.
     """
 
     uid: str
@@ -143,6 +217,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     champion: Champion | None
     revision: str | None
     next: list[Move]
+    rollout: Rollout | None = None
     check: Check | None = None
     approvals: list[Approval] = []
     history: list[Transition] = []

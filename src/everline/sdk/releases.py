@@ -19,15 +19,27 @@ class ReleasesApi:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def create(self, endpoint: str, model: str, version: int | str, *, canary_share: float | None = None) -> Release:
+    def create(
+        self,
+        endpoint: str,
+        model: str,
+        version: int | str,
+        *,
+        canary_share: float | None = None,
+        steps: str | None = None,
+        guards: Mapping[str, Any] | None = None,
+    ) -> Release:
         """Open a release and judge it at once.
 
         Args:
             version: a number, `@alias` or `latest`.
             canary_share: part of the requests that a canary answers first, 0 (no canary) to 0.5; None follows the
                 endpoint's own plan, else 0.1. The first release of an endpoint has none.
+            steps: a plan that goes on by itself while its guards hold, such as `5% 10 min → 25% → 100%`.
+            guards: what must hold, by the names of `everline.releases.types.Guards`.
         """
-        plan = None if canary_share is None else {"canary_share": canary_share}
+        given = {"canary_share": canary_share, "steps": steps, "guards": guards}
+        plan = {name: value for name, value in given.items() if value is not None} or None
         body = {"endpoint": endpoint, "model": model, "version": version, "plan": plan}
         return self._client.call("POST", "/releases", body=body, returns=Release)
 
@@ -58,6 +70,19 @@ class ReleasesApi:
     def rollback(self, release: str, *, reason: str) -> Release:
         """Take a live release back: the one before it answers again."""
         return self._client.call("POST", f"/releases/{release}/rollback", body={"reason": reason}, returns=Release)
+
+    def pause(self, release: str, *, reason: str) -> Release:
+        """Keep a rollout at its step."""
+        return self._client.call("POST", f"/releases/{release}/pause", body={"reason": reason}, returns=Release)
+
+    def resume(self, release: str) -> Release:
+        """Let a rollout go on from the beginning of its step."""
+        return self._client.call("POST", f"/releases/{release}/resume", returns=Release)
+
+    def set_share(self, release: str, share: float, *, reason: str = "") -> Release:
+        """Move a canary's share of the requests by hand; a rollout with steps is paused by it."""
+        body = {"share": share, "reason": reason}
+        return self._client.call("POST", f"/releases/{release}/share", body=body, returns=Release)
 
     def watch(self, release: str) -> Watch:
         """A canary's errors, latency and outcomes beside its champion's, so far."""

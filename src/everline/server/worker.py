@@ -19,6 +19,7 @@ from everline.loader import load
 from everline.monitoring import schedule, schedules
 from everline.pipelines import retention
 from everline.pipelines.schedules import firing
+from everline.releases import advancing
 from everline.runs import uploads
 from everline.server import profiling
 from everline.server.application import Application
@@ -123,6 +124,21 @@ class Worker:
                     self._made_due = self._making_due  # it is committed
             except Exception:
                 log.exception("the clock stumbled; it goes on after a pause")
+
+        self._look_at_rollouts()
+
+    def _look_at_rollouts(self) -> None:
+        """Each rollout in a transaction of its own: what goes wrong with one holds up no other."""
+        with self._app.begin(SYSTEM, read_only=True) as uow:
+            due = advancing.due(uow)
+        for release in due:
+            try:
+                with self._app.begin(SYSTEM) as uow:
+                    advancing.look(uow, release)
+            except Exception as error:
+                log.exception("the rollout of release %s could not be looked at", release)
+                with self._app.begin(SYSTEM) as uow:
+                    advancing.stumbled(uow, release, error=f"{type(error).__name__}: {error}")
 
     def _make_due(self, uow: UnitOfWork) -> None:
         """A key for each slot keeps several replicas from doing it twice, and this one from asking again."""

@@ -1,4 +1,4 @@
-"""Endpoints, their traffic, and the desired state that data planes follow.
+"""Endpoints, their traffic, and who answered when; `desired` is what data planes follow.
 
 Who may move traffic is decided one floor up, by releases; here it is only kept consistent:
 the shares of primary and canary add up to 1, there is at most one of each, and each change
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, insert, or_, select, update
+from sqlalchemy import Row, Select, insert, or_, select, update
 
 from everline.access.declare import act, read
 from everline.access.types import Permission
@@ -20,15 +20,7 @@ from everline.errors import ConflictError, InvalidInputError, NotFoundError
 from everline.governance import audit
 from everline.ids import check_name, new_uid
 from everline.serving import tables
-from everline.serving.types import (
-    DesiredEndpoint,
-    DesiredRevision,
-    DesiredState,
-    Endpoint,
-    Guard,
-    Revision,
-    RevisionRole,
-)
+from everline.serving.types import Endpoint, Guard, Revision, RevisionRole
 from everline.storage.db import upsert
 
 _GENERATION_ID = 1
@@ -57,7 +49,7 @@ def create_endpoint(uow: UnitOfWork, name: str, *, project: str, guard: Guard = 
         "created_at": uow.clock.now(), "created_by": uow.actor.uid,
     }  # fmt: skip
     uow.conn.execute(insert(tables.endpoint).values(**row))
-    _next_generation(uow)
+    next_generation(uow)
     audit.record(uow, "endpoint.create", subject=f"endpoint:{row['uid']}", project=project, name=name, guard=guard)
     return get_endpoint(uow, name, project=project)
 
@@ -76,7 +68,7 @@ def set_guard(uow: UnitOfWork, name: str, *, project: str, guard: Guard) -> Endp
         return _endpoint(uow, row)
     column = tables.endpoint.c
     uow.conn.execute(update(tables.endpoint).where(column.uid == row.uid).values(guard=Guard(guard).value))
-    _next_generation(uow)
+    next_generation(uow)
     audit.record(
         uow, "endpoint.guard", subject=f"endpoint:{row.uid}", project=project, name=name,
         before=row.guard, after=Guard(guard).value,
@@ -155,11 +147,18 @@ def add_revision(
 
 @act
 def set_traffic(
-    uow: UnitOfWork, placements: Mapping[str, Placement], *, project: str, endpoint: str, reason: str = ""
+    uow: UnitOfWork,
+    placements: Mapping[str, Placement],
+    *,
+    project: str,
+    endpoint: str,
+    reason: str = "",
+    warm: str | None = None,
 ) -> Endpoint:
     """Say who answers from now on; a revision that is left out answers nothing any more.
 
     Args:
+        warm: a revision that data planes keep loaded although it answers nothing, so that going back is quick.
         placements: role and share by revision uid; the shares of primary and canary add up to 1, shadows have 0.
 
     Raises:
@@ -172,9 +171,10 @@ def set_traffic(
     before = {old.revision: old for old in _open_traffic(uow, row.uid)}
     after = {uid: (role, round(share, _SHARE_DIGITS)) for uid, (role, share) in placements.items()}
     kept = {uid for uid, (role, share) in after.items() if _same(before.get(uid), role, share)}
-    if len(kept) == len(before) == len(after):
+    if len(kept) == len(before) == len(after) and row.warm == warm:
         uow.unchanged()
         return _endpoint(uow, row)
+    uow.conn.execute(update(tables.endpoint).where(tables.endpoint.c.uid == row.uid).values(warm=warm))
     for uid in before.keys() - kept:
         uow.conn.execute(update(tables.traffic).where(traffic.uid == before[uid].uid).values(until=now))
     opened = [
@@ -188,7 +188,7 @@ def set_traffic(
         uow, "endpoint.traffic", subject=f"endpoint:{row.uid}", project=project, name=endpoint, reason=reason,
         before=[{"revision": old.revision, "role": old.role, "share": old.share} for old in before.values()],
         after=[{"revision": uid, "role": role.value, "share": share} for uid, (role, share) in after.items()],
-        generation=_next_generation(uow),
+        warm=warm, generation=next_generation(uow),
     )  # fmt: skip
     return _endpoint(uow, row)
 
@@ -321,89 +321,8 @@ def _endpoint(uow: UnitOfWork, row: Row[Any]) -> Endpoint:
     )
 
 
-# --- desired state --------------------------------------------------------------------------------
-
-
-@read
-def read_generation(uow: UnitOfWork) -> int:
-    """The number of the routing in force; 0 before there is any."""
-    uow.require_anywhere(Permission.DATAPLANE)
-    return _generation(uow)
-
-
-@read
-def desired_state(uow: UnitOfWork) -> DesiredState:
-    """Everything that a data plane must serve now, over all projects."""
-    uow.require_anywhere(Permission.DATAPLANE)
-    # Read first: a change that commits in between gives newer content under an older number, which is asked for again.
-    number = _generation(uow)
-    endpoints, traffic = tables.endpoint, tables.traffic
-    rows = uow.conn.execute(select(endpoints).order_by(endpoints.c.project, endpoints.c.name)).all()
-    behind: dict[str, list[DesiredRevision]] = {row.uid: [] for row in rows}
-    query = (
-        select(tables.revision, traffic.c.role, traffic.c.share)
-        .join(traffic, and_(traffic.c.revision == tables.revision.c.uid, traffic.c.until.is_(None)))
-        .order_by(traffic.c.share.desc(), tables.revision.c.uid)
-    )
-    for row in uow.conn.execute(query):
-        known = {name: getattr(row, name) for name in DesiredRevision.__struct_fields__ if name != "revision"}
-        one = DesiredRevision(revision=row.uid, **(known | {"role": RevisionRole(row.role)}))
-        behind.get(row.endpoint, []).append(one)
-    return DesiredState(
-        generation=number,
-        endpoints=[
-            DesiredEndpoint(endpoint=row.name, project=row.project, guard=Guard(row.guard), revisions=behind[row.uid])
-            for row in rows
-        ],
-    )
-
-
-@read
-def desired_alone(uow: UnitOfWork, *, project: str, model_version: str, endpoint: str | None = None) -> DesiredEndpoint:
-    """An endpoint as a data plane of its own must serve it, with one model version that answers there now.
-
-    Args:
-        model_version: uid of the version.
-        endpoint: where it answers; None where that is one endpoint only.
-
-    Raises:
-        ConflictError: no release of the version is live: nothing may be served that nobody released.
-        InvalidInputError: it answers several endpoints.
-    """
-    uow.require(Permission.ENDPOINT_READ, project)
-    revision, traffic, point = tables.revision, tables.traffic.c, tables.endpoint.c
-    query = (
-        select(revision, point.name.label("endpoint_name"), point.guard)
-        .join(tables.traffic, and_(traffic.revision == revision.c.uid, traffic.until.is_(None)))
-        .join(tables.endpoint, point.uid == revision.c.endpoint)
-        .where(point.project == project, revision.c.model_version == model_version)
-        .order_by(point.name)
-    )
-    rows = [row for row in uow.conn.execute(query) if endpoint in (None, row.endpoint_name)]
-    if not rows:
-        where = f" to {endpoint!r}" if endpoint else ""
-        raise ConflictError(
-            f"No release{where} of this version is live, and nothing is served that nobody released.",
-            hint="Open one with `everline release create`, have it approved, and promote it.",
-            field="endpoint",
-        )
-    if len(rows) > 1:
-        names = ", ".join(row.endpoint_name for row in rows)
-        raise InvalidInputError(
-            f"The version answers several endpoints: {names}.", hint="Name one with --endpoint.", field="endpoint"
-        )
-    (row,) = rows
-    known = {name: getattr(row, name) for name in DesiredRevision.__struct_fields__ if hasattr(row, name)}
-    one = DesiredRevision(revision=row.uid, **(known | {"role": RevisionRole.PRIMARY, "share": 1.0}))
-    return DesiredEndpoint(endpoint=row.endpoint_name, project=project, guard=Guard(row.guard), revisions=[one])
-
-
-def _generation(uow: UnitOfWork) -> int:
-    found = uow.conn.execute(select(tables.generation.c.number)).scalar()
-    return int(found or 0)
-
-
-def _next_generation(uow: UnitOfWork) -> int:
+def next_generation(uow: UnitOfWork) -> int:
+    """Let data planes know that there is something newer; asks for no permission."""
     upsert(uow.conn, tables.generation, [{"id": _GENERATION_ID, "number": 0}], keys=["id"])
     column = tables.generation.c
     change = update(tables.generation).where(column.id == _GENERATION_ID).values(number=column.number + 1)

@@ -24,6 +24,7 @@ endpoint = Table(
     Column("project", Name, nullable=False),
     Column("name", Name, nullable=False),
     Column("guard", String(16), nullable=False),
+    Column("warm", Uid),  # the revision that a rollback would go back to: loaded, without traffic
     Column("created_at", UtcTime, nullable=False),
     Column("created_by", Name, nullable=False),
     UniqueConstraint("project", "name"),

@@ -27,6 +27,8 @@ class RevisionRole(StrEnum):
     PRIMARY = "primary"
     CANARY = "canary"
     SHADOW = "shadow"
+    WARM = "warm"
+    """Loaded, and answers nothing: what a rollback goes back to."""
 
 
 class Revision(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -82,7 +83,9 @@ def wait_for(condition, *, seconds=20):
     raise AssertionError("it did not come to pass")
 
 
-def test_a_release_reaches_traffic_and_leaves_it_without_a_failed_request(serve, register, packages, tokens, server):
+def test_a_release_reaches_traffic_and_leaves_it_without_a_failed_request(
+    serve, register, packages, tokens, server, tmp_path
+):
     maya, ravi = register.client, Client(server.url, token=tokens("ravi", Role.APPROVER))
     ask = httpx.Client(base_url=serve, timeout=10)
     row = {"dataframe_records": [{"distance": 500.0, "hour": 18}]}
@@ -124,6 +127,8 @@ def test_a_release_reaches_traffic_and_leaves_it_without_a_failed_request(serve,
         )
         ravi.releases.promote(candidate.uid)
         wait_for(lambda: all(answered_by("flight-delay/2")() for _ in range(20)))
+        for kept in ("packages", "signatures"):  # whatever would have to be loaded could not be
+            shutil.rmtree(tmp_path / "serve" / "dataplane" / kept)
         ravi.releases.rollback(candidate.uid, reason="drill")
         started = time.monotonic()
         wait_for(lambda: all(answered_by("flight-delay/1")() for _ in range(20)))
@@ -133,6 +138,7 @@ def test_a_release_reaches_traffic_and_leaves_it_without_a_failed_request(serve,
         thread.join()
     assert failed == []
     assert back_s < 3
+    assert not (tmp_path / "serve" / "dataplane" / "packages").exists(), "a rollback loaded something"
     newest = wait_for(lambda: maya.predictions.list("flight-delay", limit=3))
     assert {one.model for one in newest} == {"flight-delay"}
     assert maya.predictions.log_feedback("flight-delay", {newest[0].prediction: True}).unmatched_yet == 0

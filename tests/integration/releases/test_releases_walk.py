@@ -27,7 +27,7 @@ from everline.releases import comparison, history, plans, rollout, service, tabl
 from everline.releases.states import Move, State
 from everline.releases.types import Plan
 from everline.reproduction import service as reproduction
-from everline.serving import feedback, predictions
+from everline.serving import desired, feedback, predictions
 from everline.serving import service as serving
 from everline.serving.types import Guard, Outcome, RevisionRole
 from tests_support.registry import attest, compared, register
@@ -249,7 +249,7 @@ def test_a_release_row_that_was_altered_is_noticed(world):
 def test_the_statement_of_a_revision_names_release_package_and_endpoint_and_is_signed(world, app):
     release = world.promoted()
     with world.begin() as uow:
-        (endpoint,) = serving.desired_state(uow).endpoints
+        (endpoint,) = desired.desired_state(uow).endpoints
         (revision,) = endpoint.revisions
         payload = dsse_verify(revision.statement, server_key(uow.settings).verify_key)
     statement = msgspec.json.decode(payload)

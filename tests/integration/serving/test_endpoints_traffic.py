@@ -8,7 +8,7 @@ from everline.access.types import Actor, Role
 from everline.clock import FixedClock
 from everline.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from everline.ids import new_uid
-from everline.serving import health, service
+from everline.serving import desired, health, service
 from everline.serving.types import Guard, Health, RevisionHealth, RevisionRole
 
 MACHINE = Actor(uid="machine", name="machine", roles={"*": frozenset({Role.DATAPLANE})})
@@ -93,10 +93,10 @@ def test_traffic_moves_and_its_history_answers_for_every_moment(begin, clock, re
 def test_saying_again_what_holds_changes_neither_history_nor_generation(begin, revisions):
     place(begin, {revisions[0]: (PRIMARY, 1.0)})
     with begin(MACHINE) as uow:
-        before = service.read_generation(uow)
+        before = desired.read_generation(uow)
     place(begin, {revisions[0]: (PRIMARY, 1.0)})
     with begin(MACHINE) as uow:
-        assert service.read_generation(uow) == before
+        assert desired.read_generation(uow) == before
     with begin() as uow:
         assert len(service.traffic_history(uow, "flight-delay", project="default")) == 1
 
@@ -121,7 +121,7 @@ def test_the_desired_state_carries_everything_a_data_plane_checks(begin, revisio
     first, second = revisions
     place(begin, {first: (PRIMARY, 1.0), second: (SHADOW, 0.0)})
     with begin(MACHINE) as uow:
-        state = service.desired_state(uow)
+        state = desired.desired_state(uow)
     (endpoint,) = state.endpoints
     assert state.generation == 2
     assert (endpoint.endpoint, endpoint.project, endpoint.guard) == ("flight-delay", "default", Guard.FLAG)
@@ -136,7 +136,7 @@ def test_the_desired_state_carries_everything_a_data_plane_checks(begin, revisio
 def test_the_desired_state_is_for_machines(begin, revisions):
     for role in (Role.VIEWER, Role.CONTRIBUTOR, Role.DATAPLANE):  # the last only in one project
         with begin(role=role) as uow, pytest.raises(ForbiddenError):
-            service.desired_state(uow)
+            desired.desired_state(uow)
 
 
 def test_health_is_kept_per_replica_with_an_hour_of_samples(begin, clock, revisions):

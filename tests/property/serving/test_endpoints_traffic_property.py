@@ -11,7 +11,7 @@ from everline.clock import FixedClock
 from everline.config import Settings
 from everline.ids import new_uid
 from everline.server.application import Application
-from everline.serving import service
+from everline.serving import desired, service
 from everline.serving.types import RevisionRole
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,7 +60,7 @@ def test_history_answers_for_every_moment_what_held_then(app, changes, probe_s):
         wanted = {revisions[number]: place for number, place in placed.items()}
         with app.begin(LOCAL) as uow:
             service.set_traffic(uow, wanted, project="default", endpoint=name)
-            generations.append(service.read_generation(uow))
+            generations.append(desired.read_generation(uow))
         told.append((app.clock.now(), wanted))
     probe = START + timedelta(seconds=probe_s)
     held = [wanted for since, wanted in told if since <= probe][-1]

@@ -174,6 +174,7 @@ def upgrade() -> None:
     sa.Column('project', sa.String(length=256), nullable=False),
     sa.Column('name', sa.String(length=256), nullable=False),
     sa.Column('guard', sa.String(length=16), nullable=False),
+    sa.Column('warm', sa.String(length=36), nullable=True),
     sa.Column('created_at', everline.storage.schema.UtcTime(), nullable=False),
     sa.Column('created_by', sa.String(length=256), nullable=False),
     sa.PrimaryKeyConstraint('uid', name=op.f('pk_endpoint')),
@@ -871,6 +872,22 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('uid', name=op.f('pk_revision')),
     sa.UniqueConstraint('release', name=op.f('uq_revision_release'))
     )
+    op.create_table('rollout',
+    sa.Column('release', sa.String(length=36), nullable=False),
+    sa.Column('status', sa.String(length=16), nullable=False),
+    sa.Column('step', sa.Integer(), nullable=False),
+    sa.Column('since', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('next_look', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('looked_at', everline.storage.schema.UtcTime(), nullable=True),
+    sa.Column('readings', everline.storage.schema.JsonValue(), nullable=False),
+    sa.Column('counters', everline.storage.schema.JsonValue(), nullable=False),
+    sa.Column('problem', sa.Text(), nullable=False),
+    sa.ForeignKeyConstraint(['release'], ['release.uid'], name=op.f('fk_rollout_release')),
+    sa.PrimaryKeyConstraint('release', name=op.f('pk_rollout'))
+    )
+    with op.batch_alter_table('rollout', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_rollout_next_look'), ['next_look'], unique=False)
+
     op.create_table('run',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=True, nullable=False),
     sa.Column('uid', sa.String(length=32), nullable=False),
@@ -1150,6 +1167,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_run_experiment_run_deleted_run_started_ms'))
 
     op.drop_table('run')
+    with op.batch_alter_table('rollout', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_rollout_next_look'))
+
+    op.drop_table('rollout')
     op.drop_table('revision')
     with op.batch_alter_table('release_transition', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_release_transition_release'))

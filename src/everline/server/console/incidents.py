@@ -119,7 +119,7 @@ def _page(request: Request, *, problem: EverlineError | None = None) -> Response
             *_places(found),
             ("Severity", found.severity),
             (
-                "Windows" if diagnosis else "Slots",
+                "Slots" if found.schedule_name else "Windows",
                 f"{found.windows}, the last one {last}",
             ),
             *([("Retraining", "queued by this incident" if found.job else "not asked for")] if diagnosis else []),
@@ -129,6 +129,8 @@ def _page(request: Request, *, problem: EverlineError | None = None) -> Response
 
 def title_of(one: Incident) -> str:
     """What happened and where, in a few words."""
+    if one.diagnosis is None and one.schedule_name is None:
+        return f"A rollout went back on {one.endpoint}"
     if one.diagnosis is None:
         return f"Runs of schedule {one.schedule_name} {'were missed' if one.cause == 'missed' else 'fail'}"
     if one.diagnosis.kind == "quality":
@@ -141,7 +143,7 @@ def title_of(one: Incident) -> str:
 def _places(found: Incident) -> list[tuple[str, str | None]]:
     if found.schedule_name is not None:
         return [("Schedule", found.schedule_name)]
-    return [("Endpoint", found.endpoint), ("Monitor", found.monitor_name)]
+    return [("Endpoint", found.endpoint), ("Monitor", found.monitor_name or "none: it was noticed by a rollout")]
 
 
 def _effects(diagnosis: Diagnosis) -> list[str]:

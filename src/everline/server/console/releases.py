@@ -48,11 +48,13 @@ _WORDS = {
     Move.APPROVE: "Approved",
     Move.REJECT: "Rejected",
     Move.START_CANARY: "Canary started",
+    Move.ADVANCE: "Share moved",
     Move.PROMOTE: "Promoted",
     Move.SUPERSEDE: "Superseded",
     Move.RESTORE: "Restored",
     Move.ROLL_BACK: "Rolled back",
 }
+_AT_ONCE = "all traffic at once"
 _BUTTONS = {
     Move.APPROVE: ("Approve", "primary"),
     Move.REJECT: ("Reject", "danger"),
@@ -122,6 +124,7 @@ def _page(request: Request, *, problem: EverlineError | None = None, done: str |
         verdicts=release.check.verdicts if release.check else [],
         approvals=release.approvals,
         history=[_opened(release), *(_event(step) for step in release.history)],
+        rollout=release.rollout,
         actions=_actions(release),
         about=_about(release),
     )
@@ -165,7 +168,9 @@ def _about(release: Release) -> list[tuple[str, Any]]:
     champion = release.champion
     return [
         ("Replaces", f"{champion.model}, version {champion.version}" if champion else "nothing: the first one here"),
-        ("Plan", f"canary with {render.percent(share)} first" if share and champion else "all traffic at once"),
+        ("Plan", release.plan.steps or (f"canary with {render.percent(share)} first" if share else _AT_ONCE))
+        if champion
+        else ("Plan", _AT_ONCE),
         ("Version by", release.author_name),
         ("Opened by", release.created_by_name),
         ("Opened", render.when(release.created_at)),

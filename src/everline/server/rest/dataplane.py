@@ -9,7 +9,7 @@ import anyio.from_thread
 
 from everline.errors import InvalidInputError, TooLargeError
 from everline.server.http import ANSWERED_HERE, Request, Routes, begin, decode
-from everline.serving import health, predictions, service
+from everline.serving import desired, health, predictions
 from everline.serving.types import DesiredState, Health, Segment
 
 routes = Routes(tag="dataplane")
@@ -26,7 +26,7 @@ def get_state(request: Request) -> DesiredState:
     if not 0.0 <= wait_s <= 3600.0:
         raise InvalidInputError(f"wait_s {wait_s} is out of range.", hint="Give 0 to 20 seconds.", field="wait_s")
     with begin(request) as uow:
-        state = service.desired_state(uow)
+        state = desired.desired_state(uow)
     if known != state.generation or wait_s == 0.0 or not _enter(request.app.settings.dataplane_waits_max):
         return state
     try:
@@ -34,7 +34,7 @@ def get_state(request: Request) -> DesiredState:
     finally:
         _leave()
     with begin(request) as uow:
-        return service.desired_state(uow)
+        return desired.desired_state(uow)
 
 
 def _wait(request: Request, known: int, wait_s: float) -> None:
@@ -47,7 +47,7 @@ def _wait(request: Request, known: int, wait_s: float) -> None:
         if stopping.wait(min(_LOOK_S, left)) or _is_gone(request):
             return
         with begin(request) as uow:
-            if service.read_generation(uow) != known:
+            if desired.read_generation(uow) != known:
                 return
 
 

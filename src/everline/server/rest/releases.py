@@ -6,9 +6,9 @@ import msgspec
 
 from everline.clock import parse_rfc3339
 from everline.models.types import Comparison
-from everline.releases import comparison, history, preview, rollout, service, watch
+from everline.releases import advancing, comparison, history, preview, rollout, service, watch
 from everline.releases.states import State
-from everline.releases.types import CreateRelease, Decide, LiveAt, Preview, Release, Watch
+from everline.releases.types import CreateRelease, Decide, LiveAt, Preview, Release, SetShare, Watch
 from everline.server.http import Page, Request, Routes, begin, decode
 
 routes = Routes(tag="releases")
@@ -146,3 +146,26 @@ def roll_back_release(request: Request) -> Release:
     body = decode(Decide, request)
     with begin(request) as uow:
         return rollout.rollback(uow, request.path["uid"], reason=body.reason)
+
+
+@routes.post("/releases/{uid}/pause", body=Decide, returns=Release)
+def pause_release(request: Request) -> Release:
+    """Keep a rollout at its step."""
+    body = decode(Decide, request)
+    with begin(request) as uow:
+        return advancing.pause(uow, request.path["uid"], reason=body.reason)
+
+
+@routes.post("/releases/{uid}/resume", returns=Release)
+def resume_release(request: Request) -> Release:
+    """Let a rollout go on from the beginning of its step."""
+    with begin(request) as uow:
+        return advancing.resume(uow, request.path["uid"])
+
+
+@routes.post("/releases/{uid}/share", body=SetShare, returns=Release)
+def set_share(request: Request) -> Release:
+    """Move a canary's share of the requests by hand; a rollout is paused by it."""
+    body = decode(SetShare, request)
+    with begin(request) as uow:
+        return advancing.set_share(uow, request.path["uid"], share=body.share, reason=body.reason)
