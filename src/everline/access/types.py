@@ -27,6 +27,8 @@ class Permission(StrEnum):
     RELEASE_OPERATE = "release.operate"
     POLICY_READ = "policy.read"
     POLICY_WRITE = "policy.write"
+    POLICY_ACTIVATE = "policy.activate"
+    """Be the second pair of eyes on a change of policy."""
     EVIDENCE_READ = "evidence.read"
     EVIDENCE_WRITE = "evidence.write"
     ENDPOINT_READ = "endpoint.read"
@@ -86,6 +88,7 @@ PERMISSIONS_OF: dict[Role, frozenset[Permission]] = {
     | {
         Permission.RELEASE_APPROVE,
         Permission.RELEASE_OPERATE,
+        Permission.POLICY_ACTIVATE,
         Permission.MODEL_DELETE,
         Permission.INCIDENT_WRITE,
         Permission.EVIDENCE_WRITE,

@@ -56,7 +56,7 @@ def save(client: Client, *, as_json: bool, file: Path, activate: bool) -> int:
     if activate:
         policy = client.policies.activate(policy.name, version=policy.version)
     emit(policy, as_json=as_json, human=lambda: _print_policy(policy))
-    return 0
+    return 1 if activate and not policy.active else 0
 
 
 @command.command("activate")
@@ -64,10 +64,10 @@ def save(client: Client, *, as_json: bool, file: Path, activate: bool) -> int:
 @click.option("--version", type=click.IntRange(min=1), help="Another version than the newest.")
 @client_options
 def activate(client: Client, *, as_json: bool, name: str, version: int | None) -> int:
-    """Put a version of a policy into force."""
+    """Put a version of a policy into force; whoever saved it cannot. Exits 1 while a second person must agree."""
     policy: Policy = client.policies.activate(name, version=version)
     emit(policy, as_json=as_json, human=lambda: _print_policy(policy))
-    return 0
+    return 0 if policy.active else 1
 
 
 @command.command("deactivate")
@@ -75,10 +75,10 @@ def activate(client: Client, *, as_json: bool, name: str, version: int | None) -
 @click.option("--reason", required=True, help="Why; goes into the audit log.")
 @client_options
 def deactivate(client: Client, *, as_json: bool, name: str, reason: str) -> int:
-    """Take a policy out of force."""
+    """Take a policy out of force; two people ask for it. Exits 1 while a second person must agree."""
     policy: Policy = client.policies.deactivate(name, reason=reason)
     emit(policy, as_json=as_json, human=lambda: _print_policy(policy))
-    return 0
+    return 1 if policy.active else 0
 
 
 @command.command("test")
@@ -91,6 +91,48 @@ def test(client: Client, *, as_json: bool, name_or_file: str) -> int:
     results = client.policies.test_source(_read(file)) if is_file else client.policies.test(name_or_file)
     emit(results, as_json=as_json, human=lambda: _print_cases(results))
     return 0 if all(result.passed for result in results) else 1
+
+
+@command.command("packs")
+@click.argument("name", required=False)
+@client_options
+def packs(client: Client, *, as_json: bool, name: str | None) -> int:
+    """List the packs of rules that come with Everline, or print the text of one, to be saved as it is or changed."""
+    found: list[Policy] = client.policies.packs()
+    if name is not None:
+        one = next((pack for pack in found if pack.name == name), None)
+        if one is None:
+            known = ", ".join(pack.name for pack in found)
+            raise InvalidInputError(f"There is no pack {name!r}.", hint=f"There are {known}.", field="name")
+        emit(one, as_json=as_json, human=lambda: click.echo(one.source.rstrip()))
+        return 0
+    rows = ((pack.name, pack.rules, pack.title) for pack in found)
+    emit(found, as_json=as_json, human=lambda: table(rows, headers=("pack", "rules", "title"), empty="No packs."))
+    return 0
+
+
+@command.command("preview")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@client_options
+def preview(client: Client, *, as_json: bool, files: tuple[Path, ...]) -> int:
+    """Say what the policies in FILES would block if they were in force. Exits 1 if they would block anything.
+
+    Looked at are the versions that are live and the releases on their way. Runs well in CI, on a pull request.
+    """
+    found = client.policies.preview([_read(file) for file in files])
+
+    def human() -> None:
+        for one in found:
+            mark = click.style("BLOCKS", fg="red") if one.blocks else click.style("ok    ", fg="green")
+            what = "live" if one.subject == "live" else f"release {one.release}"
+            click.echo(f"{mark}  {one.policy}: {one.version} at {one.endpoint} ({what}): {one.before} -> {one.after}")
+            for reason in one.reasons:
+                click.echo(f"        {reason}")
+        blocked = sum(one.blocks for one in found)
+        click.echo(f"{len(found)} judged, {blocked} would be blocked" if found else "Nothing is live or on its way.")
+
+    emit(found, as_json=as_json, human=human)
+    return 1 if any(one.blocks for one in found) else 0
 
 
 @command.command("explain")
@@ -130,7 +172,9 @@ def print_verdicts(verdicts: list[Verdict], gate: GateState) -> None:
 
 
 def _print_rule(rule: RuleVerdict) -> None:
-    _mark(rule.outcome, f"{rule.name}: {rule.reason}", indent=2)
+    _mark(rule.outcome, f"{rule.name}: {rule.reason}" + (f" [{rule.source}]" if rule.source else ""), indent=2)
+    if rule.waiver is not None:
+        click.secho(f"      waived by {rule.waiver.by} until {rule.waiver.expires_at:%Y-%m-%d}: {rule.waiver.reason}")
     for clause in rule.clauses:
         _mark(clause.outcome, clause.text, indent=6)
         for seen in clause.values:
@@ -166,7 +210,17 @@ def _print_policy(policy: Policy) -> None:
         ("title", policy.title),
         ("rules", policy.rules),
         ("digest", policy.digest),
+        ("waits", _waits(policy)),
     ])  # fmt: skip
+
+
+def _waits(policy: Policy) -> str | None:
+    asked = policy.proposal
+    if asked is None:
+        return None
+    what = "out of force" if asked.version is None else f"version {asked.version} into force"
+    command = "deactivate" if asked.version is None else "activate"
+    return f"{asked.by} asks to put {what}; another person agrees with `everline policy {command} {policy.name}`"
 
 
 def _read(path: Path) -> str:

@@ -112,6 +112,35 @@ def reject(client: Client, *, release: str, meaning: str, reason: str, as_json: 
     return 0
 
 
+@command.command("waive")
+@click.argument("release")
+@click.option("--policy", required=True, help="The policy that has the rule.")
+@click.option("--rule", required=True, help="The rule that is set aside.")
+@click.option("--reason", required=True, help="Why that is safe for a while.")
+@click.option("--expires", required=True, help="Until when, such as 2026-12-31T00:00:00Z; within 90 days.")
+@click.option("--owner", default="", help="Who answers for mending it. [you]")
+@client_options
+def waive(
+    client: Client, *, release: str, policy: str, rule: str, reason: str, expires: str, owner: str, as_json: bool
+) -> int:
+    """Let RELEASE pass one rule that it does not hold, for a while; its author cannot."""
+    moment = parse_rfc3339(expires, field="expires")
+    found = client.releases.waive(
+        release, policy=policy, rule=rule, reason=reason, expires_at=moment, owner=owner
+    )  # fmt: skip
+    return _show(found, as_json=as_json)
+
+
+@command.command("revoke-waiver")
+@click.argument("release")
+@click.argument("waiver")
+@click.option("--reason", required=True, help="Why, for whoever reads it later.")
+@client_options
+def revoke_waiver(client: Client, *, release: str, waiver: str, reason: str, as_json: bool) -> int:
+    """Take WAIVER of RELEASE back: the rule counts again."""
+    return _show(client.releases.revoke_waiver(release, waiver, reason=reason), as_json=as_json)
+
+
 @command.command("canary")
 @click.argument("release")
 @client_options
@@ -241,6 +270,8 @@ def _print(release: Release) -> None:
     if release.check is not None:
         click.echo()
         _print_verdicts(release.check.verdicts)
+        if release.check.change is not None:
+            click.echo(f"change: {release.check.change.kind.value}. {release.check.change.why}")
     for one in release.approvals:
         bound = "" if one.digest == release.digest else "  (void: of another digest)"
         click.echo(f"{one.decision}d by {one.person_name} as {one.meaning} {one.at:%Y-%m-%d %H:%M:%S}{bound}")
@@ -277,7 +308,15 @@ def _print_verdicts(verdicts: Sequence[Verdict]) -> None:
         click.echo(f"policy {verdict.policy} v{verdict.version}  {verdict.digest[:19]}…  {verdict.title}")
         for rule in verdict.rules:
             mark, colour = _MARKS[rule.outcome]
-            click.echo("  " + click.style(f"{mark:8}", fg=colour) + f"{rule.name}: {rule.reason}")
+            source = f" [{rule.source}]" if rule.source else ""
+            click.echo("  " + click.style(f"{mark:8}", fg=colour) + f"{rule.name}: {rule.reason}{source}")
+            if rule.waiver is not None:
+                aside = rule.waiver
+                click.secho(
+                    f"            waived by {aside.by} until {aside.expires_at:%Y-%m-%d %H:%M}, {aside.owner} answers "
+                    f"for it: {aside.reason}  ({aside.uid})",
+                    fg="yellow",
+                )
             for clause in rule.clauses:
                 seen = ", ".join(f"{one.path} = {'missing' if one.missing else one.value}" for one in clause.values)
                 note = f"  {clause.note}" if clause.note else ""

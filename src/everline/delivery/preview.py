@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from everline.access.declare import read
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.delivery.planning import Step
 from everline.delivery.types import Action, Preview
-from everline.errors import EverlineError
-from everline.governance import policies
+from everline.errors import EverlineError, InvalidInputError
+from everline.governance import built_in, policies
 from everline.governance.document import Compiled, compile_document
 from everline.governance.types import BASELINE, Outcome, RuleVerdict
+from everline.releases import change
 from everline.releases import service as releases
 from everline.releases.states import PENDING, State
 from everline.releases.types import Release
@@ -23,6 +25,9 @@ from everline.serving.types import RevisionRole
 
 SUBJECTS_MAX = 200
 """Live versions, and releases on their way, that are looked at: of each so many."""
+
+TEXTS_MAX = 20
+"""Policies that one preview takes."""
 
 _SILENT = "none"
 
@@ -37,11 +42,35 @@ def preview(uow: UnitOfWork, project: str, steps: list[Step]) -> list[Preview]:
     may = all(uow.actor.may(one, project) for one in (Permission.RELEASE_READ, Permission.ENDPOINT_READ))
     if not changed or not may:
         return []
+    return _compare(uow, project, {step.change.name: _declared(step) for step in changed})
+
+
+@read
+def preview_texts(uow: UnitOfWork, sources: Sequence[str], *, project: str) -> list[Preview]:
+    """Judge live versions and pending releases under policies that are not saved, each in place of its namesake.
+
+    Args:
+        sources: TOML documents, at most `TEXTS_MAX`.
+
+    Raises:
+        InvalidInputError: a document is wrong, says where; two have one name, or there are too many.
+    """
+    uow.require(Permission.RELEASE_READ, project)
+    uow.require(Permission.ENDPOINT_READ, project)
+    compiled = [compile_document(source) for source in sources]
+    texts = {one.document.name: one for one in compiled}
+    if len(texts) < len(compiled) or len(compiled) > TEXTS_MAX:
+        raise InvalidInputError(
+            f"Of each policy one text is looked at, and at most {TEXTS_MAX} in all.", field="sources"
+        )
+    return _compare(uow, project, texts)
+
+
+def _compare(uow: UnitOfWork, project: str, texts: Mapping[str, Compiled | None]) -> list[Preview]:
     found: list[Preview] = []
     facts = [(kind, release, _facts(uow, project, release)) for kind, release in _subjects(uow, project)]
-    for step in changed:
-        name = step.change.name
-        old, new = _in_force(uow, project, name), _declared(step)
+    for name, new in texts.items():
+        old = _in_force(uow, project, name)
         for kind, release, known in facts:
             before, after = _judge(old, release, known), _judge(new, release, known)
             if before is None and after is None:
@@ -89,6 +118,8 @@ def _facts(uow: UnitOfWork, project: str, release: Release) -> dict[str, Any]:
         author=[release.author, release.created_by],
         endpoint=release.endpoint,
         champion=named,
+        signature=change.signature_names(uow, release.package),
+        change=change.compare_packages(uow, model=release.model, package=release.package, champion=champion),
     )
 
 
@@ -102,7 +133,7 @@ def _in_force(uow: UnitOfWork, project: str, name: str) -> Compiled | None:
 
 def _declared(step: Step) -> Compiled | None:
     if step.spec is None:
-        return compile_document(policies.BASELINE_SOURCE) if step.change.name == BASELINE else None
+        return compile_document(built_in.BASELINE_SOURCE) if step.change.name == BASELINE else None
     return compile_document(step.spec["source"]) if step.spec["active"] else None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from everline.access.types import Role
 from everline.errors import InvalidInputError
 from everline.governance.cel.program import Program, compile_expression, together
 from everline.governance.cel.syntax import CelError
@@ -20,6 +21,9 @@ SOURCE_BYTES_MAX = 256 * 1024
 RULES_MAX = 100
 CASES_MAX = 200
 ACTIONS = ("release",)
+PEOPLE_MAX = 20
+DAYS_MAX = 3650
+COUNTED_MEANINGS = ("reviewer", "validator", "owner")
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,6 +32,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     name: str
     expression: str
     reason: str
+    source: str = ""
+    """Where that is written: article, paragraph, title of the standard."""
 
 
 class Approvals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,6 +42,12 @@ class Approvals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     count: int = 1
     roles: list[str] = []
     """Any of these roles lets a person count; empty means everyone who may approve."""
+    quorum: dict[str, int] = {}
+    """Role -> how many different people must have said yes in it; nobody counts for two roles."""
+    meanings: list[str] = []
+    """Capacities of which each must be among the yeses, such as validator and owner."""
+    valid_days: float | None = None
+    """How long a yes counts; None for ever."""
     distinct: bool = True
     not_author: bool = True
 
@@ -68,6 +80,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     scope: Scope = Scope()
     rules: list[Rule] = []
     approvals: Approvals | None = None
+    pre_determined: str = ""
+    """An expression that holds for changes foreseen when the system was assessed; says their class, gates nothing."""
     cases: list[Case] = []
 
 
@@ -76,6 +90,7 @@ class Compiled(msgspec.Struct, frozen=True):
 
     document: Document
     programs: list[Program]
+    pre_determined: Program | None = None
 
     def judge(self, facts: Mapping[str, Any]) -> list[RuleVerdict]:
         """Judge every rule."""
@@ -128,11 +143,12 @@ def compile_document(source: str) -> Compiled:
     except msgspec.ValidationError as error:
         raise InvalidInputError(
             f"The policy does not fit: {error}.",
-            hint="Its parts are name, title, reason, action, scope, rules, approvals and cases.",
+            hint="Its parts are name, title, reason, action, scope, rules, approvals, pre_determined and cases.",
             field="source",
         ) from None
     _check(document)
-    return Compiled(document, [_compile(rule) for rule in document.rules])
+    foreseen = _compile("pre_determined", document.pre_determined) if document.pre_determined.strip() else None
+    return Compiled(document, [_compile(rule.name, rule.expression) for rule in document.rules], foreseen)
 
 
 def _check(document: Document) -> None:
@@ -159,16 +175,39 @@ def _check(document: Document) -> None:
             raise InvalidInputError(f"The case {case.name!r} names no rule of this policy: {case.rule!r}.")
         if unknown := (case.facts.keys() | set(case.null)) - SCOPE.keys():
             raise InvalidInputError(f"The case {case.name!r} gives facts that no rule can see: {sorted(unknown)}.")
-    if document.approvals is not None and not 1 <= document.approvals.count <= 20:
-        raise InvalidInputError("The number of approvals is 1 to 20.", field="approvals.count")
+    if document.approvals is not None:
+        _check_approvals(document.approvals)
 
 
-def _compile(rule: Rule) -> Program:
+def _check_approvals(wanted: Approvals) -> None:
+    if not 1 <= wanted.count <= PEOPLE_MAX:
+        raise InvalidInputError(f"The number of approvals is 1 to {PEOPLE_MAX}.", field="approvals.count")
+    known = {role.value for role in Role}
+    for role, number in wanted.quorum.items():
+        if not 1 <= number <= PEOPLE_MAX:
+            raise InvalidInputError(f"A quorum is 1 to {PEOPLE_MAX} people.", field=f"approvals.quorum.{role}")
+    for role in (*wanted.roles, *wanted.quorum):
+        if role not in known:
+            raise InvalidInputError(
+                f"There is no role {role!r}.", hint=f"Known are {', '.join(sorted(known))}.", field="approvals.roles"
+            )
+    for meaning in wanted.meanings:
+        if meaning not in COUNTED_MEANINGS:
+            raise InvalidInputError(
+                f"There is no approval that means {meaning!r}.",
+                hint=f"Known are {', '.join(COUNTED_MEANINGS)}; an author's yes never counts.",
+                field="approvals.meanings",
+            )
+    if wanted.valid_days is not None and not 0 < wanted.valid_days <= DAYS_MAX:
+        raise InvalidInputError(f"Approvals count for up to {DAYS_MAX} days.", field="approvals.valid_days")
+
+
+def _compile(name: str, expression: str) -> Program:
     try:
-        return compile_expression(rule.expression, scope=SCOPE)
+        return compile_expression(expression, scope=SCOPE)
     except CelError as error:
-        message = f"Rule {rule.name!r}: {error.message}"
-        raise InvalidInputError(message, hint=error.hint, field=f"rules.{rule.name}.expression") from None
+        message = f"Rule {name!r}: {error.message}"
+        raise InvalidInputError(message, hint=error.hint, field=f"rules.{name}.expression") from None
 
 
 def _judge(rule: Rule, program: Program, facts: Mapping[str, Any]) -> RuleVerdict:
@@ -176,6 +215,7 @@ def _judge(rule: Rule, program: Program, facts: Mapping[str, Any]) -> RuleVerdic
     return RuleVerdict(
         name=rule.name,
         reason=rule.reason,
+        source=rule.source,
         expression=rule.expression.strip(),
         outcome=together(clauses),
         clauses=clauses,

@@ -7,39 +7,37 @@ that name and activates it, or switches it off.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from importlib.resources import files
 from typing import Any
 
 from sqlalchemy import Row, func, insert, select
 
 from everline.access.declare import act, read
-from everline.access.types import SYSTEM, Permission
+from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.clock import rfc3339
-from everline.errors import ConflictError, InvalidInputError, NotFoundError
+from everline.errors import NotFoundError
 from everline.governance import approvals as people
-from everline.governance import audit
-from everline.governance.document import Approvals, compile_document, outcome_of
+from everline.governance import audit, built_in, quorum, waivers
+from everline.governance.cel.program import together
+from everline.governance.document import compile_document, outcome_of
 from everline.governance.evidence import list_evidence
 from everline.governance.schemas import BODIES
 from everline.governance.tables import policy as table
-from everline.governance.tables import policy_activation
+from everline.governance.tables import policy_activation, policy_proposal
 from everline.governance.types import (
     BASELINE,
-    ApprovalVerdict,
     CaseResult,
     Evidence,
+    Foreseen,
     GateState,
     Outcome,
     Policy,
+    Proposal,
     Verdict,
+    Waiver,
 )
 from everline.ids import digest_bytes, new_uid
-from everline.storage.db import upsert
 
-BASELINE_SOURCE = (files("everline.governance") / "packs" / "baseline.toml").read_text(encoding="utf-8")
-_BUILT_IN_AT = datetime.fromisoformat("2026-11-23T00:00:00+00:00")
 _COMPARISONS_MAX = 20
 
 
@@ -84,62 +82,6 @@ def save(uow: UnitOfWork, source: str, *, project: str) -> Policy:
     return get_policy(uow, document.name, project=project, version=version)
 
 
-@act
-def activate(uow: UnitOfWork, name: str, *, project: str, version: int | None = None) -> Policy:
-    """Put a version of a policy into force; its own test cases must pass.
-
-    Args:
-        version: None for the newest one.
-
-    Raises:
-        NotFoundError: no such policy or version.
-        ConflictError: one of its test cases does not come out as it says.
-    """
-    uow.require(Permission.POLICY_WRITE, project)
-    chosen = get_policy(uow, name, project=project, version=version or _newest_version(uow, name, project))
-    failed = [case for case in compile_document(chosen.source).run_cases() if not case.passed]
-    if failed:
-        first = failed[0]
-        raise ConflictError(
-            f"The policy {name!r} was not activated: its test case {first.name!r} expects {first.expected}, "
-            f"but the rules say {first.found}" + (f" (and {len(failed) - 1} more)." if failed[1:] else "."),
-            hint="Mend the rule or the case; `everline policy test FILE` shows every clause with what it saw.",
-        )
-    before = _activations(uow, project).get(name, 1 if name == BASELINE else None)
-    _set_activation(uow, name, project, chosen.version)
-    audit.record(
-        uow,
-        "policy.activate",
-        subject=f"policy:{name}",
-        project=project,
-        version=chosen.version,
-        digest=chosen.digest,
-        before=before,
-    )
-    return get_policy(uow, name, project=project, version=chosen.version)
-
-
-@act
-def deactivate(uow: UnitOfWork, name: str, *, project: str, reason: str) -> Policy:
-    """Take a policy out of force; the reason goes into the audit log.
-
-    Raises:
-        InvalidInputError: no reason given.
-        ConflictError: it is not in force.
-    """
-    uow.require(Permission.POLICY_WRITE, project)
-    if not reason.strip():
-        raise InvalidInputError("Taking a policy out of force needs a reason.", field="reason")
-    policy = get_policy(uow, name, project=project)
-    if not policy.active:
-        raise ConflictError(f"The policy {name!r} is not in force.")
-    _set_activation(uow, name, project, None)
-    audit.record(
-        uow, "policy.deactivate", subject=f"policy:{name}", project=project, version=policy.version, reason=reason
-    )
-    return get_policy(uow, name, project=project, version=policy.version)
-
-
 @read
 def list_policies(uow: UnitOfWork, *, project: str) -> list[Policy]:
     """List every policy of a project: the version in force, else the newest one."""
@@ -156,16 +98,24 @@ def get_policy(uow: UnitOfWork, name: str, *, project: str, version: int | None 
         NotFoundError: no such policy or version in the project.
     """
     uow.require(Permission.POLICY_READ, project)
-    active = _active_version(uow, name, project)
-    version = version or active or _newest_version(uow, name, project)
+    active = active_version(uow, name, project)
+    version = version or active or newest_version(uow, name, project)
+    asked = proposal(uow, name, project)
     if name == BASELINE and version == 1:
-        return _built_in(project, active=active == 1)
+        return built_in.baseline(project, active=active == 1, proposal=asked)
     row = uow.conn.execute(
         select(table).where(table.c.project == project, table.c.name == name, table.c.version == version)
     ).first()
     if row is None:
         raise _missing(name, version)
-    return _policy(row, active=active == version)
+    return _policy(row, active=active == version, proposal=asked)
+
+
+@read
+def list_packs(uow: UnitOfWork, *, project: str) -> list[Policy]:
+    """The packs of rules that come with Everline, as policies of version 0: nothing of them is in force."""
+    uow.require(Permission.POLICY_READ, project)
+    return [built_in.draft(project, built_in.pack_source(name)) for name in built_in.PACKS]
 
 
 @read
@@ -197,6 +147,8 @@ def gather(
     author: str | Sequence[str] = (),
     endpoint: str = "",
     champion: Mapping[str, Any] | None = None,
+    signature: Mapping[str, list[str]] | None = None,
+    change: Mapping[str, bool | None] | None = None,
 ) -> dict[str, Any]:
     """Collect what is known for a decision, as the facts that rules speak of.
 
@@ -205,6 +157,8 @@ def gather(
         release: subject that approvals belong to; `digest` is the exact content that they are bound to.
         author: uids of the people whose approval never counts.
         champion: what answers the endpoint now: `model`, `version` and `package` at least; None for nothing.
+        signature: `inputs` and `outputs` of the model by name.
+        change: what stays as it is with the champion; None where nothing can be compared.
 
     Raises:
         IntegrityError: an approval is stored whose signed statement says something else.
@@ -222,11 +176,13 @@ def gather(
     given = people.list_approvals(uow, subject=release, project=project, digest=digest) if release else []
     for word in given:
         people.verify_statement(uow, word)
+    aside = waivers.in_force(uow, subject=release, project=project, digest=digest) if release else []
     kept = ("person", "person_name", "decision", "meaning", "roles")
     return facts | {
         "comparisons": comparisons,
         "evidence": _by_kind(found),
-        "model": {"subject": model_version, "name": model},
+        "model": {"subject": model_version, "name": model, **(signature or {})},
+        "change": None if change is None else dict(change),
         "release": {
             "subject": release,
             "digest": digest,
@@ -235,8 +191,14 @@ def gather(
         },
         "champion": reigning,
         "approvals": [{name: getattr(item, name) for name in kept} | {"at": rfc3339(item.at)} for item in given],
+        "waivers": [_aside(item) for item in aside],
         "now": rfc3339(uow.clock.now()),
     }
+
+
+def _aside(one: Waiver) -> dict[str, Any]:
+    names = ("uid", "policy", "rule", "reason", "owner", "person", "person_name")
+    return {name: getattr(one, name) for name in names} | {"expires_at": rfc3339(one.expires_at)}
 
 
 def _by_kind(found: list[Evidence]) -> dict[str, Any]:
@@ -261,11 +223,20 @@ def _matching(comparisons: list[dict[str, Any]], champion: dict[str, Any] | None
 
 
 @read
-def judge(uow: UnitOfWork, *, project: str, action: str, facts: dict[str, Any]) -> list[Verdict]:
+def judge(
+    uow: UnitOfWork,
+    *,
+    project: str,
+    action: str,
+    facts: dict[str, Any],
+    instead: Mapping[str, str] | None = None,
+) -> list[Verdict]:
     """Judge every policy in force that speaks of this action here.
 
     Args:
         facts: as `gather` gives them; what is missing is unknown, and unknown blocks.
+        instead: texts by the policies' names that are judged in place of those in force, or beside them, to see what
+            they would say.
 
     Returns:
         A verdict per policy, with every clause and the values that it saw, and the digest of the policy's text.
@@ -274,7 +245,8 @@ def judge(uow: UnitOfWork, *, project: str, action: str, facts: dict[str, Any]) 
     endpoint = (facts.get("release") or {}).get("endpoint", "")
     model = (facts.get("model") or {}).get("name", "")
     verdicts = []
-    for policy in _in_force(uow, project):
+    aside = facts.get("waivers") or []
+    for policy in _with_drafts(project, _in_force(uow, project), instead or {}):
         compiled = compile_document(policy.source)
         if not compiled.applies(action=action, endpoint=endpoint, model=model):
             continue
@@ -288,11 +260,32 @@ def judge(uow: UnitOfWork, *, project: str, action: str, facts: dict[str, Any]) 
                 reason=policy.reason,
                 digest=policy.digest,
                 outcome=outcome_of(rules),
-                rules=rules,
-                approvals=_count(wanted, facts) if wanted else None,
+                rules=waivers.apply(policy.name, rules, aside),
+                approvals=quorum.count(wanted, facts) if wanted else None,
             )
         )
     return verdicts
+
+
+def foreseen(uow: UnitOfWork, *, project: str, facts: Mapping[str, Any]) -> list[Foreseen]:
+    """What the policies in force say of a change that they foresaw; asks for no permission.
+
+    Args:
+        facts: as `gather` gives them.
+    """
+    endpoint = (facts.get("release") or {}).get("endpoint", "")
+    model = (facts.get("model") or {}).get("name", "")
+    found = []
+    for policy in _in_force(uow, project):
+        compiled = compile_document(policy.source)
+        if compiled.pre_determined is None or not compiled.applies(action="release", endpoint=endpoint, model=model):
+            continue
+        clauses = compiled.pre_determined.judge(facts)
+        holds = together(clauses) is Outcome.PASS
+        found.append(
+            Foreseen(policy=policy.name, version=policy.version, digest=policy.digest, holds=holds, clauses=clauses)
+        )
+    return found
 
 
 @read
@@ -305,7 +298,7 @@ def explain(uow: UnitOfWork, *, project: str, model_version: str, model: str = "
 
 def gate(verdicts: Sequence[Verdict]) -> GateState:
     """What all verdicts together allow: no policy at all allows nothing."""
-    if not verdicts or any(verdict.outcome is not Outcome.PASS for verdict in verdicts):
+    if not verdicts or not all(rule.stands for verdict in verdicts for rule in verdict.rules):
         return GateState.BLOCKED
     asked = {verdict.approvals.outcome for verdict in verdicts if verdict.approvals is not None}
     if Outcome.FAIL in asked:
@@ -313,62 +306,40 @@ def gate(verdicts: Sequence[Verdict]) -> GateState:
     return GateState.AWAITING_APPROVAL if Outcome.UNKNOWN in asked else GateState.OPEN
 
 
-def _count(wanted: Approvals, facts: Mapping[str, Any]) -> ApprovalVerdict:
-    """Count the people who said yes: in one of the roles, each once, and never the author."""
-    given = facts.get("approvals") or []
-    authors = set((facts.get("release") or {}).get("authors") or []) if wanted.not_author else set()
-    counted = [
-        item
-        for item in given
-        if item["person"] not in authors
-        and item["meaning"] != "author"
-        and (not wanted.roles or set(wanted.roles) & set(item["roles"]))
-    ]
-    yes = [item for item in counted if item["decision"] == "approve"]
-    number = len({item["person"] for item in yes}) if wanted.distinct else len(yes)
-    no = [item for item in counted if item["decision"] == "reject"]
-    outcome = Outcome.FAIL if no else Outcome.PASS if number >= wanted.count else Outcome.UNKNOWN
-    roles = " or ".join(wanted.roles) or "anyone who may approve"
-    text = f"{number} of {wanted.count} approvals by {roles}" + (", not the author" if wanted.not_author else "")
-    if no:
-        text = f"rejected by {no[0]['person_name']}"
-    return ApprovalVerdict(
-        required=wanted.count,
-        given=number,
-        roles=wanted.roles,
-        outcome=outcome,
-        text=text,
-        by=[item["person_name"] for item in (no or yes)],
-    )
+def _with_drafts(project: str, found: list[Policy], instead: Mapping[str, str]) -> list[Policy]:
+    drafts = {name: built_in.draft(project, source) for name, source in instead.items()}
+    return [drafts.pop(one.name, one) for one in found] + list(drafts.values())
 
 
 def _in_force(uow: UnitOfWork, project: str) -> list[Policy]:
-    active = {BASELINE: 1} | _activations(uow, project)
+    active = {BASELINE: 1} | activations(uow, project)
     found = []
     for name, version in sorted(active.items()):
         if name == BASELINE and version == 1:
-            found.append(_built_in(project, active=True))
+            found.append(built_in.baseline(project, active=True))
         elif version is not None:
             query = select(table).where(table.c.project == project, table.c.name == name, table.c.version == version)
             found.append(_policy(uow.conn.execute(query).one(), active=True))
     return found
 
 
-def _activations(uow: UnitOfWork, project: str) -> dict[str, int | None]:
+def activations(uow: UnitOfWork, project: str) -> dict[str, int | None]:
+    """The version in force by policy; None for one that was taken out of force."""
     rows = uow.conn.execute(select(policy_activation).where(policy_activation.c.project == project))
     return {row.name: row.version for row in rows}
 
 
-def _active_version(uow: UnitOfWork, name: str, project: str) -> int | None:
-    return _activations(uow, project).get(name, 1 if name == BASELINE else None)
+def active_version(uow: UnitOfWork, name: str, project: str) -> int | None:
+    """The version in force, or None."""
+    return activations(uow, project).get(name, 1 if name == BASELINE else None)
 
 
-def _set_activation(uow: UnitOfWork, name: str, project: str, version: int | None) -> None:
-    row = {"project": project, "name": name, "version": version, "at": uow.clock.now()}
-    upsert(uow.conn, policy_activation, [row], keys=["project", "name"], update=["version", "at"])
+def newest_version(uow: UnitOfWork, name: str, project: str) -> int:
+    """The number of the version saved last.
 
-
-def _newest_version(uow: UnitOfWork, name: str, project: str) -> int:
+    Raises:
+        NotFoundError: the project has no such policy.
+    """
     query = select(func.max(table.c.version)).where(table.c.project == project, table.c.name == name)
     version = uow.conn.execute(query).scalar() or (1 if name == BASELINE else 0)
     if version == 0:
@@ -383,7 +354,14 @@ def _missing(name: str, version: int | None) -> NotFoundError:
     )
 
 
-def _policy(row: Row[Any], *, active: bool) -> Policy:
+def proposal(uow: UnitOfWork, name: str, project: str) -> Proposal | None:
+    """The change of this policy that waits for a second person, if one does."""
+    column = policy_proposal.c
+    row = uow.conn.execute(select(policy_proposal).where(column.project == project, column.name == name)).first()
+    return None if row is None else Proposal(version=row.version, by=row.actor_name, reason=row.reason, at=row.at)
+
+
+def _policy(row: Row[Any], *, active: bool, proposal: Proposal | None = None) -> Policy:
     document = compile_document(row.source).document
     return Policy(
         uid=row.uid,
@@ -399,23 +377,5 @@ def _policy(row: Row[Any], *, active: bool) -> Policy:
         rules=len(document.rules),
         at=row.at,
         actor_name=row.actor_name,
-    )
-
-
-def _built_in(project: str, *, active: bool) -> Policy:
-    document = compile_document(BASELINE_SOURCE).document
-    return Policy(
-        uid="00000000-0000-7000-8000-000000000001",
-        project=project,
-        name=BASELINE,
-        version=1,
-        title=document.title,
-        reason=document.reason,
-        action=document.action,
-        digest=digest_bytes(BASELINE_SOURCE.encode()),
-        source=BASELINE_SOURCE,
-        active=active,
-        rules=len(document.rules),
-        at=_BUILT_IN_AT,
-        actor_name=SYSTEM.name,
+        proposal=proposal,
     )

@@ -150,11 +150,129 @@ class CardBody(msgspec.Struct, frozen=True, kw_only=True):
     missing: list[str] = []
 
 
+class FairnessGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """How one group of people fares: shares of 0 to 1; a rate is left out where nobody could have it."""
+
+    value: str
+    n: int
+    selection_rate: float
+    true_positive_rate: float | None = None
+    false_positive_rate: float | None = None
+
+
+class FairnessGap(msgspec.Struct, frozen=True, kw_only=True):
+    """The widest gap between two groups of one protected attribute, in the good outcome that the model decides about.
+
+    `selection_ratio` is the lowest group's share of good outcomes by the highest's (1 is equal), `low` and `high` its
+    95 % interval; `demographic_parity` the difference of those shares; `equal_opportunity` that of the shares among
+    people who deserved the good outcome; `equalized_odds` the wider of that and the one among those who did not.
+    """
+
+    attribute: str
+    n: int
+    selection_ratio: float
+    demographic_parity: float
+    equal_opportunity: float | None = None
+    equalized_odds: float | None = None
+    low: float | None = None
+    high: float | None = None
+    lowest: str = ""
+    highest: str = ""
+    groups: list[FairnessGroup] = []
+
+
+class FairnessBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`fairness`: how the groups of each protected attribute fare under the model's decisions at one threshold."""
+
+    gaps: list[FairnessGap]
+    threshold: float
+    good: str
+    """Which decision is the good one for the person: `below` or `above` the threshold."""
+    attributes: list[str] = []
+    n: int | None = None
+    dataset: str | None = None
+    digest: str | None = None
+
+
+class ContractBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`contract`: whether the data that the model was made of keep what their contract promises."""
+
+    holds: bool
+    dataset: str | None = None
+    digest: str | None = None
+    violations: list[str] = []
+    data_age_days: float | None = None
+
+
+class ScanBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`scan`: what a scanner found in the package's files."""
+
+    clean: bool
+    scanner: str | None = None
+    findings: list[str] = []
+    formats: list[str] = []
+
+
+class RiskBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`risk`: the risk assessment of the intended use."""
+
+    assessed: bool
+    tier: str | None = None
+    """`low`, `medium` or `high`: exposure and purpose together."""
+    residual_accepted: bool | None = None
+    by: str | None = None
+    assessed_at: datetime | None = None
+    document: str | None = None
+
+
+class OversightBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`oversight`: who watches the decisions, and can stop or overrule them."""
+
+    human_review: bool
+    can_override: bool | None = None
+    can_stop: bool | None = None
+    responsible: str | None = None
+
+
+class MonitoringBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`monitoring`: what will be watched once the model answers."""
+
+    planned: bool
+    drift: bool | None = None
+    quality: bool | None = None
+    responsible: str | None = None
+
+
+class ValidationBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`validation`: the finding of people who did not build the model."""
+
+    independent: bool
+    by: str | None = None
+    at: datetime | None = None
+    open_findings: int | None = None
+    conceptual_soundness: bool | None = None
+    document: str | None = None
+
+
+class PrivacyBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`privacy`: what data protection law asks before a decision about a person is left to a model."""
+
+    impact_assessed: bool | None = None
+    legal_basis: str | None = None
+    """For a decision by automated means alone: `contract`, `law` or `consent`; `not solely automated` else."""
+    contestable: bool | None = None
+    explainable: bool | None = None
+    special_categories: bool | None = None
+    document: str | None = None
+
+
 class ModelFact(msgspec.Struct, frozen=True, kw_only=True):
-    """The model version that is to be released."""
+    """The model version that is to be released; inputs and outputs are the names in its signature."""
 
     subject: str
     name: str = ""
+    inputs: list[str] = []
+    outputs: list[str] = []
 
 
 class ReleaseFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,6 +305,31 @@ class ApprovalFact(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
 
 
+class WaiverFact(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule that a person has set aside for exactly this release, for a while."""
+
+    policy: str
+    rule: str
+    reason: str
+    owner: str
+    person: str
+    person_name: str
+    expires_at: datetime
+
+
+class ChangeFact(msgspec.Struct, frozen=True, kw_only=True):
+    """What a release changes against the champion, by the digests and words of both packages; null at a first one."""
+
+    same_model: bool
+    same_flavor: bool
+    same_inputs: bool
+    same_outputs: bool
+    same_target: bool
+    same_code: bool | None = None
+    same_environment: bool | None = None
+    same_data: bool | None = None
+
+
 BODIES: dict[str, type[msgspec.Struct]] = {
     "evaluation": EvaluationBody,
     "comparison": ComparisonBody,
@@ -196,6 +339,14 @@ BODIES: dict[str, type[msgspec.Struct]] = {
     "signature": SignatureBody,
     "reproduction": ReproductionBody,
     "card": CardBody,
+    "fairness": FairnessBody,
+    "contract": ContractBody,
+    "scan": ScanBody,
+    "risk": RiskBody,
+    "oversight": OversightBody,
+    "monitoring": MonitoringBody,
+    "validation": ValidationBody,
+    "privacy": PrivacyBody,
 }
 """The known kinds of evidence."""
 
@@ -207,6 +358,8 @@ SCOPE: dict[str, Kind] = {kind: kind_of_struct(body, name=kind) for kind, body i
     "release": kind_of_struct(ReleaseFact, name="release"),
     "champion": kind_of_struct(ChampionFact, name="champion"),
     "approvals": list_of(kind_of_struct(ApprovalFact, name="approval")),
+    "waivers": list_of(kind_of_struct(WaiverFact, name="waiver")),
+    "change": kind_of_struct(ChangeFact, name="change"),
     "evidence": map_of(DYN),
     "now": TIMESTAMP,
 }

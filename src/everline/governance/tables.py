@@ -116,3 +116,38 @@ approval = Table(
     UniqueConstraint("subject", "digest", "person"),
 )
 """A person's yes or no to exactly one digest."""
+
+policy_proposal = Table(
+    "policy_proposal",
+    metadata,
+    Column("project", Name, primary_key=True),
+    Column("name", Name, primary_key=True),
+    Column("version", Integer, nullable=True),
+    Column("reason", String(4000), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("actor", Uid, nullable=False),
+    Column("actor_name", Name, nullable=False),
+)
+"""A change of what is in force that waits for a second person; no version means out of force."""
+
+waiver = Table(
+    "waiver",
+    metadata,
+    uid_pk(),
+    Column("project", Name, nullable=False),
+    Column("subject", String(320), nullable=False),
+    Column("digest", Digest, nullable=False, info=NAMES_NO_BLOB),
+    Column("policy", Name, nullable=False),
+    Column("rule", Name, nullable=False),
+    Column("reason", String(4000), nullable=False),
+    Column("owner", Name, nullable=False),
+    Column("person", Uid, nullable=False),
+    Column("person_name", Name, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("statement", Digest, nullable=False, info=NAMES_BLOB),
+    Column("revoked_at", UtcTime, nullable=True),
+    Column("revoked_by", Name, nullable=True),
+    Index(None, "subject", "digest"),
+)
+"""A rule set aside for exactly one digest, until a time."""

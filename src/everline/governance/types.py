@@ -125,6 +125,16 @@ class ClauseVerdict(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
 
 
+class Waived(msgspec.Struct, frozen=True, kw_only=True):
+    """Who set a rule aside, why, who answers for it, and until when."""
+
+    uid: str
+    by: str
+    owner: str
+    reason: str
+    expires_at: datetime
+
+
 class RuleVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """One rule of a policy, judged."""
 
@@ -133,6 +143,14 @@ class RuleVerdict(msgspec.Struct, frozen=True, kw_only=True):
     expression: str
     outcome: Outcome
     clauses: list[ClauseVerdict]
+    source: str = ""
+    waiver: Waived | None = None
+    """Set where the rule does not pass and somebody let it pass all the same; the outcome stays what it is."""
+
+    @property
+    def stands(self) -> bool:
+        """Whether this rule lets the release through: it passes, or is waived."""
+        return self.outcome is Outcome.PASS or self.waiver is not None
 
 
 class ApprovalVerdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +180,26 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     approvals: ApprovalVerdict | None = None
 
 
+class Proposal(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of a policy that one person asked for; another one puts it into force by asking for the same."""
+
+    version: int | None
+    """None to take the policy out of force."""
+    by: str
+    reason: str
+    at: datetime
+
+
+class Foreseen(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a policy foresaw a change, and what its clauses saw."""
+
+    policy: str
+    version: int
+    digest: str
+    holds: bool
+    clauses: list[ClauseVerdict]
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """One version of a policy, as it was saved."""
 
@@ -178,6 +216,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     rules: int
     at: datetime
     actor_name: str
+    proposal: Proposal | None = None
+    """A change of what is in force that waits for a second person."""
 
 
 class CaseResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,3 +246,25 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     statement: str
     """Digest of the signed DSSE envelope, kept as a blob."""
+
+
+class Waiver(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule that a person set aside for exactly one digest, until a time."""
+
+    uid: str
+    project: str
+    subject: str
+    digest: str
+    policy: str
+    rule: str
+    reason: str
+    owner: str
+    """Who answers for mending what the rule asks for."""
+    person: str
+    person_name: str
+    at: datetime
+    expires_at: datetime
+    statement: str
+    """Digest of the signed DSSE envelope, kept as a blob."""
+    revoked_at: datetime | None = None
+    revoked_by: str | None = None

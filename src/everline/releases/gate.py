@@ -13,7 +13,7 @@ from everline.governance import evidence, policies
 from everline.governance.types import GateState, Outcome, Verdict
 from everline.ids import new_uid
 from everline.models import service as models
-from everline.releases import tables
+from everline.releases import change, tables
 from everline.releases.rows import digest_of
 from everline.releases.types import Champion, Check, EvidenceRef
 from everline.serving import service as serving
@@ -37,6 +37,8 @@ def judge(uow: UnitOfWork, row: Row[Any]) -> tuple[Row[Any], Check]:
         endpoint=row.endpoint,
         champion=named,
         model=row.model,
+        signature=change.signature_names(uow, row.package),
+        change=change.compare_packages(uow, model=row.model, package=row.package, champion=champion),
     )
     verdicts = policies.judge(uow, project=row.project, action="release", facts=facts)
     check = Check(
@@ -47,8 +49,11 @@ def judge(uow: UnitOfWork, row: Row[Any]) -> tuple[Row[Any], Check]:
         verdicts=verdicts,
         evidence=_evidence(uow, subject, row.project, champion),
         champion=champion,
+        change=change.classify(uow, project=row.project, facts=facts),
     )
-    values = {name: msgspec.to_builtins(getattr(check, name)) for name in ("verdicts", "evidence", "champion")}
+    values = {
+        name: msgspec.to_builtins(getattr(check, name)) for name in ("verdicts", "evidence", "champion", "change")
+    }
     values |= {"uid": check.uid, "release": row.uid, "at": check.at, "by_name": check.by_name, "gate": check.gate.value}
     uow.conn.execute(insert(tables.release_check).values(**values))
     column = tables.release.c
@@ -124,7 +129,7 @@ def explain(verdicts: list[Verdict]) -> str:
     reasons = []
     for verdict in verdicts:
         for rule in verdict.rules:
-            if rule.outcome is Outcome.PASS:
+            if rule.stands:
                 continue
             clause = next((one for one in rule.clauses if one.outcome is not Outcome.PASS), None)
             missing = [seen.path for seen in clause.values if seen.missing] if clause else []

@@ -11,7 +11,7 @@ from everline.access.declare import read
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import InvalidInputError
-from everline.governance import approvals
+from everline.governance import approvals, waivers
 from everline.releases import tables
 from everline.releases.rows import latest_check, transitions
 from everline.releases.states import State
@@ -45,6 +45,7 @@ def live_at(uow: UnitOfWork, moment: datetime, *, project: str, endpoint: str | 
 def _live(uow: UnitOfWork, one: Revision, moment: datetime) -> LiveAt:
     row: Row[Any] = uow.conn.execute(select(tables.release).where(tables.release.c.uid == one.release)).one()
     decisions = approvals.list_approvals(uow, subject=f"release:{row.uid}", project=row.project, digest=None)
+    aside = waivers.list_waivers(uow, subject=f"release:{row.uid}", project=row.project)
     moves = [step for step in transitions(uow, row.uid) if step.at <= moment]
     live = [step for step in moves if step.after in (State.CANARY, State.PROMOTED)]
     return LiveAt(
@@ -63,6 +64,7 @@ def _live(uow: UnitOfWork, one: Revision, moment: datetime) -> LiveAt:
         package=one.package,
         author_name=row.author_name,
         approvals=[decision for decision in decisions if decision.at <= moment],
+        waivers=[item for item in aside if item.at <= moment],
         check=latest_check(uow, row.uid, until=moment),
         moved=live[-1] if live else None,
     )

@@ -8,6 +8,7 @@ from everline.access.unit_of_work import UnitOfWork
 from everline.governance import policies
 from everline.ids import check_name
 from everline.models import service as models
+from everline.releases import change
 from everline.releases.gate import current_champion
 from everline.releases.types import Preview
 
@@ -40,6 +41,10 @@ def preview(uow: UnitOfWork, *, project: str, endpoint: str, model: str, version
         author=[found.author],
         endpoint=endpoint,
         champion=named,
+        signature={} if found.package is None else change.signature_names(uow, found.package),
+        change=None
+        if found.package is None
+        else change.compare_packages(uow, model=found.model, package=found.package, champion=champion),
     )
     verdicts = policies.judge(uow, project=project, action="release", facts=facts)
     return Preview(

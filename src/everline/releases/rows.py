@@ -21,7 +21,7 @@ from everline.errors import (
     NotFoundError,
     StaleError,
 )
-from everline.governance import approvals, audit
+from everline.governance import approvals, audit, waivers
 from everline.ids import check_uid, new_uid
 from everline.releases import progress, tables
 from everline.releases.states import Move, State, after, moves_of_people
@@ -131,7 +131,7 @@ def to_release(uow: UnitOfWork, row: Row[Any], *, whole: bool) -> Release:
     known = {
         name: getattr(row, name)
         for name in Release.__struct_fields__
-        if name not in ("plan", "state", "champion", "next", "rollout", "check", "approvals", "history")
+        if name not in ("plan", "state", "champion", "next", "rollout", "check", "approvals", "waivers", "history")
     }
     state = State(row.state)
     under_way = progress.find(uow, row.uid) if row.revision is not None else None
@@ -149,6 +149,7 @@ def to_release(uow: UnitOfWork, row: Row[Any], *, whole: bool) -> Release:
         found,
         check=latest_check(uow, row.uid),
         approvals=approvals.list_approvals(uow, subject=found.subject, project=row.project, digest=None),
+        waivers=waivers.list_waivers(uow, subject=found.subject, project=row.project),
         history=transitions(uow, row.uid),
     )
 

@@ -162,6 +162,11 @@ def check(uow: UnitOfWork, uid: str) -> Release:
     row = require_row(uow, uid, lock=True)
     if not uow.actor.may(Permission.RELEASE_CREATE, row.project):
         uow.require(Permission.RELEASE_OPERATE, row.project)
+    return judge_again(uow, row)
+
+
+def judge_again(uow: UnitOfWork, row: Row[Any]) -> Release:
+    """Judge a release whose row is locked, and move it to where its gate says."""
     row = move(uow, row, Move.CHECK)
     row, found = judge(uow, row)
     row = move(uow, row, _AFTER_CHECK[found.gate], reason=_why(found), **_seen(found))
@@ -265,4 +270,6 @@ def _seen(found: Check) -> dict[str, object]:
     return {
         "policies": {one.policy: {"digest": one.digest, "outcome": one.outcome.value} for one in found.verdicts},
         "evidence": {one.kind: one.digest for one in found.evidence},
+        "waived": [rule.waiver.uid for one in found.verdicts for rule in one.rules if rule.waiver is not None],
+        "change": None if found.change is None else found.change.kind.value,
     }

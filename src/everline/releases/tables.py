@@ -77,6 +77,7 @@ release_check = Table(
     Column("verdicts", JsonValue, nullable=False),
     Column("evidence", JsonValue, nullable=False),
     Column("champion", JsonValue),
+    Column("change", JsonValue),
 )
 
 release_transition = Table(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 
 import msgspec
 
-from everline.governance.types import Approval, GateState, Verdict
+from everline.governance.types import Approval, ClauseVerdict, GateState, Verdict, Waiver
 from everline.releases.states import Move, State
 from everline.serving.types import RevisionRole
 
@@ -70,6 +71,53 @@ class Decide(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reason: str = ""
 
 
+class Waive(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client sends to set a rule of a policy aside for a release."""
+
+    policy: str
+    rule: str
+    reason: str
+    expires_at: datetime
+    owner: str = ""
+
+
+class Revoke(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client sends to take a waiver back."""
+
+    reason: str
+
+
+class ChangeClass(StrEnum):
+    """How much a release changes, after Annex IV, 2(f) of the EU AI Act."""
+
+    PRE_DETERMINED = "pre-determined"
+    MINOR = "minor"
+    SUBSTANTIAL = "substantial"
+
+
+class Foreseen(msgspec.Struct, frozen=True, kw_only=True):
+    """The policy that foresaw a change, and what its clauses saw."""
+
+    policy: str
+    version: int
+    digest: str
+    clauses: list[ClauseVerdict]
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """The class of a change, with its proof.
+
+    Attributes:
+        same: what both packages have in common, by name; None where one of them does not say.
+        foreseen: for a pre-determined change, the policy that foresaw it.
+    """
+
+    kind: ChangeClass
+    same: dict[str, bool | None]
+    why: str
+    foreseen: Foreseen | None = None
+
+
 class Champion(msgspec.Struct, frozen=True, kw_only=True):
     """The model version that answers an endpoint now, which a release is to replace."""
 
@@ -122,6 +170,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     verdicts: list[Verdict]
     evidence: list[EvidenceRef]
     champion: Champion | None
+    change: Change | None = None
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,6 +269,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     rollout: Rollout | None = None
     check: Check | None = None
     approvals: list[Approval] = []
+    waivers: list[Waiver] = []
     history: list[Transition] = []
 
     @property
@@ -253,6 +303,7 @@ class LiveAt(msgspec.Struct, frozen=True, kw_only=True):
     package: str
     author_name: str
     approvals: list[Approval]
+    waivers: list[Waiver]
     check: Check | None
     moved: Transition | None
 

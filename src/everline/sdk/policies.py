@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from everline.delivery.types import Preview
 from everline.governance.types import CaseResult, Evidence, GateState, Policy, Verdict
 from everline.sdk.client import Client
 
@@ -38,7 +40,10 @@ class PoliciesApi:
         return self._client.call("POST", "/policies", body={"source": source}, returns=Policy)
 
     def activate(self, name: str, *, version: int | None = None) -> Policy:
-        """Put a version into force; its own test cases must pass."""
+        """Put a version into force; its own test cases must pass, and another person must have saved or proposed it.
+
+        `active` of the answer says whether it is in force; if not, its `proposal` waits for a second person.
+        """
         return self._client.call("POST", f"/policies/{name}/activate", body={"version": version}, returns=Policy)
 
     def deactivate(self, name: str, *, reason: str) -> Policy:
@@ -54,6 +59,15 @@ class PoliciesApi:
         """Check a policy that is not saved, and run its test cases."""
         answer = self._client.call("POST", "/policies/test", body={"source": source}, returns=dict[str, Any])
         return msgspec.convert(answer["items"], builtins.list[CaseResult])
+
+    def packs(self) -> builtins.list[Policy]:
+        """The packs of rules that come with Everline; `source` is ready to be saved."""
+        return self._client.list_all("/policies/packs", kind=Policy, limit=1000)
+
+    def preview(self, sources: Sequence[str]) -> builtins.list[Preview]:
+        """What policies that are not saved would block: of what is live, and of the releases on their way."""
+        answer = self._client.call("POST", "/policies/preview", body={"sources": [*sources]}, returns=dict[str, Any])
+        return msgspec.convert(answer["items"], builtins.list[Preview])
 
     def explain(self, subject: str, *, model: str = "", endpoint: str = "") -> Explanation:
         """Say how `model-version:<uid>` would fare as a first release now."""

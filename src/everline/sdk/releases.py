@@ -59,6 +59,18 @@ class ReleasesApi:
         """Say no to a release, for good."""
         return self._decide(release, "reject", meaning=meaning, reason=reason)
 
+    def waive(
+        self, release: str, *, policy: str, rule: str, reason: str, expires_at: datetime, owner: str = ""
+    ) -> Release:
+        """Let a release pass one rule that it does not hold, until a time at most 90 days ahead."""
+        body = {"policy": policy, "rule": rule, "reason": reason, "expires_at": rfc3339(expires_at), "owner": owner}
+        return self._client.call("POST", f"/releases/{release}/waivers", body=body, returns=Release)
+
+    def revoke_waiver(self, release: str, waiver: str, *, reason: str) -> Release:
+        """Take a waiver back; the rule counts again."""
+        path = f"/releases/{release}/waivers/{waiver}/revoke"
+        return self._client.call("POST", path, body={"reason": reason}, returns=Release)
+
     def canary(self, release: str) -> Release:
         """Let an approved release answer its plan's share of the traffic."""
         return self._client.call("POST", f"/releases/{release}/canary", returns=Release)

@@ -15,7 +15,7 @@ from everline.errors import (
     NotFoundError,
     TooLargeError,
 )
-from everline.governance import approvals, audit, evidence, policies
+from everline.governance import approvals, audit, enforcing, evidence, policies
 from everline.governance.signing import dsse_verify, server_key
 from everline.governance.tables import approval as approval_table
 from everline.governance.types import GateState, Outcome
@@ -294,7 +294,7 @@ def test_an_approval_forged_in_the_database_is_found(begin, complete):
 def saved(begin, source, *, activate=True):
     with begin() as uow:
         policy = policies.save(uow, source, project="default")
-        return policies.activate(uow, policy.name, project="default") if activate else policy
+        return enforcing.activate(uow, policy.name, project="default") if activate else policy
 
 
 def test_a_policy_holds_from_its_activation_on_in_its_scope(begin, complete):
@@ -334,19 +334,19 @@ def test_the_baseline_is_in_force_from_the_start_and_replaced_only_by_name(begin
     [verdict] = judged(begin)
     assert (verdict.version, verdict.outcome) == (2, Outcome.PASS)
     with begin() as uow:
-        policies.activate(uow, "baseline", project="default", version=1)
+        enforcing.activate(uow, "baseline", project="default", version=1)
     assert judged(begin)[0].version == 1
 
 
 def test_without_any_policy_in_force_nothing_is_released(begin, complete):
     with begin() as uow:
-        policies.deactivate(uow, "baseline", project="default", reason="testing")
+        enforcing.deactivate(uow, "baseline", project="default", reason="testing")
     with begin() as uow:
         [event] = audit.list_events(uow, project="default", action="policy.deactivate")
     assert judged(begin) == []
     assert policies.gate([]) is GateState.BLOCKED
     with pytest.raises(ConflictError), begin() as uow:
-        policies.deactivate(uow, "baseline", project="default", reason="again")
+        enforcing.deactivate(uow, "baseline", project="default", reason="again")
     assert event.data["reason"] == "testing"
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from everline.governance.built_in import BASELINE_SOURCE
 from everline.governance.document import compile_document
-from everline.governance.policies import BASELINE_SOURCE
 from everline.governance.schemas import BODIES, SCOPE
 
 PAGE = Path(__file__).parents[3] / "docs" / "governance.md"

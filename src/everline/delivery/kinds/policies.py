@@ -5,7 +5,7 @@ from __future__ import annotations
 from everline.access.types import Permission
 from everline.delivery.kinds.kind import Compared, Scope, Spec
 from everline.errors import ConflictError, InvalidInputError, NotFoundError
-from everline.governance import policies
+from everline.governance import enforcing, policies
 from everline.governance.document import compile_document
 from everline.governance.types import BASELINE, Policy
 
@@ -32,28 +32,37 @@ class Policies:
 
     def put(self, scope: Scope, name: str, spec: Spec, before: Spec | None) -> None:
         """Save the text if it is a new one, and put it into force or take it out."""
-        found = self._find(scope, name)
-        if found is None or found.source != spec["source"]:
+        found = self._saved(scope, name, spec["source"])
+        if found is None:
             found = policies.save(scope.uow, spec["source"], project=scope.project)
         active = self._active(scope, name)
         if spec["active"] and (active is None or active.version != found.version):
-            policies.activate(scope.uow, name, project=scope.project, version=found.version)
+            enforcing.activate(scope.uow, name, project=scope.project, version=found.version)
         if not spec["active"] and active is not None:
-            policies.deactivate(scope.uow, name, project=scope.project, reason=spec["reason"])
+            enforcing.deactivate(scope.uow, name, project=scope.project, reason=spec["reason"])
 
     def remove(self, scope: Scope, name: str, before: Spec) -> None:
         """Take it out of force; of the built-in policy, put the built-in text back."""
         if name == BASELINE:
-            policies.activate(scope.uow, name, project=scope.project, version=1)
+            enforcing.activate(scope.uow, name, project=scope.project, version=1)
         elif self._active(scope, name) is not None:
             reason = f"{scope.path} declares it no longer"
-            policies.deactivate(scope.uow, name, project=scope.project, reason=reason)
+            enforcing.deactivate(scope.uow, name, project=scope.project, reason=reason)
 
     def _find(self, scope: Scope, name: str) -> Policy | None:
         try:
             return policies.get_policy(scope.uow, name, project=scope.project)
         except NotFoundError:
             return None
+
+    def _saved(self, scope: Scope, name: str, source: str) -> Policy | None:
+        """The version in force, else the newest, if it has this text: a second person agrees to what is saved."""
+        found = self._find(scope, name)
+        if found is None or found.source == source:
+            return found
+        newest = policies.newest_version(scope.uow, name, scope.project)
+        last = policies.get_policy(scope.uow, name, project=scope.project, version=newest)
+        return last if last.source == source else None
 
     def _active(self, scope: Scope, name: str) -> Policy | None:
         found = self._find(scope, name)

@@ -11,8 +11,9 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from everline.clock import rfc3339
 from everline.governance.cel.kinds import (
@@ -36,6 +37,7 @@ INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 TEXT_CHARS_MAX = 100_000
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _DURATION = re.compile(r"-?(?:\d+(?:\.\d+)?(?:h|ms|us|ns|m|s))+")
+_OFFSET = re.compile(r"([+-]?)([01]?\d|2[0-3]):([0-5]\d)")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|us|ns|m|s)")
 
 
@@ -235,20 +237,34 @@ def _text(method: Callable[[str, str], bool]) -> Run:
     return run
 
 
-def _part(read: Callable[[datetime], int], *, of_duration: float | None = None) -> Run:
+def _of_time(read: Callable[[datetime], int], *, of_duration: float | None = None) -> Function:
+    """A part of a time, in UTC or the time zone that is given, such as `Europe/Berlin` or `+02:00`."""
+
     def run(values: Sequence[Any]) -> int:
         value = values[0]
         if isinstance(value, datetime):
-            return read(value)
-        if isinstance(value, timedelta) and of_duration is not None:
+            return read(value.astimezone(_zone(values[1])) if len(values) > 1 else value)
+        if isinstance(value, timedelta) and of_duration is not None and len(values) == 1:
             return int(value.total_seconds() / of_duration)
         raise EvaluationError("a time is expected")
 
-    return run
+    kinds = (TIMESTAMP,) if of_duration is None else (TIMESTAMP, DURATION)
+    takes = "a time" if of_duration is None else "a time or duration"
+    return Function(f"{takes}, and perhaps a zone", 1, 2, _kind_check(INT, kinds, (STRING,)), run, method_only=True)
 
 
-_TIME = (TIMESTAMP,)
-_TIME_OR_DURATION = (TIMESTAMP, DURATION)
+def _zone(name: Any) -> tzinfo:
+    if not isinstance(name, str):
+        raise EvaluationError("a time zone is text, such as Europe/Berlin or +02:00")
+    if found := _OFFSET.fullmatch(name):
+        minutes = int(found[2]) * 60 + int(found[3])
+        return timezone(timedelta(minutes=-minutes if found[1] == "-" else minutes))
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise EvaluationError("there is no such time zone") from error
+
+
 _TEXT = _kind_check(BOOL, (STRING,), (STRING,))
 _SCALARS = (*NUMBERS, STRING, BOOL, TIMESTAMP, DURATION)
 
@@ -267,35 +283,14 @@ FUNCTIONS: dict[str, Function] = {
     "startsWith": Function("text", 2, 2, _TEXT, _text(str.startswith), method_only=True),
     "endsWith": Function("text", 2, 2, _TEXT, _text(str.endswith), method_only=True),
     "contains": Function("text", 2, 2, _TEXT, _text(lambda whole, part: part in whole), method_only=True),
-    "getFullYear": Function("a time", 1, 1, _kind_check(INT, _TIME), _part(lambda t: t.year), method_only=True),
-    "getMonth": Function("a time", 1, 1, _kind_check(INT, _TIME), _part(lambda t: t.month - 1), method_only=True),
-    "getDate": Function("a time", 1, 1, _kind_check(INT, _TIME), _part(lambda t: t.day), method_only=True),
-    "getDayOfMonth": Function("a time", 1, 1, _kind_check(INT, _TIME), _part(lambda t: t.day - 1), method_only=True),
-    "getDayOfWeek": Function(
-        "a time", 1, 1, _kind_check(INT, _TIME), _part(lambda t: t.isoweekday() % 7), method_only=True
-    ),
-    "getHours": Function(
-        "a time or duration",
-        1,
-        1,
-        _kind_check(INT, _TIME_OR_DURATION),
-        _part(lambda t: t.hour, of_duration=3600),
-        method_only=True,
-    ),
-    "getMinutes": Function(
-        "a time or duration",
-        1,
-        1,
-        _kind_check(INT, _TIME_OR_DURATION),
-        _part(lambda t: t.minute, of_duration=60),
-        method_only=True,
-    ),
-    "getSeconds": Function(
-        "a time or duration",
-        1,
-        1,
-        _kind_check(INT, _TIME_OR_DURATION),
-        _part(lambda t: t.second, of_duration=1),
-        method_only=True,
-    ),
+    "getFullYear": _of_time(lambda t: t.year),
+    "getMonth": _of_time(lambda t: t.month - 1),
+    "getDate": _of_time(lambda t: t.day),
+    "getDayOfMonth": _of_time(lambda t: t.day - 1),
+    "getDayOfWeek": _of_time(lambda t: t.isoweekday() % 7),
+    "getDayOfYear": _of_time(lambda t: t.timetuple().tm_yday - 1),
+    "getHours": _of_time(lambda t: t.hour, of_duration=3600),
+    "getMinutes": _of_time(lambda t: t.minute, of_duration=60),
+    "getSeconds": _of_time(lambda t: t.second, of_duration=1),
+    "getMilliseconds": _of_time(lambda t: t.microsecond // 1000),
 }

@@ -383,6 +383,16 @@ def upgrade() -> None:
     sa.Column('at', everline.storage.schema.UtcTime(), nullable=False),
     sa.PrimaryKeyConstraint('project', 'name', name=op.f('pk_policy_activation'))
     )
+    op.create_table('policy_proposal',
+    sa.Column('project', sa.String(length=256), nullable=False),
+    sa.Column('name', sa.String(length=256), nullable=False),
+    sa.Column('version', sa.Integer(), nullable=True),
+    sa.Column('reason', sa.String(length=4000), nullable=False),
+    sa.Column('at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('actor', sa.String(length=36), nullable=False),
+    sa.Column('actor_name', sa.String(length=256), nullable=False),
+    sa.PrimaryKeyConstraint('project', 'name', name=op.f('pk_policy_proposal'))
+    )
     op.create_table('prediction_segment',
     sa.Column('uid', sa.String(length=36), nullable=False),
     sa.Column('project', sa.String(length=256), nullable=False),
@@ -555,6 +565,27 @@ def upgrade() -> None:
     sa.Column('seconds', sa.Float(), nullable=False),
     sa.PrimaryKeyConstraint('project', 'key', name=op.f('pk_step_cache'))
     )
+    op.create_table('waiver',
+    sa.Column('uid', sa.String(length=36), nullable=False),
+    sa.Column('project', sa.String(length=256), nullable=False),
+    sa.Column('subject', sa.String(length=320), nullable=False),
+    sa.Column('digest', sa.String(length=71), nullable=False),
+    sa.Column('policy', sa.String(length=256), nullable=False),
+    sa.Column('rule', sa.String(length=256), nullable=False),
+    sa.Column('reason', sa.String(length=4000), nullable=False),
+    sa.Column('owner', sa.String(length=256), nullable=False),
+    sa.Column('person', sa.String(length=36), nullable=False),
+    sa.Column('person_name', sa.String(length=256), nullable=False),
+    sa.Column('at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('expires_at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('statement', sa.String(length=71), nullable=False),
+    sa.Column('revoked_at', everline.storage.schema.UtcTime(), nullable=True),
+    sa.Column('revoked_by', sa.String(length=256), nullable=True),
+    sa.PrimaryKeyConstraint('uid', name=op.f('pk_waiver'))
+    )
+    with op.batch_alter_table('waiver', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_waiver_subject_waiver_digest'), ['subject', 'digest'], unique=False)
+
     op.create_table('webhook',
     sa.Column('uid', sa.String(length=36), nullable=False),
     sa.Column('project', sa.String(length=256), nullable=False),
@@ -835,6 +866,7 @@ def upgrade() -> None:
     sa.Column('verdicts', everline.storage.schema.JsonValue(), nullable=False),
     sa.Column('evidence', everline.storage.schema.JsonValue(), nullable=False),
     sa.Column('champion', everline.storage.schema.JsonValue(), nullable=True),
+    sa.Column('change', everline.storage.schema.JsonValue(), nullable=True),
     sa.ForeignKeyConstraint(['release'], ['release.uid'], name=op.f('fk_release_check_release')),
     sa.PrimaryKeyConstraint('uid', name=op.f('pk_release_check'))
     )
@@ -1226,6 +1258,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_webhook_project_webhook_status'))
 
     op.drop_table('webhook')
+    with op.batch_alter_table('waiver', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_waiver_subject_waiver_digest'))
+
+    op.drop_table('waiver')
     op.drop_table('step_cache')
     op.drop_table('schedule_cursor')
     with op.batch_alter_table('schedule', schema=None) as batch_op:
@@ -1258,6 +1294,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_prediction_segment_project_prediction_segment_endpoint_prediction_segment_event_end'))
 
     op.drop_table('prediction_segment')
+    op.drop_table('policy_proposal')
     op.drop_table('policy_activation')
     op.drop_table('policy')
     with op.batch_alter_table('pipeline_step', schema=None) as batch_op:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from everline.governance import policies
+from everline.delivery.preview import preview_texts
+from everline.delivery.types import Preview
+from everline.governance import enforcing, policies
 from everline.governance.types import CaseResult, GateState, Policy, Verdict
 from everline.server.http import Page, Request, Routes, begin, decode
 
@@ -15,6 +17,12 @@ class Source(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A policy's TOML text."""
 
     source: str
+
+
+class Sources(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Policies' TOML texts, of which none is saved."""
+
+    sources: list[str]
 
 
 class Activate(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -60,6 +68,21 @@ def try_source(request: Request) -> Page[CaseResult]:
         return Page(items=policies.try_source(uow, body.source, project=request.project))
 
 
+@routes.post("/policies/preview", body=Sources, returns=Page[Preview])
+def preview(request: Request) -> Page[Preview]:
+    """Say what policies that are not saved would block: of what is live, and of the releases on their way."""
+    body = decode(Sources, request)
+    with begin(request) as uow:
+        return Page(items=preview_texts(uow, body.sources, project=request.project))
+
+
+@routes.get("/policies/packs", returns=Page[Policy])
+def list_packs(request: Request) -> Page[Policy]:
+    """List the packs of rules to take from: version 0, not in force."""
+    with begin(request) as uow:
+        return Page(items=policies.list_packs(uow, project=request.project))
+
+
 @routes.get("/policies/explain", returns=Explanation)
 def explain(request: Request) -> Explanation:
     """Say how a model version would fare as a first release now."""
@@ -91,7 +114,7 @@ def activate(request: Request) -> Policy:
     """Put a version into force; its own test cases must pass."""
     body = decode(Activate, request)
     with begin(request) as uow:
-        return policies.activate(uow, request.path["name"], project=request.project, version=body.version)
+        return enforcing.activate(uow, request.path["name"], project=request.project, version=body.version)
 
 
 @routes.post("/policies/{name}/deactivate", body=Deactivate, returns=Policy)
@@ -99,4 +122,4 @@ def deactivate(request: Request) -> Policy:
     """Take a policy out of force."""
     body = decode(Deactivate, request)
     with begin(request) as uow:
-        return policies.deactivate(uow, request.path["name"], project=request.project, reason=body.reason)
+        return enforcing.deactivate(uow, request.path["name"], project=request.project, reason=body.reason)

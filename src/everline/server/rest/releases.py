@@ -6,9 +6,9 @@ import msgspec
 
 from everline.clock import parse_rfc3339
 from everline.models.types import Comparison
-from everline.releases import advancing, comparison, history, preview, rollout, service, watch
+from everline.releases import advancing, comparison, history, preview, rollout, service, waiving, watch
 from everline.releases.states import State
-from everline.releases.types import CreateRelease, Decide, LiveAt, Preview, Release, SetShare, Watch
+from everline.releases.types import CreateRelease, Decide, LiveAt, Preview, Release, Revoke, SetShare, Waive, Watch
 from everline.server.http import Page, Request, Routes, begin, decode
 
 routes = Routes(tag="releases")
@@ -124,6 +124,22 @@ def reject_release(request: Request) -> Release:
     body = decode(Decide, request)
     with begin(request) as uow:
         return service.reject(uow, request.path["uid"], meaning=body.meaning, reason=body.reason)
+
+
+@routes.post("/releases/{uid}/waivers", body=Waive, returns=Release, status=201)
+def waive_rule(request: Request) -> Release:
+    """Let a release pass one rule that it does not hold, until a time; it is judged again at once."""
+    body = decode(Waive, request)
+    with begin(request) as uow:
+        return waiving.waive(uow, request.path["uid"], **msgspec.structs.asdict(body))
+
+
+@routes.post("/releases/{uid}/waivers/{waiver}/revoke", body=Revoke, returns=Release)
+def revoke_waiver(request: Request) -> Release:
+    """Take a waiver back; the rule counts again."""
+    body = decode(Revoke, request)
+    with begin(request) as uow:
+        return waiving.revoke_waiver(uow, request.path["uid"], request.path["waiver"], reason=body.reason)
 
 
 @routes.post("/releases/{uid}/canary", returns=Release)
