@@ -69,7 +69,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Largest body of a request to an endpoint."""
     request_rows_max: int = 10_000
     """Most rows of one request to an endpoint."""
-    requests_in_flight_max: int = 256
+    connections_max: int = 4096
+    """Most clients that are connected to a data plane at once."""
+    keep_alive_s: float = 75.0
+    """How long a data plane keeps a connection on which nothing happens."""
+    batch_rows_max: int = 256
+    """Most rows of several requests that a model is asked together."""
+    batch_wait_s: float = 0.0
+    """How long a request may wait for others to be asked with; 0 asks what arrived in one turn of the event loop."""
+    requests_in_flight_max: int = 2048
     """Most requests that a data plane has at hand at once; further ones are told to come back."""
     request_s: float = 10.0
     """How long a request to an endpoint may wait for its answer."""

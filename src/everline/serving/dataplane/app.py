@@ -1,9 +1,10 @@
-"""The endpoints over HTTP: a raw ASGI application, nothing between the socket and the model but this.
+"""The endpoints over HTTP: which address is what, and what every request passes on its way in.
 
-    GET  /health /metrics · /v2 · /v2/health/live · /v2/health/ready
+    GET  /health /metrics /ping /version · /v2 · /v2/health/live · /v2/health/ready
     GET  /v2/models/{endpoint}[/versions/{v}][/ready]
     POST /v2/models/{endpoint}[/versions/{v}]/infer            Open Inference Protocol
     POST /endpoints/{endpoint}/invocations · /invocations      MLflow; the latter with exactly one endpoint
+    POST /endpoints/{endpoint}/predict                         plain records
 
 An answer leaves only after its predictions are in the log. Errors are `{"error": sentence}` with `code`,
 `field` and `hint` where there is something to say; what the caller did wrong is 4xx, never 500.
@@ -14,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -22,39 +24,32 @@ import msgspec
 from everline import __version__
 from everline.config import Settings
 from everline.errors import EverlineError, InvalidInputError, NotFoundError, TooLargeError, UnavailableError
-from everline.ids import new_uid, whole_number
-from everline.models.signature import check_columns
-from everline.serving.dataplane import protocol
 from everline.serving.dataplane.following import Reporter, Source, describe_health
-from everline.serving.dataplane.log.raw_segments import PredictionLog, PredictionRecord
+from everline.serving.dataplane.forms import invocations, open_inference, records
+from everline.serving.dataplane.forms.ask import Form
+from everline.serving.dataplane.http.messages import Answering, Reply, Request, header, json_reply, refusal
+from everline.serving.dataplane.lanes import Call, Lane
+from everline.serving.dataplane.log.raw_segments import PredictionLog
 from everline.serving.dataplane.metrics import CONTENT_TYPE, Metrics
-from everline.serving.dataplane.protocol import Answer, Ask
-from everline.serving.dataplane.routing import ServedEndpoint, ServedRevision
-from everline.serving.dataplane.worker import Worker
+from everline.serving.dataplane.routing import RoutingTable, ServedEndpoint, ServedRevision
 
 log = logging.getLogger("everline.serve")
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
-
-_JSON = b"application/json"
-_PREDICTION_HEADERS_MAX = 32
-_RETRY_AFTER_S = b"1"
+_LATE_LOOK_S = 0.02
+_ANY_ENCODING = 47  # zlib's number for "gzip or zlib, whichever the first bytes say"
+_DEADLINE = b"everline-timeout-ms"
 
 
-class Reply(msgspec.Struct, frozen=True):
-    """What goes back over the wire."""
+class _Address(msgspec.Struct, frozen=True):
+    """Where predictions are asked for."""
 
-    status: int
-    body: bytes
-    headers: Headers = []
-    content_type: bytes = _JSON
+    endpoint: str | None
+    version: str | None
+    form: Form
 
 
 class DataPlaneApp:
-    """Routes a request, answers it, logs it."""
+    """Routes a request, sees it through, and knows what is under way."""
 
     def __init__(
         self,
@@ -64,208 +59,167 @@ class DataPlaneApp:
         reporter: Reporter,
         metrics: Metrics,
         prediction_log: PredictionLog,
-        worker: Worker,
     ) -> None:
         self._settings = settings
         self._source = source
         self._reporter = reporter
         self._metrics = metrics
         self._log = prediction_log
-        self._worker = worker
         self._at_hand = 0
+        self._lanes: dict[str, Lane] = {}
+        self._table: RoutingTable | None = None
+        self._addresses: dict[bytes, _Address] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request."""
-        if scope["type"] != "http":
-            return
+    def handle(self, request: Request, reply: Answering) -> None:
+        """Answer one request, now or later."""
         try:
-            reply = await self._reply(scope, receive)
+            address = self._addresses.get(request.path) or _address(request.path)
+            if address is not None:
+                self._predict(address, request, reply)
+            else:
+                reply(self._tell(request))
         except EverlineError as error:
-            reply = refusal(error)
-        except ConnectionResetError:
-            return
+            reply(refusal(error))
         except Exception:  # the last resort: a fault of ours, told without its inside
-            log.exception("a request failed: %s %s", scope["method"], scope["path"])
-            reply = refusal(EverlineError("The data plane failed on this request; its log says why."))
-        headers = [(b"content-type", reply.content_type), (b"content-length", b"%d" % len(reply.body)), *reply.headers]
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body if scope["method"] != "HEAD" else b""})
+            log.exception("a request failed: %r %r", request.method, request.path[:200])
+            reply(refusal(EverlineError("The data plane failed on this request; its log says why.")))
 
-    async def _reply(self, scope: Scope, receive: Receive) -> Reply:
-        parts = scope["path"].strip("/").split("/")
-        match parts:
-            case ["v2", "models", name, "infer"]:
-                return await self._predict(scope, receive, name=name, version=None, invocation=False)
-            case ["v2", "models", name, "versions", version, "infer"]:
-                return await self._predict(scope, receive, name=name, version=version, invocation=False)
-            case ["endpoints", name, "invocations"]:
-                return await self._predict(scope, receive, name=name, version=None, invocation=True)
-            case ["invocations"]:
-                return await self._predict(scope, receive, name=None, version=None, invocation=True)
-        if scope["method"] not in ("GET", "HEAD"):
-            return self._no_such(scope)
-        match parts:
+    async def look_after(self) -> None:
+        """Refuse what waits too long, and let go of revisions that are served no more; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(_LATE_LOOK_S)
+            now = time.monotonic()
+            for lane in self._lanes.values():
+                lane.expire(now)
+            if self._source.table is not self._table:
+                self._forget()
+
+    def close(self) -> None:
+        """End the threads in which models answer."""
+        for lane in self._lanes.values():
+            lane.close()
+
+    # --- predictions -----------------------------------------------------------------------------
+
+    def _predict(self, address: _Address, request: Request, reply: Answering) -> None:
+        if request.method != b"POST":
+            body = {"error": "This address takes POST.", "code": "method_not_allowed"}
+            reply(json_reply(body, status=405, lines=header("allow", "POST")))
+            return
+        if self._at_hand >= self._settings.requests_in_flight_max:
+            raise UnavailableError(
+                f"{self._at_hand} requests are at hand, which is the limit.", hint="Try again in a second."
+            )
+        endpoint = self._find(address.endpoint, request)
+        self._addresses.setdefault(request.path, address)  # known from here on: there is such an endpoint
+        _decompress(request, bytes_max=self._settings.request_bytes_max)
+        served, call = self._call(address, endpoint, request, reply)
+        self._lane(endpoint, served).submit(call)
+        self._at_hand += 1
+
+    def _call(
+        self, address: _Address, endpoint: ServedEndpoint, request: Request, reply: Answering
+    ) -> tuple[ServedRevision, Call]:
+        # Any ready revision's signature will do to read the request; the chosen one's decides.
+        named = address.version is not None
+        served = endpoint.at_version(address.version) if address.version is not None else endpoint.choose("")
+        lane, rows_max = self._lane(endpoint, served), self._settings.request_rows_max
+        try:
+            deadline = time.monotonic() + _seconds(request, self._settings.request_s)
+            ask = address.form.read(request, lane.plan, rows_max)
+            chosen = served if named else endpoint.choose(ask.request)
+            if chosen is not served:
+                served, first = chosen, lane
+                lane = self._lane(endpoint, served)
+                if lane.plan.signature != first.plan.signature:
+                    ask = msgspec.structs.replace(address.form.read(request, lane.plan, rows_max), request=ask.request)
+        except EverlineError as error:
+            served.stats.refused(code=error.status, reason=error.code, started=False)
+            raise
+
+        def answered(said: Reply) -> None:
+            self._at_hand -= 1
+            reply(said)
+
+        started_ns = request.started_ns
+        return served, Call(ask, address.form, endpoint, answered, started_ns=started_ns, deadline=deadline)
+
+    def _lane(self, endpoint: ServedEndpoint, served: ServedRevision) -> Lane:
+        lane = self._lanes.get(served.desired.revision)
+        if lane is None or lane.predictor is not served.predictor:
+            lane = Lane(endpoint, served, prediction_log=self._log, settings=self._settings)
+            self._lanes[served.desired.revision] = lane
+        return lane
+
+    def _forget(self) -> None:
+        """Let go of lanes whose revision is served no more, once they are empty."""
+        table = self._source.table
+        kept = {one.desired.revision for endpoint in (table.endpoints if table else []) for one in endpoint.told()}
+        gone = [revision for revision in self._lanes if revision not in kept]
+        for revision in gone:
+            if self._lanes[revision].idle:
+                self._lanes.pop(revision).close()
+        if not any(revision in self._lanes for revision in gone):
+            self._table = table
+            self._addresses.clear()
+
+    def _find(self, name: str | None, request: Request) -> ServedEndpoint:
+        table = self._source.table
+        if table is None:
+            raise UnavailableError(
+                f"The data plane has nothing to serve yet: {self._source.trouble}.", hint="GET /health says more."
+            )
+        return table.find(name, project=request.header(b"everline-project"))
+
+    # --- what it tells of itself -----------------------------------------------------------------
+
+    def _tell(self, request: Request) -> Reply:
+        if request.method not in (b"GET", b"HEAD"):
+            raise _no_such(request)
+        match request.path.decode("utf-8", "replace").strip("/").split("/"):
             case ["health"]:
                 return self._health()
             case ["metrics"]:
                 self._metrics.spool_bytes.set(self._log.spool_bytes)
                 return Reply(200, self._metrics.text(), content_type=CONTENT_TYPE.encode())
             case ["v2"]:
-                return _json({"name": "everline", "version": __version__, "extensions": []})
+                return json_reply({"name": "everline", "version": __version__, "extensions": ["binary_tensor_data"]})
             case ["v2", "health", "live"]:
-                return _json({"live": True})
-            case ["v2", "health", "ready"]:
+                return json_reply({"live": True})
+            case ["v2", "health", "ready"] | ["ping"]:
                 return self._ready()
+            case ["version"]:
+                return Reply(200, __version__.encode(), content_type=b"text/plain; charset=utf-8")
             case ["v2", "models", name, *rest]:
-                return self._describe(name, rest, _headers(scope)) or self._no_such(scope)
-        return self._no_such(scope)
-
-    async def _predict(
-        self, scope: Scope, receive: Receive, *, name: str | None, version: str | None, invocation: bool
-    ) -> Reply:
-        started_ns = time.perf_counter_ns()
-        if scope["method"] != "POST":
-            return Reply(405, _error_body("This address takes POST.", code="method_not_allowed"), [(b"allow", b"POST")])
-        if self._at_hand >= self._settings.requests_in_flight_max:
-            raise UnavailableError(
-                f"{self._at_hand} requests are at hand, which is the limit.", hint="Try again in a second."
-            )
-        self._at_hand += 1
-        try:
-            headers = _headers(scope)
-            try:
-                async with asyncio.timeout(self._settings.request_s):
-                    body = await _read_body(receive, headers, bytes_max=self._settings.request_bytes_max)
-            except TimeoutError:
-                message = f"The request body did not arrive within {self._settings.request_s:g} s."
-                return Reply(408, _error_body(message, code="request_timeout"))
-            endpoint = self._find(name, headers)
-            return await self._infer(
-                endpoint, body, headers=headers, version=version, invocation=invocation, started_ns=started_ns
-            )
-        finally:
-            self._at_hand -= 1
-
-    async def _infer(
-        self,
-        endpoint: ServedEndpoint,
-        body: bytes,
-        *,
-        headers: Mapping[str, str],
-        version: str | None,
-        invocation: bool,
-        started_ns: int,
-    ) -> Reply:
-        decode = protocol.decode_invocation if invocation else protocol.decode_infer
-        # Any ready revision's signature will do to read the request; the chosen one's decides.
-        served = endpoint.choose("") if version is None else endpoint.at_version(version)
-        try:
-            ask = decode(body, signature=_signature(served), headers=headers, rows_max=self._settings.request_rows_max)
-        except EverlineError as error:
-            served.stats.refused(code=error.status, reason=error.code)
-            raise
-        served = endpoint.choose(ask.request) if version is None else served
-        served.stats.started()
-        try:
-            answer = await self._answer(endpoint, served, ask, started_ns=started_ns)
-        except EverlineError as error:
-            served.stats.refused(code=error.status, reason=error.code)
-            raise
-        except Exception:
-            served.stats.refused(code=500, reason="internal")
-            raise
-        finally:
-            served.stats.ended()
-        served.stats.answered(rows=ask.rows, seconds=(time.perf_counter_ns() - started_ns) / 1e9)
-        if invocation:
-            return Reply(200, protocol.encode_invocation(answer), _origin_headers(answer))
-        encoded = protocol.encode_infer(answer, signature=_signature(served), wanted=ask.outputs)
-        return Reply(200, encoded, _origin_headers(answer))
-
-    async def _answer(self, endpoint: ServedEndpoint, served: ServedRevision, ask: Ask, *, started_ns: int) -> Answer:
-        predictor, desired = served.predictor, served.desired
-        if predictor is None:
-            raise UnavailableError(f"The revision {desired.revision} is not ready.")
-        call = check_columns(predictor.signature, ask.columns, ignore_unknown=endpoint.ignore_unknown)
-        try:
-            arrays = await self._worker.predict(predictor, call)
-        except (ValueError, TypeError) as error:
-            log.exception("the model failed: %s", desired.revision)
-            raise InvalidInputError(
-                f"The model cannot answer this request: {str(error)[:300]}.",
-                hint="The values fit the signature but not the model; check them, or ask the model's author.",
-            ) from error
-        outputs = {name: array.tolist() for name, array in arrays.items()}
-        answer = Answer(
-            request=ask.request,
-            endpoint=endpoint.name,
-            model=desired.model,
-            version=desired.version,
-            revision=desired.revision,
-            release=desired.release,
-            package=desired.package,
-            predictions=[new_uid() for _ in range(ask.rows)],
-            outputs=outputs,
-            flags=[flag.message for flag in call.flags],
-        )
-        if call.flags:
-            served.stats.flagged(call.flags)
-        record = PredictionRecord(
-            at_us=time.time_ns() // 1000,
-            project=endpoint.desired.project,
-            endpoint=endpoint.name,
-            revision=desired.revision,
-            package=desired.package,
-            release=desired.release,
-            request=ask.request,
-            latency_us=(time.perf_counter_ns() - started_ns) // 1000,
-            predictions=answer.predictions,
-            event_time_us=ask.event_time_us,
-            inputs=call.values,
-            outputs=outputs,
-        )
-        self._log.append(record, predictor.signature)
-        return answer
-
-    def _find(self, name: str | None, headers: Mapping[str, str]) -> ServedEndpoint:
-        table = self._source.table
-        if table is None:
-            raise UnavailableError(
-                f"The data plane has nothing to serve yet: {self._source.trouble}.", hint="GET /health says more."
-            )
-        return table.find(name, project=headers.get("everline-project"))
+                return self._describe(name, rest, request)
+        raise _no_such(request)
 
     def _health(self) -> Reply:
         started = self._source.table is not None
         body = describe_health(self._reporter.health(), trouble=self._source.trouble, started=started)
-        return _json(body, status=200 if started else 503)
+        return json_reply(body, status=200 if started else 503)
 
     def _ready(self) -> Reply:
         table = self._source.table
         missing = ["no state yet"] if table is None else [one.name for one in table.endpoints if not _answers(one)]
-        return _json({"ready": not missing, "not_ready": missing}, status=503 if missing else 200)
+        return json_reply({"ready": not missing, "not_ready": missing}, status=503 if missing else 200)
 
-    def _describe(self, name: str, rest: list[str], headers: Mapping[str, str]) -> Reply | None:
-        endpoint = self._find(name, headers)
+    def _describe(self, name: str, rest: list[str], request: Request) -> Reply:
+        endpoint = self._find(name, request)
         match rest:
             case []:
                 served = endpoint.choose("")
             case ["ready"]:
                 ready = endpoint.primary is not None
-                return _json({"name": name, "ready": ready}, status=200 if ready else 503)
+                return json_reply({"name": name, "ready": ready}, status=200 if ready else 503)
             case ["versions", version] | ["versions", version, "ready"]:
                 served = endpoint.at_version(version)
                 if rest[-1] == "ready" and len(rest) == 3:
-                    return _json({"name": name, "ready": True})
+                    return json_reply({"name": name, "ready": True})
             case _:
-                return None
-        return _json(protocol.describe(name, versions=endpoint.versions(), signature=_signature(served)))
-
-    def _no_such(self, scope: Scope) -> Reply:
-        raise NotFoundError(
-            f"There is nothing at {scope['method']} {scope['path'][:200]}.",
-            hint="Predictions: POST /v2/models/ENDPOINT/infer or /endpoints/ENDPOINT/invocations.",
-        )
+                raise _no_such(request)
+        signature = self._lane(endpoint, served).plan.signature
+        return json_reply(open_inference.describe(name, versions=endpoint.versions(), signature=signature))
 
 
 async def rotate(prediction_log: PredictionLog, *, look_s: float, finish: Callable[[Any], None]) -> None:
@@ -278,77 +232,65 @@ async def rotate(prediction_log: PredictionLog, *, look_s: float, finish: Callab
                 await asyncio.to_thread(finish, detached)
 
 
-def refusal(error: EverlineError) -> Reply:
-    """An error in the protocol's shape."""
-    status = 503 if error.status == 501 else error.status
-    headers: Headers = [(b"retry-after", _RETRY_AFTER_S)] if status == 503 else []
-    return Reply(status, _error_body(error.message, code=error.code, field=error.field, hint=error.hint), headers)
+def _address(path: bytes) -> _Address | None:
+    """The place for predictions that a path means; None for any other path."""
+    match path.decode("utf-8", "replace").strip("/").split("/"):
+        case ["v2", "models", name, "infer"]:
+            return _Address(name, None, open_inference.FORM)
+        case ["v2", "models", name, "versions", version, "infer"]:
+            return _Address(name, version, open_inference.FORM)
+        case ["endpoints", name, "invocations"]:
+            return _Address(name, None, invocations.FORM)
+        case ["endpoints", name, "predict"]:
+            return _Address(name, None, records.FORM)
+        case ["invocations"]:
+            return _Address(None, None, invocations.FORM)
+    return None
 
 
-def _error_body(message: str, *, code: str, field: str | None = None, hint: str | None = None) -> bytes:
-    body = {"error": f"{message} {hint}" if hint else message, "code": code}
-    if field:
-        body["field"] = field
-    return msgspec.json.encode(body)
-
-
-async def _read_body(receive: Receive, headers: Mapping[str, str], *, bytes_max: int) -> bytes:
-    announced = headers.get("content-length", "0")
-    if (whole_number(announced) or 0) > bytes_max:
-        raise _too_large(bytes_max)
-    if headers.get("content-encoding", "identity") != "identity":
-        raise InvalidInputError("Compressed bodies are not read.", hint="Send plain JSON.", field="content-encoding")
-    if "inference-header-content-length" in headers:
+def _seconds(request: Request, seconds_max: float) -> float:
+    """How long the request may take, as it says itself; never longer than `seconds_max`."""
+    said = request.header(_DEADLINE)
+    if said is None:
+        return seconds_max
+    if not said.isascii() or not said.isdigit() or not 0 < int(said[:9]):
         raise InvalidInputError(
-            "Binary tensors are not read.",
-            hint="Send JSON: with tritonclient, set binary_data=False and request outputs with binary_data=False.",
-            field="inference-header-content-length",
+            f"The header {_DEADLINE.decode()} is {said[:20]!r}.",
+            hint="Send a whole number of milliseconds.",
+            field=_DEADLINE.decode(),
         )
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ConnectionResetError
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > bytes_max:
-            raise _too_large(bytes_max)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
+    return min(int(said[:9]) / 1000, seconds_max)
 
 
-def _too_large(bytes_max: int) -> TooLargeError:
-    return TooLargeError(
-        f"The request body is larger than {bytes_max} bytes.", hint="Send fewer rows in each of several requests."
+def _decompress(request: Request, *, bytes_max: int) -> None:
+    """Undo the content encoding, never beyond `bytes_max`, whatever a few bytes would become."""
+    encoding = request.headers.get(b"content-encoding", b"identity").lower()
+    if encoding == b"identity":
+        return
+    if encoding not in (b"gzip", b"x-gzip", b"deflate"):
+        raise InvalidInputError(
+            f"The content encoding {encoding[:32].decode('latin-1')!r} is not read.",
+            hint="Send gzip, deflate, or plain bytes.",
+            field="content-encoding",
+        )
+    try:
+        undo = zlib.decompressobj(_ANY_ENCODING)
+        body = undo.decompress(request.body, bytes_max + 1)
+    except zlib.error as error:
+        raise InvalidInputError(f"The body cannot be decompressed: {error}.", field="content-encoding") from None
+    if len(body) > bytes_max:
+        raise TooLargeError(f"The request body is larger than {bytes_max} bytes once it is decompressed.")
+    if not undo.eof:
+        raise InvalidInputError("The compressed body ends in the middle.", field="content-encoding")
+    request.body = body
+
+
+def _no_such(request: Request) -> NotFoundError:
+    return NotFoundError(
+        f"There is nothing at {request.method.decode('latin-1')} {request.path[:200].decode('utf-8', 'replace')}.",
+        hint="Predictions: POST /v2/models/ENDPOINT/infer or /endpoints/ENDPOINT/invocations.",
     )
-
-
-def _headers(scope: Scope) -> dict[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-
-
-def _signature(served: ServedRevision) -> Any:
-    if served.predictor is None:
-        raise UnavailableError(f"The revision {served.desired.revision} is not ready.")
-    return served.predictor.signature
 
 
 def _answers(endpoint: ServedEndpoint) -> bool:
     return endpoint.primary is not None or not endpoint.desired.revisions
-
-
-def _origin_headers(answer: Answer) -> Headers:
-    headers = [
-        (b"everline-request", answer.request.encode()),
-        (b"everline-model-version", f"{answer.model}/{answer.version}".encode()),
-        (b"everline-revision", answer.revision.encode()),
-        (b"everline-release", answer.release.encode()),
-    ]
-    if len(answer.predictions) <= _PREDICTION_HEADERS_MAX:
-        headers.append((b"everline-predictions", ",".join(answer.predictions).encode()))
-    return headers
-
-
-def _json(body: Any, *, status: int = 200) -> Reply:
-    return Reply(status, msgspec.json.encode(body))

@@ -24,11 +24,11 @@ from everline.serving.dataplane.app import DataPlaneApp
 from everline.serving.dataplane.following import Reporter
 from everline.serving.dataplane.log.raw_segments import PredictionLog
 from everline.serving.dataplane.metrics import Metrics, RevisionStats
-from everline.serving.dataplane.protocol import DATATYPES
+from everline.serving.dataplane.forms.ask import DATATYPES
+from everline.serving.dataplane.http.messages import Reply, Request
 from everline.serving.dataplane.routing import RoutingTable, ServedRevision, route
 from everline.serving.dataplane.standing import Standing
 from everline.serving.dataplane.store import LocalStore
-from everline.serving.dataplane.worker import Worker
 from everline.serving.types import DesiredEndpoint, DesiredRevision, Guard, RevisionRole
 
 _NAME = "scored"
@@ -52,7 +52,6 @@ class OnlinePath:
             segment_s=settings.raw_segment_s,
             spool_bytes_max=settings.spool_bytes_max,
         )
-        self._worker = Worker(request_s=settings.request_s)
         source = Standing(_table(predictor, metrics), trouble="a package is asked in this process")
         reporter = Reporter(
             source, store, report=lambda health: None, address="", every_s=1.0, on_spool_bytes=self._log.measured
@@ -63,7 +62,6 @@ class OnlinePath:
             reporter=reporter,
             metrics=metrics,
             prediction_log=self._log,
-            worker=self._worker,
         )
         # A thread of its own: whoever asks may be in an event loop already, as a notebook is.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="everline-online")
@@ -90,17 +88,10 @@ class OnlinePath:
         return {output["name"]: output["data"] for output in answer["outputs"]}
 
     async def _send(self, body: bytes) -> tuple[int, bytes]:
-        scope = {"type": "http", "method": "POST", "path": f"/v2/models/{_NAME}/infer", "headers": []}
-        sent: list[Any] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        await self._app(scope, receive, send)
-        return int(sent[0]["status"]), bytes(sent[1]["body"])
+        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._app.handle(Request(b"POST", f"/v2/models/{_NAME}/infer".encode(), {}, body), answered.set_result)
+        reply = await answered
+        return reply.status, reply.body
 
     def __enter__(self) -> Self:
         return self
@@ -110,7 +101,7 @@ class OnlinePath:
     ) -> None:
         self._thread.submit(self._runner.close).result()
         self._thread.shutdown()
-        self._worker.close()
+        self._app.close()
         detached = self._log.detach()
         if detached is not None:
             os.close(detached[0])  # without waiting for the disk: nobody will read it

@@ -1,61 +1,124 @@
-"""What one revision did since the start of the process: for Prometheus, and for the health report."""
+"""What one revision did since the start of the process: for Prometheus, and for the health report.
+
+The event loop counts a whole batch at a time, and in plain numbers: a counter of `prometheus_client` takes a lock, and
+would cost a request as much as its model does.
+"""
 
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from everline.models.signature import Finding
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 WINDOW_S = 60.0
 _WINDOW_REQUESTS_MAX = 10_000
-_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_BATCH_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0)
+_WHICH = ("endpoint", "revision")
+
+
+class Histogram(Collector):
+    """Counts of values below growing bounds, per endpoint and revision."""
+
+    def __init__(self, name: str, about: str, bounds: Sequence[float], *, registry: CollectorRegistry) -> None:
+        self._name = name
+        self._about = about
+        self._bounds = bounds
+        self._kept: dict[tuple[str, str], Distribution] = {}
+        registry.register(self)
+
+    def labels(self, endpoint: str, revision: str) -> Distribution:
+        """The distribution of one revision."""
+        return self._kept.setdefault((endpoint, revision), Distribution(self._bounds))
+
+    def collect(self) -> Iterator[Metric]:
+        """All of them, as Prometheus reads them."""
+        family = HistogramMetricFamily(self._name, self._about, labels=_WHICH)
+        for which, distribution in list(self._kept.items()):
+            total, buckets = 0, []
+            for bound, count in zip((*self._bounds, float("inf")), distribution.counts, strict=True):
+                total += count
+                buckets.append(("+Inf" if bound == float("inf") else repr(bound), total))
+            family.add_metric(which, buckets, distribution.sum)
+        yield family
+
+
+class Distribution:
+    """How many values lie below each bound; written by one thread."""
+
+    __slots__ = ("_bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, values: Iterable[float]) -> None:
+        """Count values."""
+        for value in values:
+            self.counts[bisect_left(self._bounds, value)] += 1
+            self.sum += value
 
 
 class Metrics:
     """The metric families of one process, in a registry of its own."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        which = ("endpoint", "revision")
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self.requests = Counter(
-            "everline_requests", "Requests to an endpoint, by HTTP status.", (*which, "code"), registry=self._registry
+            "everline_requests", "Requests to an endpoint, by HTTP status.", (*_WHICH, "code"), registry=self.registry
         )
         self.errors = Counter(
-            "everline_request_errors", "Requests that were not answered.", (*which, "reason"), registry=self._registry
+            "everline_request_errors", "Requests that were not answered.", (*_WHICH, "reason"), registry=self.registry
         )
         self.latency = Histogram(
             "everline_request_seconds",
             "Time from a request's arrival to its answer.",
-            which,
-            buckets=_BUCKETS_S,
-            registry=self._registry,
+            _BUCKETS_S,
+            registry=self.registry,
+        )
+        self.batch = Histogram(
+            "everline_batch_rows", "Rows that a model was asked together.", _BATCH_BUCKETS, registry=self.registry
         )
         self.in_flight = Gauge(
-            "everline_requests_in_flight", "Requests that a revision is working on.", which, registry=self._registry
+            "everline_requests_in_flight", "Requests that a revision is working on.", _WHICH, registry=self.registry
         )
-        self.predictions = Counter("everline_predictions", "Answered rows.", which, registry=self._registry)
+        self.queue = Gauge(
+            "everline_queue_rows", "Rows that wait until the model is free.", _WHICH, registry=self.registry
+        )
+        self.predictions = Counter("everline_predictions", "Answered rows.", _WHICH, registry=self.registry)
         self.flags = Counter(
             "everline_input_flags",
             "Rows with an input outside of the training data.",
-            (*which, "field", "problem"),
-            registry=self._registry,
+            (*_WHICH, "field", "problem"),
+            registry=self.registry,
         )
         self.ready = Gauge(
-            "everline_revision_ready", "1 if a revision is verified and loaded.", which, registry=self._registry
+            "everline_revision_ready", "1 if a revision is verified and loaded.", _WHICH, registry=self.registry
+        )
+        self.load_s = Gauge(
+            "everline_model_load_seconds",
+            "How long it took to verify and load a revision.",
+            _WHICH,
+            registry=self.registry,
         )
         self.spool_bytes = Gauge(
-            "everline_spool_bytes", "Prediction log on this disk that has not shipped.", registry=self._registry
+            "everline_spool_bytes", "Prediction log on this disk that has not shipped.", registry=self.registry
         )
 
     def text(self) -> bytes:
         """Everything in the Prometheus text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)
 
 
 class RevisionStats:
@@ -65,37 +128,38 @@ class RevisionStats:
         self._metrics = metrics
         self._labels = (endpoint, revision)
         self._latency = metrics.latency.labels(endpoint, revision)
-        self._in_flight = metrics.in_flight.labels(endpoint, revision)
+        self._batch = metrics.batch.labels(endpoint, revision)
         self._predictions = metrics.predictions.labels(endpoint, revision)
         self._answered = metrics.requests.labels(endpoint, revision, "200")
+        metrics.in_flight.labels(endpoint, revision).set_function(lambda: self.in_flight)
+        metrics.queue.labels(endpoint, revision).set_function(lambda: self.queue_rows)
         self._window: deque[tuple[float, float]] = deque(maxlen=_WINDOW_REQUESTS_MAX)
         self.requests = 0
         self.errors = 0
         self.flags = 0
         self.in_flight = 0
+        self.queue_rows = 0
         self.last_prediction_at: datetime | None = None
 
     def started(self) -> None:
         """A request was given to this revision."""
         self.requests += 1
         self.in_flight += 1
-        self._in_flight.inc()
 
-    def ended(self) -> None:
-        """The request is over, whichever way."""
-        self.in_flight -= 1
-        self._in_flight.dec()
-
-    def answered(self, *, rows: int, seconds: float) -> None:
-        """The request was answered."""
-        self._answered.inc()
+    def answered(self, seconds: Sequence[float], *, rows: int) -> None:
+        """Requests were answered together, after so many seconds each."""
+        self.in_flight -= len(seconds)
+        self._answered.inc(len(seconds))
         self._predictions.inc(rows)
-        self._latency.observe(seconds)
-        self._window.append((time.monotonic(), seconds))
+        self._batch.add((rows,))
+        self._latency.add(seconds)
+        now = time.monotonic()
+        self._window.extend((now, one) for one in seconds)
         self.last_prediction_at = datetime.now(UTC)
 
-    def refused(self, *, code: int, reason: str) -> None:
-        """The request was not answered; only failures of this process count as errors of the revision."""
+    def refused(self, *, code: int, reason: str, started: bool = True) -> None:
+        """A request was not answered; only failures of this process count as errors of the revision."""
+        self.in_flight -= started
         self._metrics.requests.labels(*self._labels, str(code)).inc()
         self._metrics.errors.labels(*self._labels, reason).inc()
         if code >= 500:

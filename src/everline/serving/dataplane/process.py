@@ -9,7 +9,6 @@ import socket
 from collections.abc import Callable
 
 import msgspec
-import uvicorn
 
 from everline.config import Settings
 from everline.governance.signing import VerifyKey
@@ -17,11 +16,11 @@ from everline.loader import load
 from everline.serving.dataplane.app import DataPlaneApp, rotate
 from everline.serving.dataplane.control_plane import ControlPlane
 from everline.serving.dataplane.following import Follower, Reporter, Source
+from everline.serving.dataplane.http.server import HttpServer
 from everline.serving.dataplane.log.raw_segments import PredictionLog, adopt_open_segments, finish
 from everline.serving.dataplane.log.shipper_process import Orders, ShipperProcess
 from everline.serving.dataplane.metrics import Metrics
 from everline.serving.dataplane.store import LocalStore
-from everline.serving.dataplane.worker import Worker
 from everline.serving.types import Health
 
 log = logging.getLogger("everline.serve")
@@ -97,7 +96,6 @@ class DataPlane:
         self._settings = settings
         self._source: Source
         self._orders = None if alone else _orders(settings, options)
-        self._worker = Worker(request_s=settings.request_s)
         self._log = PredictionLog(
             store.spool,
             segment_bytes_max=settings.raw_segment_bytes_max,
@@ -140,23 +138,33 @@ class DataPlane:
             reporter=self._reporter,
             metrics=metrics,
             prediction_log=self._log,
-            worker=self._worker,
         )
 
     async def serve(self, listener: socket.socket) -> None:
         """Answer until a signal comes, then end in order: requests, log, shipper."""
-        server = uvicorn.Server(_uvicorn(self._app, drain_s=self._settings.drain_s))
+        stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            # uvicorn drains on a signal and then raises it again; a drained data plane has ended well.
-            signal.signal(number, server.handle_exit)
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        server = HttpServer(
+            self._app.handle,
+            bytes_max=self._settings.request_bytes_max,
+            connections_max=self._settings.connections_max,
+            request_s=self._settings.request_s,
+            idle_s=self._settings.keep_alive_s,
+        )
         shipper = None if self._orders is None else ShipperProcess(self._orders)
         self._source.start()
         self._reporter.start()
-        background = [asyncio.create_task(rotate(self._log, look_s=_LOOK_S, finish=finish))]
+        background = [
+            asyncio.create_task(rotate(self._log, look_s=_LOOK_S, finish=finish)),
+            asyncio.create_task(self._app.look_after()),
+        ]
         if shipper is not None:
             background.append(asyncio.create_task(shipper.keep_alive()))
         try:
-            await server.serve(sockets=[listener])
+            await server.start(listener)
+            await stop.wait()
+            await server.stop(drain_s=self._settings.drain_s)
         finally:
             self._source.stop()
             self._reporter.stop()
@@ -168,23 +176,9 @@ class DataPlane:
             detached = self._log.detach()
             if detached is not None:
                 finish(detached)
-            self._worker.close()
+            self._app.close()
             if shipper is not None:
                 shipper.drain(self._settings.drain_s)
-
-
-def _uvicorn(app: DataPlaneApp, *, drain_s: float) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=max(1, round(drain_s)),
-        backlog=2048,
-    )
 
 
 def _orders(settings: Settings, options: Options) -> Orders:

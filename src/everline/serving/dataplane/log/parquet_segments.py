@@ -6,6 +6,7 @@
 | at | timestamp us UTC | when it was answered |
 | event_time | timestamp us UTC, nullable | when the thing predicted happens, if the caller said so |
 | endpoint, revision, package, release | string | what answered, and by which release |
+| runtime | string | which of the package's runtimes answered |
 | request, row | string, int32 | the request, and the row in it |
 | latency_us | int64 | from the request's arrival to just before the answer was written |
 | inputs, outputs | struct | typed by the model's signature |
@@ -23,19 +24,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from everline.models.signature import ColumnType, Field, OutputField, Signature
+from everline.models.signature import Field, OutputField, Signature
+from everline.serving.dataplane.log.packing import Packed, unpack
 from everline.serving.dataplane.log.raw_segments import PredictionRecord, read_segment
 
 _TIME = pa.timestamp("us", tz="UTC")
-_ARROW = {
-    ColumnType.BOOLEAN: pa.bool_(),
-    ColumnType.INTEGER: pa.int32(),
-    ColumnType.LONG: pa.int64(),
-    ColumnType.FLOAT: pa.float32(),
-    ColumnType.DOUBLE: pa.float64(),
-    ColumnType.STRING: pa.string(),
-    ColumnType.DATETIME: _TIME,
-}
 PROJECT_KEY = b"everline.project"
 ENDPOINT_KEY = b"everline.endpoint"
 
@@ -66,10 +59,17 @@ def convert_segment(raw: Path, *, outbox: Path) -> tuple[list[Path], int]:
 
 def prediction_table(records: list[PredictionRecord], signature: Signature) -> pa.Table:
     """Return one table of all rows of records about the same package."""
-    rows = [len(record.predictions) for record in records]
+    rows = [sum(record.rows) for record in records]
 
     def each(values: list[Any], kind: pa.DataType) -> pa.Array:
-        return pa.array([v for v, count in zip(values, rows, strict=True) for _ in range(count)], type=kind)
+        return _repeated(values, rows, kind)
+
+    def of_requests(name: str, kind: pa.DataType) -> pa.Array:
+        return _repeated(
+            [value for record in records for value in getattr(record, name)],
+            [count for record in records for count in record.rows],
+            kind,
+        )
 
     times = [time for record, count in zip(records, rows, strict=True) for time in _event_times(record, count)]
     return pa.table(
@@ -81,21 +81,31 @@ def prediction_table(records: list[PredictionRecord], signature: Signature) -> p
             "revision": each([record.revision for record in records], pa.string()),
             "package": each([record.package for record in records], pa.string()),
             "release": each([record.release for record in records], pa.string()),
-            "request": each([record.request for record in records], pa.string()),
-            "row": pa.array([row for count in rows for row in range(count)], type=pa.int32()),
-            "latency_us": each([record.latency_us for record in records], pa.int64()),
+            "runtime": each([record.runtime for record in records], pa.string()),
+            "request": of_requests("requests", pa.string()),
+            "row": pa.array(
+                [row for record in records for count in record.rows for row in range(count)], type=pa.int32()
+            ),
+            "latency_us": of_requests("latency_us", pa.int64()),
             "inputs": _struct([record.inputs for record in records], signature.inputs),
             "outputs": _struct([record.outputs for record in records], signature.outputs),
         }
     )
 
 
+def _repeated(values: list[Any], counts: list[int], kind: pa.DataType) -> pa.Array:
+    return pa.array([value for value, count in zip(values, counts, strict=True) for _ in range(count)], type=kind)
+
+
 def _event_times(record: PredictionRecord, rows: int) -> list[int | None]:
     return record.event_time_us or [None] * rows
 
 
-def _struct(columns: list[dict[str, list[Any]]], fields: list[Field] | list[OutputField]) -> pa.StructArray:
+def _struct(columns: list[dict[str, Packed]], fields: list[Field] | list[OutputField]) -> pa.StructArray:
     arrays = [
-        pa.array([value for part in columns for value in part[field.name]], type=_ARROW[field.type]) for field in fields
+        pa.concat_arrays([unpack(field, part[field.name]) for part in columns])
+        if columns
+        else unpack(field, [])
+        for field in fields
     ]
     return pa.StructArray.from_arrays(arrays, names=[field.name for field in fields])

@@ -1,8 +1,9 @@
 """The prediction log on local disk: raw segments, appended to before an answer leaves.
 
 A raw segment is eight bytes of magic, then frames: length and CRC-32 of the payload (little endian,
-32 bits each), then the payload in msgpack. One frame holds one request, columns as lists. The first frame
-about a package carries its signature, so that a segment can be read with nothing else at hand.
+32 bits each), then the payload in msgpack. One frame holds the requests that one revision answered together, its
+columns packed (see `packing`). The first frame about a package carries its signature, so that a segment can be read
+with nothing else at hand.
 
 What is promised: an answer that left is in the segment, whoever kills this process when. The bytes are handed
 to the kernel with write(2) first; they are forced to the disk when the segment is closed. A torn last frame
@@ -18,13 +19,12 @@ import struct
 import time
 import zlib
 from pathlib import Path
-from typing import Any
-
 import msgspec
 
 from everline.errors import UnavailableError
 from everline.ids import new_uid
 from everline.models.signature import Signature
+from everline.serving.dataplane.log.packing import Packed
 
 MAGIC = b"EVLOG\x00\x00\x01"
 _FRAME = struct.Struct("<II")
@@ -38,9 +38,18 @@ class PackageRecord(msgspec.Struct, frozen=True, kw_only=True, tag="package"):
 
 
 class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True, tag="predictions"):
-    """One answered request: `predictions` and every list of `inputs` and `outputs` have one item per row.
+    """Requests that were answered together; their rows stand one after the other in everything that is per row.
 
-    Times are microseconds since 1970 in UTC; `event_time_us` is empty when the caller named none.
+    Times are microseconds since 1970 in UTC.
+
+    Attributes:
+        runtime: which of the package's runtimes answered; a replay asks the same one.
+        requests: per request, its id.
+        rows: per request, how many rows are its own.
+        latency_us: per request, from its arrival to just before the answers were written.
+        predictions: per row, its id.
+        event_time_us: per row; empty when no caller named one.
+        inputs, outputs: per field, its packed rows.
     """
 
     at_us: int
@@ -49,12 +58,14 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True, tag="predictio
     revision: str
     package: str
     release: str
-    request: str
-    latency_us: int
+    runtime: str = "native"
+    requests: list[str]
+    rows: list[int]
+    latency_us: list[int]
     predictions: list[str]
     event_time_us: list[int | None]
-    inputs: dict[str, list[Any]]
-    outputs: dict[str, list[Any]]
+    inputs: dict[str, Packed]
+    outputs: dict[str, Packed]
 
 
 class SegmentContent(msgspec.Struct, frozen=True):
@@ -87,7 +98,7 @@ class PredictionLog:
         self.spool_bytes = spool_bytes
 
     def append(self, record: PredictionRecord, signature: Signature) -> None:
-        """Write one answered request; after this returns, the answer may leave.
+        """Write requests that were answered; after this returns, the answers may leave.
 
         Raises:
             UnavailableError: the spool is full, or the disk refuses; the answer must not leave.

@@ -1,0 +1,401 @@
+"""One revision's requests on their way through its model: gathered, asked together, logged, answered.
+
+What arrives in one turn of the event loop is asked in one batch: there is no timer to wait for, so a lone request is
+answered at once and sixty-four at the same time cost little more than one. A model that takes long runs in a thread
+of its own; what arrives meanwhile is its next batch. A package answers every row with the same bits in a batch of any
+size, so that nobody can tell with whom he was asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from everline.config import Settings
+from everline.errors import EverlineError, InvalidInputError, UnavailableError
+from everline.ids import new_uids
+from everline.loader import late
+from everline.models.package import Predictor
+from everline.models.signature import Array, Checked, Finding, check_columns
+from everline.serving.dataplane.forms.ask import Answer, Ask, Form, Origin
+from everline.serving.dataplane.http.messages import Reply, refusal
+from everline.serving.dataplane.log.packing import pack
+from everline.serving.dataplane.log.raw_segments import PredictionLog, PredictionRecord
+from everline.serving.dataplane.plan import Arrays, Plan, Unfit, gather
+from everline.serving.dataplane.routing import ServedEndpoint, ServedRevision
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = late("numpy")
+
+log = logging.getLogger("everline.serve")
+
+_IN_LOOP_US_MAX = 2_000.0
+"""A batch that is expected to take longer than this runs in the lane's thread, so that the loop stays free."""
+_SMOOTHING = 0.1
+
+
+class Call:
+    """One request that waits for its answer."""
+
+    __slots__ = ("_reply", "ask", "deadline", "done", "endpoint", "flags", "form", "started_ns")
+
+    def __init__(
+        self,
+        ask: Ask,
+        form: Form,
+        endpoint: ServedEndpoint,
+        reply: Callable[[Reply], None],
+        *,
+        started_ns: int,
+        deadline: float,
+    ) -> None:
+        """Wait for an answer.
+
+        Args:
+            deadline: when the answer is of no use any more, by `time.monotonic`.
+        """
+        self.ask = ask
+        self.form = form
+        self.endpoint = endpoint
+        self.started_ns = started_ns
+        self.deadline = deadline
+        self.flags: list[Finding] = []
+        self.done = False
+        self._reply = reply
+
+    def answer(self, reply: Reply) -> None:
+        """Give the reply, unless it was given."""
+        if not self.done:
+            self.done = True
+            self._reply(reply)
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls that are asked together; call i has the rows from bounds[i] to bounds[i + 1]."""
+
+    calls: list[Call]
+    bounds: list[int]
+    runtime: str
+    given: Arrays
+
+
+class Lane:
+    """The calls of one revision; used by the event loop's thread only."""
+
+    def __init__(
+        self, endpoint: ServedEndpoint, served: ServedRevision, *, prediction_log: PredictionLog, settings: Settings
+    ) -> None:
+        if served.predictor is None:
+            raise UnavailableError(f"The revision {served.desired.revision} is not ready.")
+        desired = served.desired
+        self.predictor: Predictor = served.predictor
+        self.plan = Plan(self.predictor.signature)
+        self._stats = served.stats
+        self._log = prediction_log
+        self._project = endpoint.desired.project
+        self._rows_max = settings.batch_rows_max
+        self._wait_s = settings.batch_wait_s
+        self._origin = Origin(
+            endpoint=endpoint.name,
+            model=desired.model,
+            version=desired.version,
+            revision=desired.revision,
+            release=desired.release,
+            package=desired.package,
+        )
+        self._lines = self._origin.lines()
+        self._waiting: deque[Call] = deque()
+        self._running: Batch | None = None
+        self._due = False
+        self._row_s = 0.0
+        self._thread: ThreadPoolExecutor | None = None
+
+    def submit(self, call: Call) -> None:
+        """Take a call in; it is answered from here on, whatever happens.
+
+        Raises:
+            UnavailableError: it would not be answered in time.
+        """
+        ahead = self._stats.queue_rows + (self._running.given.rows if self._running else 0)
+        if ahead and time.monotonic() + (ahead + call.ask.rows) * self._row_s > call.deadline:
+            raise UnavailableError(
+                f"{ahead} rows are ahead of this request, which takes longer than it may wait.",
+                hint="Try again in a second.",
+            )
+        self._stats.started()
+        self._stats.queue_rows += call.ask.rows
+        self._waiting.append(call)
+        if self._running is None and not self._due:
+            self._plan_turn(self._wait_s)
+
+    def expire(self, now: float) -> None:
+        """Refuse what waited too long, even while the model is busy with it."""
+        for call in list(self._waiting) + (self._running.calls if self._running else []):
+            if not call.done and now >= call.deadline:
+                self._refuse(call, _too_late())
+
+    def close(self) -> None:
+        """End the thread; what it has not begun is dropped."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._waiting and self._running is None
+
+    # --- one turn --------------------------------------------------------------------------------
+
+    def _plan_turn(self, wait_s: float) -> None:
+        self._due = True
+        loop = asyncio.get_running_loop()
+        if wait_s > 0:
+            loop.call_later(wait_s, self._turn)
+        else:
+            loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._due = False
+        if self._running is not None:
+            return
+        calls, runtime = self._take()
+        if calls:
+            batch = self._gathered(calls, runtime)
+            if batch is not None:
+                self._run(batch)
+        if self._waiting and self._running is None and not self._due:
+            self._plan_turn(0.0)
+
+    def _take(self) -> tuple[list[Call], str]:
+        """The next calls that go together: so many rows, for one runtime, none of them too late."""
+        calls: list[Call] = []
+        rows, runtime, now = 0, "", time.monotonic()
+        while self._waiting:
+            call = self._waiting[0]
+            size = call.ask.rows
+            if not call.done and now >= call.deadline:
+                self._refuse(call, _too_late())
+            if not call.done:
+                wanted = self.predictor.runtime_for(size)
+                if calls and (rows + size > self._rows_max or wanted != runtime):
+                    break
+                runtime = wanted
+                calls.append(call)
+                rows += size
+            self._waiting.popleft()
+            self._stats.queue_rows -= size
+        return calls, runtime
+
+    def _gathered(self, calls: list[Call], runtime: str) -> Batch | None:
+        """The calls as one batch; what cannot be asked is refused, and left out."""
+        known = [call for call in calls if self.plan.knows(call.ask.columns)]
+        try:
+            if len(known) == len(calls):
+                return self._batch(calls, runtime)
+        except Unfit:
+            pass
+        return self._sorted_out(calls, runtime)
+
+    def _batch(self, calls: list[Call], runtime: str) -> Batch:
+        bounds = list(accumulate((call.ask.rows for call in calls), initial=0))
+        columns = gather([call.ask.columns for call in calls], self.plan.names)
+        typed = all(call.ask.typed for call in calls)
+        given = self.plan.check(columns, rows=bounds[-1], typed=typed)
+        return Batch(calls=calls, bounds=bounds, runtime=runtime, given=given)
+
+    def _sorted_out(self, calls: list[Call], runtime: str) -> Batch | None:
+        """Look at each call alone: refuse what does not fit with its reason, keep the rest."""
+        fitting: list[Call] = []
+        for call in calls:
+            try:
+                checked = check_columns(
+                    self.predictor.signature, call.ask.columns, ignore_unknown=call.endpoint.ignore_unknown
+                )
+            except EverlineError as error:
+                self._refuse(call, error)
+                continue
+            call.flags = [flag for flag in checked.flags if flag.problem == "unknown"]
+            call.ask.columns = checked.arrays
+            fitting.append(call)
+        if not fitting:
+            return None
+        bounds = list(accumulate((call.ask.rows for call in fitting), initial=0))
+        whole = _joined([call.ask.columns for call in fitting], self.plan.names)
+        given = Arrays(rows=bounds[-1], arrays=whole, outside=self.plan.outside(whole))
+        return Batch(calls=fitting, bounds=bounds, runtime=runtime, given=given)
+
+    # --- the model -------------------------------------------------------------------------------
+
+    def _run(self, batch: Batch) -> None:
+        if self._expected_us(batch) <= _IN_LOOP_US_MAX:
+            self._finish(batch, *self._asked(batch))
+            return
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
+        self._running = batch
+        loop = asyncio.get_running_loop()
+
+        def work() -> None:
+            outcome = self._asked(batch)
+            loop.call_soon_threadsafe(self._ran, batch, *outcome)
+
+        self._thread.submit(work)
+
+    def _ran(self, batch: Batch, outputs: dict[str, Array] | None, error: Exception | None, seconds: float) -> None:
+        self._running = None
+        self._finish(batch, outputs, error, seconds)
+        if self._waiting and not self._due:
+            self._turn()
+
+    def _expected_us(self, batch: Batch) -> float:
+        cost = self.predictor.cost_us.get(batch.runtime)
+        return float("inf") if cost is None else cost[0] + cost[1] * batch.given.rows
+
+    def _asked(self, batch: Batch) -> tuple[dict[str, Array] | None, Exception | None, float]:
+        began = time.perf_counter()
+        try:
+            call = Checked(rows=batch.given.rows, arrays=batch.given.arrays, values={}, flags=[])
+            outputs = self.predictor.predict_checked(call, batch.runtime)
+        except Exception as error:  # told apart in `_finish`, in the loop's thread
+            return None, error, time.perf_counter() - began
+        return outputs, None, time.perf_counter() - began
+
+    def _finish(self, batch: Batch, outputs: dict[str, Array] | None, error: Exception | None, seconds: float) -> None:
+        row_s = seconds / batch.given.rows
+        self._row_s += (row_s - self._row_s) * (_SMOOTHING if self._row_s else 1.0)
+        if outputs is None:
+            self._failed(batch, error)
+            return
+        try:
+            self._answer(batch, outputs)
+        except EverlineError as refused:
+            for call in batch.calls:
+                self._refuse(call, refused)
+        except Exception as broken:  # a fault of ours, told without its inside
+            log.exception("answers could not be written: %s", self._origin.revision)
+            for call in batch.calls:
+                self._refuse(call, _internal(broken))
+
+    def _failed(self, batch: Batch, error: Exception | None) -> None:
+        """The model failed: on one call it is that call's; on several, each is asked alone to see whose it is."""
+        if len(batch.calls) > 1:
+            for position in range(len(batch.calls)):
+                alone = _part(batch, [position])
+                self._finish(alone, *self._asked(alone))
+            return
+        (call,) = batch.calls
+        if isinstance(error, EverlineError):
+            self._refuse(call, error)
+        elif isinstance(error, (ValueError, TypeError)):
+            log.error("the model failed: %s", self._origin.revision, exc_info=error)
+            message = f"The model cannot answer this request: {str(error)[:300]}."
+            hint = "The values fit the signature but not the model; check them, or ask the model's author."
+            self._refuse(call, InvalidInputError(message, hint=hint))
+        else:
+            log.error("the model failed: %s", self._origin.revision, exc_info=error)
+            self._refuse(call, _internal(error))
+
+    # --- the answers -----------------------------------------------------------------------------
+
+    def _answer(self, batch: Batch, arrays: dict[str, Array]) -> None:
+        waiting = [position for position, call in enumerate(batch.calls) if not call.done]
+        if not waiting:
+            return
+        if len(waiting) < len(batch.calls):  # the others were refused meanwhile: nobody is told, nothing is logged
+            rows = _rows(batch, waiting)
+            arrays = {name: array[rows] for name, array in arrays.items()}
+            batch = _part(batch, waiting)
+        calls, bounds = batch.calls, batch.bounds
+        uids = new_uids(bounds[-1])
+        now_ns = time.perf_counter_ns()
+        latency_us = [(now_ns - call.started_ns) // 1000 for call in calls]
+        self._write(batch, arrays, uids, latency_us)
+        lists = {name: array.tolist() for name, array in arrays.items()}
+        signature = self.predictor.signature
+        self._stats.answered([us / 1e6 for us in latency_us], rows=bounds[-1])
+        for call, start, stop in zip(calls, bounds, bounds[1:], strict=False):
+            flags = call.flags + batch.given.flags(start, stop)
+            if flags:
+                self._stats.flagged(flags)
+            answer = Answer(
+                request=call.ask.request,
+                origin=self._origin,
+                predictions=uids[start:stop],
+                outputs={name: values[start:stop] for name, values in lists.items()},
+                arrays={name: array[start:stop] for name, array in arrays.items()},
+                flags=[flag.message for flag in flags],
+                lines=self._lines,
+            )
+            call.answer(call.form.write(answer, call.ask, signature))
+
+    def _write(self, batch: Batch, arrays: Mapping[str, Array], uids: list[str], latency_us: list[int]) -> None:
+        """Log the batch; after this its answers may leave."""
+        signature, origin = self.predictor.signature, self._origin
+        record = PredictionRecord(
+            at_us=time.time_ns() // 1000,
+            project=self._project,
+            endpoint=origin.endpoint,
+            revision=origin.revision,
+            package=origin.package,
+            release=origin.release,
+            runtime=batch.runtime,
+            requests=[call.ask.request for call in batch.calls],
+            rows=[call.ask.rows for call in batch.calls],
+            latency_us=latency_us,
+            predictions=uids,
+            event_time_us=_event_times(batch.calls),
+            inputs={field.name: pack(field, batch.given.arrays[field.name]) for field in signature.inputs},
+            outputs={field.name: pack(field, arrays[field.name]) for field in signature.outputs},
+        )
+        self._log.append(record, signature)
+
+    def _refuse(self, call: Call, error: EverlineError) -> None:
+        if not call.done:
+            self._stats.refused(code=refusal(error).status, reason=error.code)
+            call.answer(refusal(error))
+
+
+def _event_times(calls: Sequence[Call]) -> list[int | None]:
+    if not any(call.ask.event_time_us for call in calls):
+        return []
+    return [moment for call in calls for moment in call.ask.event_time_us or [None] * call.ask.rows]
+
+
+def _joined(parts: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Array]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def _part(batch: Batch, positions: Sequence[int]) -> Batch:
+    """Some of a batch's calls as a batch of their own."""
+    rows = _rows(batch, positions)
+    calls = [batch.calls[position] for position in positions]
+    bounds = list(accumulate((call.ask.rows for call in calls), initial=0))
+    given = Arrays(
+        rows=bounds[-1],
+        arrays={name: array[rows] for name, array in batch.given.arrays.items()},
+        outside=[(field, mask[rows]) for field, mask in batch.given.outside],
+    )
+    return Batch(calls=calls, bounds=bounds, runtime=batch.runtime, given=given)
+
+
+def _rows(batch: Batch, positions: Sequence[int]) -> Array:
+    parts = [np.arange(batch.bounds[position], batch.bounds[position + 1]) for position in positions]
+    return np.concatenate(parts)
+
+
+def _too_late() -> UnavailableError:
+    return UnavailableError("The request was not answered within its time.", hint="Send fewer rows, or try again.")
+
+
+def _internal(error: Exception | None) -> EverlineError:
+    return EverlineError("The data plane failed on this request; its log says why.")
