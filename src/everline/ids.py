@@ -61,7 +61,9 @@ def new_uids(count: int) -> list[str]:
                 _last_ms, _counter = _last_ms + 1, 0
                 head = f"{_last_ms >> 16:08x}-{_last_ms & 0xFFFF:04x}-7"
             variant = _VARIANT[random[start]]
-            made.append(f"{head}{_counter:03x}-{variant}{random[start + 1 : start + 4]}-{random[start + 4 : start + 16]}")
+            made.append(
+                f"{head}{_counter:03x}-{variant}{random[start + 1 : start + 4]}-{random[start + 4 : start + 16]}"
+            )
     return made
 
 

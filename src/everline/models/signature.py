@@ -166,7 +166,7 @@ def check_columns(
             continue
         arrays[field.name] = array
         plain[field.name] = _written(field, values, array)
-        flags.extend(_outside(field, values, array))
+        flags.extend(outside_training(field, values, array))
     if refused:
         raise SignatureError(refused)
     return Checked(rows=max(rows, 0), arrays=arrays, values=plain, flags=flags)
@@ -376,7 +376,8 @@ def _micros(value: str | datetime | None) -> int | None:
     return (aware - _EPOCH) // timedelta(microseconds=1)
 
 
-def _outside(field: Field, values: list[Any], array: Array) -> list[Finding]:
+def outside_training(field: Field, values: list[Any], array: Array) -> list[Finding]:
+    """What of a column lies outside of the data that the model was trained on; at most one finding."""
     if field.categories is not None and field.type is ColumnType.STRING:
         known = set(field.categories)
         if set(values) - known - {None}:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -332,7 +333,7 @@ def test_bad_input_is_a_sentence_that_names_the_field_never_a_500(running: Runni
     for form, says in (
         ({}, "none of the forms"),
         ({"instances": [[1]], "inputs": {}}, "instances and inputs"),
-        ({"instances": 3}, "at instances"),
+        ({"instances": 3}, "instances must be an object of columns"),
         ({"instances": [1, {"a": 1}]}, "list of objects"),
         ({"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}, "Row 0 of dataframe_split has 2 values for 1"),
         ({"dataframe_records": [{"hour": 1}, {"day": 1}]}, "Row 1 of dataframe_records"),
@@ -356,10 +357,17 @@ def test_bad_input_is_a_sentence_that_names_the_field_never_a_500(running: Runni
         answer = plane.client.request(method, path, json=flights() if method == "POST" else None)
         assert answer.status_code == status, (method, path, answer.text)
         assert answer.json()["error"]
-    packed = plane.client.post(
-        "/v2/models/flight-delay/infer", content=b"x", headers={"Inference-Header-Content-Length": "1"}
-    )
-    assert (packed.status_code, packed.json()["field"]) == (400, "inference-header-content-length")
+    for content, header, says in (
+        (b"x", ("Inference-Header-Content-Length", "2"), "the body has 1 bytes"),
+        (json.dumps(flights()).encode() + b"xy", ("Inference-Header-Content-Length", "5"), "not JSON"),
+        (gzip.compress(b" " * 1_000_000), ("Content-Encoding", "gzip"), "larger than 200000 bytes once it is"),
+        (gzip.compress(b"{}")[:-3], ("Content-Encoding", "gzip"), "ends in the middle"),
+        (b"{}", ("Content-Encoding", "gzip"), "cannot be decompressed"),
+        (b"{}", ("Content-Encoding", "br"), "is not read"),
+    ):
+        answer = plane.client.post("/v2/models/flight-delay/infer", content=content, headers=dict([header]))
+        assert 400 <= answer.status_code < 500, (header, answer.text)
+        assert says in answer.json()["error"]
     assert plane.ask().status_code == 200
     assert "Traceback" not in plane.stderr()
 

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everline.errors import EverlineError
 from everline.models.signature import ColumnType, Field, OutputField, Signature, check_columns
+from everline.serving.dataplane.forms import invocations, open_inference, records
+from everline.serving.dataplane.http.messages import Request
+from everline.serving.dataplane.log.packing import pack
 from everline.serving.dataplane.log.parquet_segments import prediction_table
 from everline.serving.dataplane.log.raw_segments import PredictionRecord
-from everline.serving.dataplane.protocol import decode_infer, decode_invocation
+from everline.serving.dataplane.plan import Plan, UnfitError
 from everline.serving.dataplane.routing import position
 
 SIGNATURE = Signature(
-    inputs=[Field(name=str(kind), type=kind, nullable=kind is not ColumnType.LONG) for kind in ColumnType],
+    inputs=[
+        Field(
+            name=str(kind),
+            type=kind,
+            nullable=kind is not ColumnType.LONG,
+            min=-1000.1 if kind in ("integer", "long", "float", "double") else None,
+            max=1000.1 if kind in ("integer", "long", "float", "double") else None,
+            categories=["", "a"] if kind is ColumnType.STRING else None,
+        )
+        for kind in ColumnType
+    ],
     outputs=[OutputField(name="probability", type=ColumnType.DOUBLE)],
 )
 NAMES = [field.name for field in SIGNATURE.inputs]
@@ -43,16 +58,22 @@ def encoded(body: Any) -> bytes:
         return repr(body).encode(errors="replace")
 
 
+FORMS = (open_inference.FORM, invocations.FORM, records.FORM)
+PLAN = Plan(SIGNATURE)
+
+
 @settings(max_examples=400, deadline=None)
-@given(BODIES.map(encoded) | st.binary(max_size=200))
-def test_any_body_is_an_ask_or_a_refusal(body: bytes) -> None:
-    for decode in (decode_infer, decode_invocation):
-        try:
-            ask = decode(body, signature=SIGNATURE, headers={}, rows_max=100)
-            check_columns(SIGNATURE, ask.columns)
-        except EverlineError as error:
-            assert 400 <= error.status < 500
-            assert error.message
+@given(BODIES.map(encoded) | st.binary(max_size=200), st.sampled_from(["", "text/csv", "application/json"]), st.text())
+def test_any_body_is_an_ask_or_a_refusal(body: bytes, kind: str, length: str) -> None:
+    headers = {b"content-type": kind.encode(), b"inference-header-content-length": length.encode()}
+    for form in FORMS:
+        for sent in (headers, {}):
+            try:
+                ask = form.read(Request(b"POST", b"/", sent, body), PLAN, 100)
+                check_columns(SIGNATURE, ask.columns)
+            except EverlineError as error:
+                assert 400 <= error.status < 500
+                assert error.message
 
 
 FITTING = {
@@ -66,21 +87,56 @@ FITTING = {
 }
 
 
+COLUMNS = st.fixed_dictionaries({name: st.lists(one, min_size=2, max_size=2) for name, one in FITTING.items()})
+ANY_COLUMNS = st.fixed_dictionaries({name: st.lists(VALUES, min_size=2, max_size=2) for name in NAMES})
+
+
 @settings(max_examples=300, deadline=None)
-@given(st.fixed_dictionaries({name: st.lists(one, min_size=2, max_size=2) for name, one in FITTING.items()}))
+@given(COLUMNS)
 def test_whatever_fits_the_signature_is_logged_and_read_back_as_the_model_saw_it(columns: dict[str, list[Any]]) -> None:
     checked = check_columns(SIGNATURE, columns)
     record = PredictionRecord(
-        at_us=0, project="p", endpoint="e", revision="r", package="k", release="x", request="q", latency_us=1,
-        predictions=["a", "b"], event_time_us=[], inputs=checked.values, outputs={"probability": [0.0, 1.0]},
+        at_us=0, project="p", endpoint="e", revision="r", package="k", release="x", requests=["q"], rows=[2],
+        latency_us=[1], predictions=["a", "b"], event_time_us=[],
+        inputs={field.name: pack(field, checked.arrays[field.name]) for field in SIGNATURE.inputs},
+        outputs={"probability": pack(SIGNATURE.outputs[0], np.array([0.0, 1.0]))},
     )  # fmt: skip
     read = msgspec.msgpack.decode(msgspec.msgpack.encode(record), type=PredictionRecord)
     rows = prediction_table([read], SIGNATURE).to_pylist()
+    assert [row["outputs"]["probability"] for row in rows] == [0.0, 1.0]
     logged = {name: [row["inputs"][name] for row in rows] for name in NAMES}
-    again = check_columns(SIGNATURE, logged)
-    for name in NAMES:
-        same = checked.arrays[name].tolist() == again.arrays[name].tolist()
-        assert same or checked.arrays[name].tobytes() == again.arrays[name].tobytes(), name
+    assert same(checked.arrays, check_columns(SIGNATURE, logged).arrays)
+
+
+@settings(max_examples=300, deadline=None)
+@given(COLUMNS | ANY_COLUMNS)
+def test_the_fast_check_gives_what_the_careful_one_gives_or_leaves_it_to_it(columns: dict[str, list[Any]]) -> None:
+    try:
+        fast = PLAN.check(columns, rows=2, typed=False)
+    except UnfitError:
+        return
+    careful = check_columns(SIGNATURE, columns)
+    assert same(fast.arrays, careful.arrays)
+    assert [flag.message for flag in fast.flags(0, 2)] == [flag.message for flag in careful.flags]
+
+
+@settings(max_examples=300, deadline=None)
+@given(COLUMNS)
+def test_columns_that_fit_and_were_typed_by_the_decoder_need_no_careful_look(columns: dict[str, list[Any]]) -> None:
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if any(isinstance(value, float) and value != value for row in rows for value in row.values()):
+        return  # JSON cannot say NaN
+    read, count, single = PLAN.read_rows(msgspec.json.encode(rows))
+    assert (count, single) == (2, False)
+    assert same(PLAN.check(read, rows=2, typed=True).arrays, check_columns(SIGNATURE, columns).arrays)
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(
+        one[name].dtype == other[name].dtype
+        and (one[name].tolist() == other[name].tolist() or one[name].tobytes() == other[name].tobytes())
+        for name in NAMES
+    )
 
 
 @settings(max_examples=50, deadline=None)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from everline.errors import ConflictError, UnavailableError
-from everline.models.signature import ColumnType, Field, OutputField, Signature
+from everline.models.signature import ColumnType, Field, OutputField, Signature, check_columns
+from everline.serving.dataplane.log.packing import pack
 from everline.serving.dataplane.log.parquet_segments import convert_segment
 from everline.serving.dataplane.log.raw_segments import (
     PredictionLog,
@@ -27,7 +29,19 @@ EVERY_TYPE = Signature(
 )
 
 
+COLUMNS = {
+    "boolean": [True, None],
+    "integer": [1, None],
+    "long": [1 << 40, None],
+    "float": [0.5, None],
+    "double": [0.1, None],
+    "string": ["é", None],
+    "datetime": ["2013-06-01T05:00:00Z", None],
+}
+
+
 def record(number: int, *, rows: int = 2, endpoint: str = "flight-delay") -> PredictionRecord:
+    given = check_columns(EVERY_TYPE, {name: values[:rows] for name, values in COLUMNS.items()}).arrays
     return PredictionRecord(
         at_us=1_370_000_000_000_000 + number,
         project="default",
@@ -35,20 +49,13 @@ def record(number: int, *, rows: int = 2, endpoint: str = "flight-delay") -> Pre
         revision="r",
         package="sha256:p",
         release="x",
-        request=f"request-{number}",
-        latency_us=5,
+        requests=[f"request-{number}"],
+        rows=[rows],
+        latency_us=[5],
         predictions=[f"{number}-{row}" for row in range(rows)],
         event_time_us=[None, 1_370_000_000_000_000][:rows] if number % 2 else [],
-        inputs={
-            "boolean": [True, None][:rows],
-            "integer": [1, None][:rows],
-            "long": [1 << 40, None][:rows],
-            "float": [0.5, None][:rows],
-            "double": [0.1, None][:rows],
-            "string": ["é", None][:rows],
-            "datetime": [1_370_000_000_000_000, None][:rows],
-        },
-        outputs={"probability": [0.25, 0.75][:rows]},
+        inputs={field.name: pack(field, given[field.name]) for field in EVERY_TYPE.inputs},
+        outputs={"probability": pack(EVERY_TYPE.outputs[0], np.array([0.25, 0.75][:rows]))},
     )
 
 
@@ -73,7 +80,7 @@ def test_a_segment_that_is_cut_anywhere_keeps_every_whole_request(tmp_path: Path
         damaged = bytearray(data)
         damaged[position] ^= 0x40
         cut.write_bytes(damaged)
-        assert [item.request for item in read_segment(cut).records] == ["request-0", "request-1"]
+        assert [item.requests for item in read_segment(cut).records] == [["request-0"], ["request-1"]]
 
 
 def test_every_answer_is_in_the_file_before_append_returns_and_a_dead_process_loses_nothing(tmp_path: Path) -> None:
@@ -86,7 +93,7 @@ def test_every_answer_is_in_the_file_before_append_returns_and_a_dead_process_lo
     os.waitpid(child, 0)
     assert adopt_open_segments(tmp_path) == 1
     content = read_segment(next(tmp_path.glob("*.raw")))
-    assert [item.request for item in content.records] == ["request-0", "request-1", "request-2"]
+    assert [item.requests for item in content.records] == [["request-0"], ["request-1"], ["request-2"]]
     assert content.torn_bytes == 0
 
 
@@ -146,7 +153,7 @@ def test_a_disk_that_refuses_is_an_error_and_the_log_recovers(tmp_path: Path) ->
         log.append(record(0), EVERY_TYPE)
     directory.mkdir()
     log.append(record(1), EVERY_TYPE)
-    assert [item.request for item in read_segment(next(directory.glob("*.open"))).records] == ["request-1"]
+    assert [item.requests for item in read_segment(next(directory.glob("*.open"))).records] == [["request-1"]]
 
 
 def test_only_one_process_takes_a_home_and_the_replica_keeps_its_name(tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def _seconds(request: Request, seconds_max: float) -> float:
     said = request.header(_DEADLINE)
     if said is None:
         return seconds_max
-    if not said.isascii() or not said.isdigit() or not 0 < int(said[:9]):
+    if not said.isascii() or not said.isdigit() or not int(said[:9]) > 0:
         raise InvalidInputError(
             f"The header {_DEADLINE.decode()} is {said[:20]!r}.",
             hint="Send a whole number of milliseconds.",

@@ -151,7 +151,10 @@ class Follower:
         ready = self._metrics.ready.labels(endpoint.endpoint, revision.revision)
         what = f"{endpoint.endpoint}: {revision.model}/{revision.version} (revision {revision.revision})"
         try:
+            began = time.monotonic()
             predictor = loader.load(endpoint, revision)
+            log.debug("%s costs %s", what, predictor.cost_us)  # measured here, so that no request waits for it
+            self._metrics.load_s.labels(endpoint.endpoint, revision.revision).set(time.monotonic() - began)
         except EverlineError as error:
             ready.set(0)
             refused = isinstance(error, IntegrityError)

@@ -22,10 +22,10 @@ from everline.errors import EverlineError, from_problem
 from everline.models.package import Predictor
 from everline.serving.dataplane.app import DataPlaneApp
 from everline.serving.dataplane.following import Reporter
-from everline.serving.dataplane.log.raw_segments import PredictionLog
-from everline.serving.dataplane.metrics import Metrics, RevisionStats
 from everline.serving.dataplane.forms.ask import DATATYPES
 from everline.serving.dataplane.http.messages import Reply, Request
+from everline.serving.dataplane.log.raw_segments import PredictionLog
+from everline.serving.dataplane.metrics import Metrics, RevisionStats
 from everline.serving.dataplane.routing import RoutingTable, ServedRevision, route
 from everline.serving.dataplane.standing import Standing
 from everline.serving.dataplane.store import LocalStore

@@ -29,7 +29,7 @@ from everline.serving.dataplane.forms.ask import Answer, Ask, Form, Origin
 from everline.serving.dataplane.http.messages import Reply, refusal
 from everline.serving.dataplane.log.packing import pack
 from everline.serving.dataplane.log.raw_segments import PredictionLog, PredictionRecord
-from everline.serving.dataplane.plan import Arrays, Plan, Unfit, gather
+from everline.serving.dataplane.plan import Arrays, Plan, UnfitError, gather
 from everline.serving.dataplane.routing import ServedEndpoint, ServedRevision
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ class Lane:
         self._due = False
         self._row_s = 0.0
         self._thread: ThreadPoolExecutor | None = None
+        self._cost_us = dict(self.predictor.cost_us)
 
     def submit(self, call: Call) -> None:
         """Take a call in; it is answered from here on, whatever happens.
@@ -202,7 +203,7 @@ class Lane:
         try:
             if len(known) == len(calls):
                 return self._batch(calls, runtime)
-        except Unfit:
+        except UnfitError:
             pass
         return self._sorted_out(calls, runtime)
 
@@ -225,7 +226,7 @@ class Lane:
                 self._refuse(call, error)
                 continue
             call.flags = [flag for flag in checked.flags if flag.problem == "unknown"]
-            call.ask.columns = checked.arrays
+            call.ask.columns = dict(checked.arrays)
             fitting.append(call)
         if not fitting:
             return None
@@ -247,6 +248,7 @@ class Lane:
 
         def work() -> None:
             outcome = self._asked(batch)
+            self._cost_us = dict(self.predictor.cost_us)  # of a runtime that was loaded for this batch, too
             loop.call_soon_threadsafe(self._ran, batch, *outcome)
 
         self._thread.submit(work)
@@ -258,7 +260,7 @@ class Lane:
             self._turn()
 
     def _expected_us(self, batch: Batch) -> float:
-        cost = self.predictor.cost_us.get(batch.runtime)
+        cost = self._cost_us.get(batch.runtime)
         return float("inf") if cost is None else cost[0] + cost[1] * batch.given.rows
 
     def _asked(self, batch: Batch) -> tuple[dict[str, Array] | None, Exception | None, float]:

@@ -2,7 +2,7 @@
 
 `models.signature.check_columns` looks at a call column by column and can say everything that is wrong with it; at
 fourteen columns it takes a hundred microseconds. Here numbers of all columns go through the same checks together, in
-two matrices, which takes a tenth. Whatever does not pass is asked about there: this module only says `Unfit`.
+two matrices, which takes a tenth. Whatever does not pass is asked about there: this module only says `UnfitError`.
 
 Both give the same arrays for the same call, bit for bit; `tests/property/serving` holds them together.
 """
@@ -24,6 +24,7 @@ from everline.models.signature import (
     Signature,
     SignatureError,
     check_columns,
+    outside_training,
 )
 
 if TYPE_CHECKING:
@@ -33,13 +34,13 @@ else:
 
 _WHOLE = frozenset({ColumnType.INTEGER, ColumnType.LONG})
 _REAL = frozenset({ColumnType.FLOAT, ColumnType.DOUBLE})
-_NUMBERS = frozenset({float, int, type(None)})
-_INTEGERS = frozenset({int, type(None)})
+_NUMBERS: frozenset[type] = frozenset({float, int, type(None)})
+_INTEGERS: frozenset[type] = frozenset({int, type(None)})
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 _INT64 = (-(1 << 63), (1 << 63) - 1)
 
 
-class Unfit(Exception):
+class UnfitError(Exception):
     """Something is wrong with these columns; `check_columns` says what."""
 
 
@@ -56,13 +57,12 @@ class Arrays(msgspec.Struct, frozen=True, kw_only=True):
 
     def flags(self, start: int, stop: int) -> list[Finding]:
         """What lies outside of the training data in some of the rows, told as if they had come alone."""
-        if not self.outside:
-            return []
-        touched = {field.name: field for field, mask in self.outside if mask[start:stop].any()}
-        if not touched:
-            return []
-        signature = Signature(inputs=list(touched.values()))
-        return check_columns(signature, {name: self.arrays[name][start:stop] for name in touched}).flags
+        found: list[Finding] = []
+        for field, mask in self.outside:
+            if mask[start:stop].any():
+                array = self.arrays[field.name][start:stop]
+                found.extend(outside_training(field, array.tolist(), array))
+        return found
 
 
 class Plan:
@@ -94,7 +94,7 @@ class Plan:
             Columns of values that have the signature's types, the number of rows, and whether it was one object.
 
         Raises:
-            Unfit: it is anything else.
+            UnfitError: it is anything else.
         """
         try:
             if body[:1] == b"{":
@@ -102,9 +102,9 @@ class Plan:
                 return {n: (v,) for n, v in zip(self.names, msgspec.structs.astuple(row), strict=True)}, 1, True
             rows = self._decode_rows.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise Unfit from None
+            raise UnfitError from None
         if not rows:
-            raise Unfit
+            raise UnfitError
         columns = zip(*map(msgspec.structs.astuple, rows), strict=True)
         return dict(zip(self.names, columns, strict=True)), len(rows), False
 
@@ -120,7 +120,7 @@ class Plan:
             typed: the values have the signature's types already.
 
         Raises:
-            Unfit: something is wrong.
+            UnfitError: something is wrong.
         """
         arrays: dict[str, Array] = {}
         outside: list[tuple[Field, Array]] = []
@@ -130,10 +130,13 @@ class Plan:
             if self._whole.fields:
                 self._check_whole(columns, rows, typed, arrays, outside)
         except (TypeError, ValueError, OverflowError):
-            raise Unfit from None
+            raise UnfitError from None
         for field in self._rest:
             self._check_rest(field, columns[field.name], rows, arrays, outside)
-        return Arrays(rows=rows, arrays={name: arrays[name] for name in self.names}, outside=outside)
+        return Arrays(rows=rows, arrays={name: arrays[name] for name in self.names}, outside=self._in_order(outside))
+
+    def _in_order(self, outside: list[tuple[Field, Array]]) -> list[tuple[Field, Array]]:
+        return sorted(outside, key=lambda pair: self.names.index(pair[0].name)) if len(outside) > 1 else outside
 
     def outside(self, arrays: Mapping[str, Array]) -> list[tuple[Field, Array]]:
         """Which rows of checked arrays lie outside of the training data, by field."""
@@ -143,7 +146,7 @@ class Plan:
                 matrix.flag(np.array([arrays[name] for name in matrix.names], dtype=np.float64), found)
         for name, known in self._categories.items():
             self._flag_categories(name, arrays[name], known, found)
-        return found
+        return self._in_order(found)
 
     def _flag_categories(
         self, name: str, column: Any, known: frozenset[str], outside: list[tuple[Field, Array]]
@@ -169,14 +172,14 @@ class Plan:
                 _allow(column, _NUMBERS if field.type in _REAL else _INTEGERS, "fiu" if field.type in _REAL else "iu")
         values = np.array(given, dtype=np.float64)
         if values.shape != (len(given), rows):
-            raise Unfit
+            raise UnfitError
         for position in matrix.float32:
             with np.errstate(over="ignore"):
                 values[position] = values[position].astype(np.float32)
         if not np.isfinite(values).all():
             missing = np.isnan(values)
             if np.isinf(values).any() or (missing & ~matrix.nullable).any():
-                raise Unfit
+                raise UnfitError
             values[missing] = np.nan  # one NaN for all: the bits of another would not survive the log
         if matrix.integer_nullable and not typed:
             self._whole_in_range(matrix, values)
@@ -200,7 +203,7 @@ class Plan:
                 _allow(column, _INTEGERS, "iu")
         values = np.array(given, dtype=np.int64)
         if values.shape != (len(given), rows):
-            raise Unfit
+            raise UnfitError
         if not typed:
             self._whole_in_range(matrix, values)
         matrix.flag(values, outside)
@@ -212,10 +215,10 @@ class Plan:
         for position in matrix.int32:
             row = values[position]
             if ((row < _INT32[0]) | (row > _INT32[1])).any():
-                raise Unfit
+                raise UnfitError
         for position in matrix.integer_nullable:
             if (np.abs(values[position]) >= 2.0**63).any():
-                raise Unfit
+                raise UnfitError
 
     def _check_rest(
         self, field: Field, column: Any, rows: int, arrays: dict[str, Array], outside: list[tuple[Field, Array]]
@@ -224,12 +227,12 @@ class Plan:
             try:
                 alone = check_columns(Signature(inputs=[field]), {field.name: list(column)})
             except SignatureError:
-                raise Unfit from None
+                raise UnfitError from None
             arrays[field.name] = alone.arrays[field.name]
             return
         kinds = set(map(type, column))
         if len(column) != rows or not kinds <= ({str, type(None)} if field.nullable else {str}):
-            raise Unfit
+            raise UnfitError
         array = np.empty(rows, dtype=object)
         array[:] = column
         arrays[field.name] = array
@@ -267,9 +270,9 @@ def _limit(field: Field, value: float | None, otherwise: float) -> float:
 def _allow(column: Any, kinds: frozenset[type], dtypes: str) -> None:
     if isinstance(column, np.ndarray):
         if column.dtype.kind not in dtypes:
-            raise Unfit
+            raise UnfitError
     elif not kinds.issuperset(map(type, column)):
-        raise Unfit
+        raise UnfitError
 
 
 def gather(parts: Sequence[Mapping[str, Sequence[Any] | Array]], names: Sequence[str]) -> dict[str, Any]:

@@ -44,7 +44,9 @@ def read(body: bytes, signature: Signature, *, parameters: str, rows_max: int) -
     if len(lines) - 1 > rows_max:
         raise TooLargeError(f"The request has {len(lines) - 1} rows; {rows_max} are allowed.")
     if len(lines) < 2:
-        raise InvalidInputError("The request has no rows.", hint="The first line names the columns, the others are rows.")
+        raise InvalidInputError(
+            "The request has no rows.", hint="The first line names the columns, the others are rows."
+        )
     names, rows = lines[0], lines[1:]
     if len(set(names)) != len(names):
         raise InvalidInputError("The first line names a column twice.")

@@ -28,7 +28,7 @@ from everline.serving.dataplane.forms.ask import (
 )
 from everline.serving.dataplane.forms.invocations import columns_of
 from everline.serving.dataplane.http.messages import Reply, Request
-from everline.serving.dataplane.plan import Plan, Unfit
+from everline.serving.dataplane.plan import Plan, UnfitError
 
 _decoder = msgspec.json.Decoder(dict[str, Any] | list[Any])
 _encoder = msgspec.json.Encoder()
@@ -45,7 +45,7 @@ def read(request: Request, plan: Plan, rows_max: int) -> Ask:
     try:
         columns, _, single = plan.read_rows(request.body)  # type: ignore[assignment]
         typed = True
-    except Unfit:
+    except UnfitError:
         columns, single = _plainly(request.body, plan.names)
         typed = False
     rows = count_rows(columns, rows_max=rows_max)

@@ -65,8 +65,8 @@ class Raw:
         """
         if type(size) is not int or size < 0 or self._position + size > len(self._data):
             raise InvalidInputError(
-                f"The input {name!r} says that it has {str(size)[:20]} bytes; {len(self._data) - self._position} are left "
-                "behind the JSON.",
+                f"The input {name!r} says that it has {str(size)[:20]} bytes; "
+                f"{len(self._data) - self._position} are left behind the JSON.",
                 hint="binary_data_size is the number of the tensor's bytes, in the order of the inputs.",
                 field=name,
             )
@@ -125,7 +125,7 @@ def encode(values: Array, kind: ColumnType) -> bytes:
     dtype = _OUTPUT_DTYPES.get(kind)
     if dtype is not None:
         return bytes(np.ascontiguousarray(values, dtype=dtype).tobytes())
-    parts = []
+    parts: list[bytes] = []
     for value in values.tolist():
         text = str(value).encode()
         parts += (_LENGTH.pack(len(text)), text)

@@ -39,7 +39,7 @@ class Limits(Protocol):
         """Forget a connection."""
 
 
-class _Timeout(EverlineError):
+class _TimeoutError(EverlineError):
     code = "request_timeout"
     status = 408
 
@@ -55,6 +55,7 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._header_bytes = 0
+        self._header_count = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._begun_at = 0.0
@@ -92,7 +93,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(refusal(InvalidInputError("The data plane speaks HTTP/1.1 only.", hint="Do not upgrade.")))
+            self._refuse(Reply(0, b""))  # it was answered as HTTP/1.1; what follows is in another protocol
         except httptools.HttpParserCallbackError as error:
             found = error.__context__
             self._refuse(refusal(found if isinstance(found, EverlineError) else _not_http()))
@@ -122,6 +123,7 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers = {}
         self._header_bytes = 0
+        self._header_count = 0
         self._body = []
         self._body_bytes = 0
 
@@ -134,7 +136,8 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
         self._header_bytes += len(name) + len(value)
-        if self._header_bytes > _HEADER_BYTES_MAX or len(self._headers) >= _HEADERS_MAX:
+        self._header_count += 1
+        if self._header_bytes > _HEADER_BYTES_MAX or self._header_count > _HEADERS_MAX:
             raise InvalidInputError(
                 f"There are more than {_HEADERS_MAX} headers or {_HEADER_BYTES_MAX} bytes of them.",
                 hint="Send what the protocol asks for.",
@@ -181,13 +184,13 @@ class Connection(asyncio.Protocol):
 
     def late(self, now: float, *, request_s: float, idle_s: float) -> None:
         """End what takes too long: a request that does not arrive, an answer that is not taken, an idle connection."""
-        if self._writing_stopped_at and now - self._writing_stopped_at > request_s:
-            self._transport.abort()
-        elif self._ended_at and now - self._ended_at > _LINGER_S:
+        if (self._writing_stopped_at and now - self._writing_stopped_at > request_s) or (
+            self._ended_at and now - self._ended_at > _LINGER_S
+        ):
             self._transport.abort()
         elif self._begun_at and now - self._begun_at > request_s and self._refused is None:
             message = f"The request did not arrive within {request_s:g} s."
-            self._refuse(refusal(_Timeout(message, hint="Send it faster, or in parts.")))
+            self._refuse(refusal(_TimeoutError(message, hint="Send it faster, or in parts.")))
         elif self.quiet_since and now - self.quiet_since > idle_s:
             self._transport.close()
 
@@ -236,7 +239,7 @@ class Connection(asyncio.Protocol):
             self._end(self._refused)
 
     def _end(self, reply: Reply) -> None:
-        """Say the last word. What the client still sends is taken and dropped for a moment: else it would not read it."""
+        """Say the last word. What the client still sends is dropped for a moment: else it would not read it."""
         if self._ended_at:
             return
         self._ended_at = time.monotonic()

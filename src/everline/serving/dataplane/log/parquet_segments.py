@@ -103,9 +103,7 @@ def _event_times(record: PredictionRecord, rows: int) -> list[int | None]:
 
 def _struct(columns: list[dict[str, Packed]], fields: list[Field] | list[OutputField]) -> pa.StructArray:
     arrays = [
-        pa.concat_arrays([unpack(field, part[field.name]) for part in columns])
-        if columns
-        else unpack(field, [])
+        pa.concat_arrays([unpack(field, part[field.name]) for part in columns]) if columns else unpack(field, [])
         for field in fields
     ]
     return pa.StructArray.from_arrays(arrays, names=[field.name for field in fields])

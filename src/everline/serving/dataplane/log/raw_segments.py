@@ -19,6 +19,7 @@ import struct
 import time
 import zlib
 from pathlib import Path
+
 import msgspec
 
 from everline.errors import UnavailableError
