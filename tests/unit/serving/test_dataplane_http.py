@@ -61,8 +61,8 @@ def test_a_request_that_arrives_byte_by_byte_is_the_same_request() -> None:
         async with serving() as (_, port):
             whole = ask(b"hello", path=b"/a%20b?c=d")
             said = await sent(port, *(whole[i : i + 1] for i in range(len(whole))))
-            upgrade = await sent(port, ask(b"1.1", last=False, headers=b"connection: upgrade\r\nupgrade: h2c\r\n"))
-        assert upgrade.endswith(b"1.1")
+            upgrade = await sent(port, b"GET /old HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        assert upgrade.endswith(b"GET /old ")
         assert said.endswith(b"\r\n\r\nPOST /a b hello")
         assert b"x-query: c=d" in said
         assert said.startswith(b"HTTP/1.1 200 OK\r\ndate: ")
@@ -99,6 +99,7 @@ def test_chunks_and_pipelined_requests_are_answered_in_order_even_when_answers_c
         (b"POST / HTTP/1.1\r\ncontent-length: 2000\r\n\r\n", b"413"),
         (b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n", b"400"),
         (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n" + b"400\r\n" + b"x" * 1024 + b"\r\n", b"413"),
+        (b"POST / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: 2\r\n\r\nab", b"400"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"400"),
         (b"POST / HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
     ],

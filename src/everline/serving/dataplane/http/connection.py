@@ -149,6 +149,8 @@ class Connection(asyncio.Protocol):
         announced = self._headers.get(b"content-length", b"0")
         if not announced.isdigit() or int(announced[:20]) > self._server.bytes_max:
             raise _too_large(self._server.bytes_max)
+        if self._parser.should_upgrade() and announced != b"0":
+            raise InvalidInputError("The data plane speaks HTTP/1.1 only.", hint="Send bodies without Upgrade.")
         if self._headers.get(b"expect", b"").lower() == b"100-continue":
             self._transport.write(_CONTINUE)
 
