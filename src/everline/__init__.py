@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time names load when 
     from everline.pipelines.values import Table as Table
     from everline.sdk.evaluate import candidate as candidate
     from everline.sdk.evaluate import evaluate as evaluate
+    from everline.sdk.evaluate import fairness as fairness
 
 __version__ = "0.1.0"
 
@@ -55,6 +56,7 @@ _HOME_OF = {
     "Evaluation": "everline.pipelines.values",
     "RunContext": "everline.pipelines.values",
     "evaluate": "everline.sdk.evaluate",
+    "fairness": "everline.sdk.evaluate",
     "candidate": "everline.sdk.evaluate",
     "digest": "everline.datasets.digest",
     "drift_report": "everline.monitoring.report",

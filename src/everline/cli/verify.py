@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
 from everline.bundles.types import BundleReport
-from everline.cli.output import emit
+from everline.cli.output import emit, facts
 from everline.cli.reproduce import show
 from everline.governance.signing import VerifyKey
+from everline.releases.types import Release
 from everline.reproduction.types import Reproduction
 from everline.sdk import bundles
 from everline.sdk.reproduction import Where
@@ -55,3 +59,48 @@ def _show(report: BundleReport) -> None:
     for one in report.findings:
         mark = click.style("✓", fg="green") if one.passed else click.style("✗", fg="red")
         click.echo(f"{mark} {one.name:<13} {one.detail}")
+    if report.verified and report.facts is not None and report.facts.release is not None:
+        click.echo()
+        facts(_answers(report.facts.release, report.facts.evidence))
+
+
+def _answers(told: dict[str, Any], evidence: Sequence[dict[str, Any]]) -> list[tuple[str, Any]]:
+    """Which model, who made it, who let it in, on what tests: what an examiner asks first."""
+    release = msgspec.convert(told, Release)
+    check = release.check
+    known = [item for item in evidence if check and item["digest"] in {one.digest for one in check.evidence}]
+    tests = [
+        (f"test {item['kind']}", f"by {item['actor_name']} {item['at'][:19]}  {_figures(item['body'])}")
+        for item in known
+        if item["kind"] in ("evaluation", "fairness", "comparison", "validation")
+    ]
+    allowed = [
+        (f"{one.decision} by", f"{one.person_name} as {one.meaning}, {one.at:%Y-%m-%d %H:%M:%S}  {one.reason}")
+        for one in release.approvals
+    ]
+    aside = [("waived", f"{one.policy}/{one.rule} by {one.person_name}: {one.reason}") for one in release.waivers]
+    judged = [
+        (f"policy {one.policy}", f"{one.outcome.value}, {len(one.rules)} rules, version {one.version}, {one.digest}")
+        for one in (check.verdicts if check else [])
+    ]
+    return [
+        ("model", f"{release.model}/{release.version}, {release.package}"),
+        ("made by", release.author_name),
+        ("for endpoint", release.endpoint),
+        *allowed,
+        *aside,
+        *judged,
+        *tests,
+    ]
+
+
+def _figures(body: dict[str, Any]) -> str:
+    """The numbers of a piece of evidence, in one line."""
+    if "gaps" in body:
+        return "; ".join(
+            f"{gap['attribute']}: selection ratio {gap['selection_ratio']:.3f}, parity gap "
+            f"{gap['demographic_parity']:.3f}" for gap in body["gaps"]
+        )  # fmt: skip
+    numbers = body.get("metrics", body)
+    shown = [f"{name} {value:.4g}" for name, value in numbers.items() if isinstance(value, float)]
+    return ", ".join(shown) + (f" on {body['n']} rows" if body.get("n") else "")

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from everline.errors import InvalidInputError
 from everline.models.evaluation import BoolArray, FloatArray, metrics
+from everline.models.fairness import fairness_gaps
 from everline.pipelines.values import Evaluation, Model, Slice
 
 SLICES_MAX = 1_000
@@ -72,6 +73,46 @@ def evaluate_table(
         dataset=dataset, digest=digest, n=outcome.size, metrics=metrics(outcome, probability),
         slices=[found for name in slices for found in _slices(name, known[name], outcome, probability)],
     )  # fmt: skip
+
+
+def fairness_of_table(
+    model: Model,
+    table: pa.Table,
+    *,
+    protected: Sequence[str],
+    threshold: float,
+    good: str,
+    dataset: str = "",
+    digest: str = "",
+) -> dict[str, Any]:
+    """Measure how the groups of protected attributes fare on the rows whose outcome is known, as `fairness` evidence.
+
+    Args:
+        protected: columns of the table; they need not be inputs of the model, and should not be.
+        threshold: where the decision turns; `good`, `above` or `below`, is the side that a person wants to be on.
+
+    Raises:
+        InvalidInputError: a column is missing, has one group or too many, or no row has a known outcome.
+    """
+    for name in (model.target, *protected):
+        if name not in table.column_names:
+            raise InvalidInputError(
+                f"The table has no column {name!r}.", hint=f"It has {', '.join(table.column_names)}.", field=name
+            )
+    known = table.filter(pc.is_valid(table[model.target]))
+    if known.num_rows == 0 or not protected:
+        raise InvalidInputError("There is no row with a known outcome, or no protected attribute.", field="protected")
+    gaps = fairness_gaps(
+        _outcome(known[model.target]),
+        probabilities(model, known),
+        {name: known[name].to_pylist() for name in protected},
+        threshold=threshold,
+        good=good,
+    )
+    return {
+        "gaps": gaps, "threshold": threshold, "good": good, "attributes": list(protected), "n": known.num_rows,
+        "dataset": dataset, "digest": digest,
+    }  # fmt: skip
 
 
 def _outcome(column: pa.ChunkedArray) -> BoolArray:

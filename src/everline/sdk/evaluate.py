@@ -48,6 +48,41 @@ def evaluate(model: Model, table: Table, slices: list[str] = [], context: RunCon
     return cast(Evaluation, evaluation)
 
 
+@step
+def fairness(
+    model: Model,
+    table: Table,
+    protected: list[str],
+    threshold: float = 0.5,
+    good: str = "above",
+    context: RunContext | None = None,
+) -> dict[str, Any]:
+    """Measure how the groups of protected attributes fare under a two-class model's decisions.
+
+    Args:
+        model: gives a probability for each row; it need not take the attributes, and should not.
+        table: the model's inputs, its target column and the protected columns.
+        protected: columns, such as sex; each value is a group.
+        threshold: where the decision turns.
+        good: `above` or `below` the threshold, the side that a person wants to be on.
+        context: filled in by the run.
+
+    Returns:
+        `fairness` evidence for `el.candidate(…, evidence={"fairness": …})`; see docs/governance.md.
+
+    Raises:
+        InvalidInputError: a column is missing, has one group or too many, or no row has a known outcome.
+    """
+    dataset = ", ".join(f"{use.name}@{use.label or use.version}" for use in context.data) if context else ""
+    return cast(
+        "dict[str, Any]",
+        load("everline.pipelines.evaluation").fairness_of_table(
+            model, table, protected=protected, threshold=threshold, good=good, dataset=dataset,
+            digest=load("everline.datasets.digest").table_digest(table),
+        ),
+    )  # fmt: skip
+
+
 def candidate(
     name: str,
     model: Model,
@@ -56,6 +91,7 @@ def candidate(
     reference: Table | None = None,
     nullable: Sequence[str] | None = None,
     card: Mapping[str, Any] | None = None,
+    evidence: Mapping[str, Any] | None = None,
 ) -> Candidate:
     """Package a model, register it as the next version of `name`, and attach its evidence.
 
@@ -66,6 +102,8 @@ def candidate(
             `<name>-reference` for monitors to compare with; None takes the one table that the model's step took.
         nullable: inputs that may be null in a call; None means those that hold a null in `reference`.
         card: what only people know, for the model card: intended_use, out_of_scope_use, limitations, licence, owners.
+
+        evidence: bodies by kind that are attached to the version too, such as what `el.fairness` found, or `risk`.
 
     Raises:
         InvalidInputError: called outside a pipeline, or the reference cannot be told.
@@ -78,7 +116,7 @@ def candidate(
     rows = _reference_of(model) if reference is None else reference
     names = None if nullable is None else list(nullable)
     folder = package(check_name(name, field="model"), model, evaluation, rows, names, dict(card or {}))
-    return register(name, folder, evaluation, rows)
+    return register(name, folder, evaluation, rows, dict(evidence or {}))
 
 
 def _reference_of(model: Any) -> Table:
@@ -138,9 +176,14 @@ def package(
 
 @step(effect=True)
 def register(
-    name: str, folder: Path, evaluation: Evaluation, reference: Table, context: RunContext | None = None
+    name: str,
+    folder: Path,
+    evaluation: Evaluation,
+    reference: Table,
+    evidence: dict[str, Any],
+    context: RunContext | None = None,
 ) -> Candidate:
-    """Register the package, or find the version that already is this package; attach evaluation and lineage."""
+    """Register the package, or find the version that already is this package; attach what is known of it."""
     run = _require(context)
     digest = digest_file(folder / "everline.json")
     found = _registered(run.client, name, digest)
@@ -150,6 +193,10 @@ def register(
         found = run.client.models.register(name, digest, run=maker)
         _attach(run, found.uid, "evaluation", msgspec.to_builtins(evaluation))
         _attach(run, found.uid, "lineage", _lineage(run))
+        if contract := _contract(run):
+            _attach(run, found.uid, "contract", contract)
+        for kind, body in evidence.items():
+            _attach(run, found.uid, kind, body)
         run.client.models.make_card(name, found.version)
     return Candidate(
         model=name, version=found.version, uid=found.uid, package=digest, run=run.run, metrics=evaluation.metrics
@@ -195,4 +242,21 @@ def _lineage(run: RunContext) -> dict[str, Any]:
         "data_recorded": bool(run.data),
         "seed_recorded": run.seed is not None,
         "data_age_days": None if newest is None else max(0.0, (datetime.now(UTC) - newest).total_seconds() / _DAY_S),
+    }
+
+
+def _contract(run: RunContext) -> dict[str, Any] | None:
+    """Whether each dataset version that the model comes from keeps its contract; None where none has one."""
+    checks = []
+    for use in run.data:
+        try:
+            checks.append(run.client.datasets.check(use.name, use.version))
+        except NotFoundError:
+            continue
+    if not checks:
+        return None
+    return {
+        "holds": all(one.holds for one in checks),
+        "dataset": ", ".join(f"{one.dataset}@{one.version}" for one in checks),
+        "violations": [f"{one.dataset}: {breach}" for one in checks for breach in one.breaches][:50],
     }

@@ -16,6 +16,7 @@ from everline.governance.cel.syntax import CelError, Logic, Node
 from everline.governance.types import ClauseVerdict, Outcome, Seen
 
 _ITEMS_SHOWN_MAX = 8
+_FIELDS_SHOWN_MAX = 16
 _TEXT_SHOWN_MAX = 200
 
 
@@ -94,5 +95,5 @@ def _shown(value: Any) -> Any:
         short = scalars and len(value) <= _ITEMS_SHOWN_MAX
         return [_shown(item) for item in value] if short else f"{len(value)} items"
     if isinstance(value, dict):
-        return {key: _shown(item) for key, item in list(value.items())[:_ITEMS_SHOWN_MAX]}
+        return {key: _shown(item) for key, item in list(value.items())[:_FIELDS_SHOWN_MAX]}
     return value if value is None or isinstance(value, int | float) else str(getattr(value, "why", value))
