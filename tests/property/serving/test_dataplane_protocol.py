@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from everline.errors import EverlineError
 from everline.models.signature import ColumnType, Field, OutputField, Signature, check_columns
 from everline.serving.dataplane.forms import invocations, open_inference, records
+from everline.serving.dataplane.forms.ask import Ask
 from everline.serving.dataplane.http.messages import Request
-from everline.serving.dataplane.log.packing import pack
+from everline.serving.dataplane.log.packing import Packer
 from everline.serving.dataplane.log.parquet_segments import prediction_table
 from everline.serving.dataplane.log.raw_segments import PredictionRecord
-from everline.serving.dataplane.plan import Plan, UnfitError
+from everline.serving.dataplane.plan import Plan, UnfitError, gather
 from everline.serving.dataplane.routing import position
 
 SIGNATURE = Signature(
@@ -70,7 +71,7 @@ def test_any_body_is_an_ask_or_a_refusal(body: bytes, kind: str, length: str) ->
         for sent in (headers, {}):
             try:
                 ask = form.read(Request(b"POST", b"/", sent, body), PLAN, 100)
-                check_columns(SIGNATURE, ask.columns)
+                check_columns(SIGNATURE, ask.by_column(NAMES))
             except EverlineError as error:
                 assert 400 <= error.status < 500
                 assert error.message
@@ -98,8 +99,8 @@ def test_whatever_fits_the_signature_is_logged_and_read_back_as_the_model_saw_it
     record = PredictionRecord(
         at_us=0, project="p", endpoint="e", revision="r", package="k", release="x", requests=["q"], rows=[2],
         latency_us=[1], predictions=["a", "b"], event_time_us=[],
-        inputs={field.name: pack(field, checked.arrays[field.name]) for field in SIGNATURE.inputs},
-        outputs={"probability": pack(SIGNATURE.outputs[0], np.array([0.0, 1.0]))},
+        inputs=Packer(SIGNATURE.inputs).pack(checked.arrays),
+        outputs=Packer(SIGNATURE.outputs).pack({"probability": np.array([0.0, 1.0])}),
     )  # fmt: skip
     read = msgspec.msgpack.decode(msgspec.msgpack.encode(record), type=PredictionRecord)
     rows = prediction_table([read], SIGNATURE).to_pylist()
@@ -126,8 +127,9 @@ def test_columns_that_fit_and_were_typed_by_the_decoder_need_no_careful_look(col
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     if any(isinstance(value, float) and value != value for row in rows for value in row.values()):
         return  # JSON cannot say NaN
-    read, count, single = PLAN.read_rows(msgspec.json.encode(rows))
-    assert (count, single) == (2, False)
+    table, single = PLAN.read_rows(msgspec.json.encode(rows))
+    read = gather([Ask(request="", table=table, rows=2, event_time_us=[])], NAMES)
+    assert not single
     assert same(PLAN.check(read, rows=2, typed=True).arrays, check_columns(SIGNATURE, columns).arrays)
 
 

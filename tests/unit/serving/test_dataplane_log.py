@@ -12,7 +12,7 @@ import pytest
 
 from everline.errors import ConflictError, UnavailableError
 from everline.models.signature import ColumnType, Field, OutputField, Signature, check_columns
-from everline.serving.dataplane.log.packing import pack
+from everline.serving.dataplane.log.packing import Packer
 from everline.serving.dataplane.log.parquet_segments import convert_segment
 from everline.serving.dataplane.log.raw_segments import (
     PredictionLog,
@@ -54,8 +54,8 @@ def record(number: int, *, rows: int = 2, endpoint: str = "flight-delay") -> Pre
         latency_us=[5],
         predictions=[f"{number}-{row}" for row in range(rows)],
         event_time_us=[None, 1_370_000_000_000_000][:rows] if number % 2 else [],
-        inputs={field.name: pack(field, given[field.name]) for field in EVERY_TYPE.inputs},
-        outputs={"probability": pack(EVERY_TYPE.outputs[0], np.array([0.25, 0.75][:rows]))},
+        inputs=Packer(EVERY_TYPE.inputs).pack(given),
+        outputs=Packer(EVERY_TYPE.outputs).pack({"probability": np.array([0.25, 0.75][:rows])}),
     )
 
 

@@ -13,6 +13,7 @@ An answer leaves only after its predictions are in the log. Errors are `{"error"
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 import zlib
@@ -24,11 +25,12 @@ import msgspec
 from everline import __version__
 from everline.config import Settings
 from everline.errors import EverlineError, InvalidInputError, NotFoundError, TooLargeError, UnavailableError
+from everline.ids import new_uid
 from everline.serving.dataplane.following import Reporter, Source, describe_health
 from everline.serving.dataplane.forms import invocations, open_inference, records
 from everline.serving.dataplane.forms.ask import Form
 from everline.serving.dataplane.http.messages import Answering, Reply, Request, header, json_reply, refusal
-from everline.serving.dataplane.lanes import Call, Lane
+from everline.serving.dataplane.lanes import AtHand, Call, Lane
 from everline.serving.dataplane.log.raw_segments import PredictionLog
 from everline.serving.dataplane.metrics import CONTENT_TYPE, Metrics
 from everline.serving.dataplane.routing import RoutingTable, ServedEndpoint, ServedRevision
@@ -65,15 +67,16 @@ class DataPlaneApp:
         self._reporter = reporter
         self._metrics = metrics
         self._log = prediction_log
-        self._at_hand = 0
+        self._at_hand = AtHand()
         self._lanes: dict[str, Lane] = {}
         self._table: RoutingTable | None = None
-        self._addresses: dict[bytes, _Address] = {}
+        self._routed: RoutingTable | None = None
+        self._routes: dict[tuple[bytes, bytes | None], tuple[ServedEndpoint, Lane]] = {}
 
     def handle(self, request: Request, reply: Answering) -> None:
         """Answer one request, now or later."""
         try:
-            address = self._addresses.get(request.path) or _address(request.path)
+            address = _address(request.path)
             if address is not None:
                 self._predict(address, request, reply)
             else:
@@ -106,43 +109,47 @@ class DataPlaneApp:
             body = {"error": "This address takes POST.", "code": "method_not_allowed"}
             reply(json_reply(body, status=405, lines=header("allow", "POST")))
             return
-        if self._at_hand >= self._settings.requests_in_flight_max:
+        if self._at_hand.requests >= self._settings.requests_in_flight_max:
             raise UnavailableError(
-                f"{self._at_hand} requests are at hand, which is the limit.", hint="Try again in a second."
+                f"{self._at_hand.requests} requests are at hand, which is the limit.", hint="Try again in a second."
             )
-        endpoint = self._find(address.endpoint, request)
-        self._addresses.setdefault(request.path, address)  # known from here on: there is such an endpoint
-        _decompress(request, bytes_max=self._settings.request_bytes_max)
-        served, call = self._call(address, endpoint, request, reply)
-        self._lane(endpoint, served).submit(call)
-        self._at_hand += 1
-
-    def _call(
-        self, address: _Address, endpoint: ServedEndpoint, request: Request, reply: Answering
-    ) -> tuple[ServedRevision, Call]:
-        # Any ready revision's signature will do to read the request; the chosen one's decides.
-        named = address.version is not None
-        served = endpoint.at_version(address.version) if address.version is not None else endpoint.choose("")
-        lane, rows_max = self._lane(endpoint, served), self._settings.request_rows_max
+        endpoint, lane = self._route(address, request)
+        deadline = time.monotonic() + self._settings.request_s
+        rows_max, form = self._settings.request_rows_max, address.form
         try:
-            deadline = time.monotonic() + _seconds(request, self._settings.request_s)
-            ask = address.form.read(request, lane.plan, rows_max)
-            chosen = served if named else endpoint.choose(ask.request)
-            if chosen is not served:
-                served, first = chosen, lane
-                lane = self._lane(endpoint, served)
-                if lane.plan.signature != first.plan.signature:
-                    ask = msgspec.structs.replace(address.form.read(request, lane.plan, rows_max), request=ask.request)
+            if _DEADLINE in request.headers:
+                deadline = time.monotonic() + _seconds(request, self._settings.request_s)
+            if b"content-encoding" in request.headers:
+                _decompress(request, bytes_max=self._settings.request_bytes_max)
+            ask = form.read(request, lane.plan, rows_max)
+            if address.version is None and endpoint.canary is not None:
+                ask.request = ask.request or new_uid()
+                chosen = self._lane(endpoint, endpoint.choose(ask.request))
+                if chosen is not lane and chosen.plan.signature != lane.plan.signature:
+                    ask = msgspec.structs.replace(form.read(request, chosen.plan, rows_max), request=ask.request)
+                lane = chosen
         except EverlineError as error:
-            served.stats.refused(code=error.status, reason=error.code, started=False)
+            lane.refused_unread(error)
             raise
+        lane.submit(
+            Call(ask, form, endpoint, reply, at_hand=self._at_hand, started_ns=request.started_ns, deadline=deadline)
+        )
 
-        def answered(said: Reply) -> None:
-            self._at_hand -= 1
-            reply(said)
-
-        started_ns = request.started_ns
-        return served, Call(ask, address.form, endpoint, answered, started_ns=started_ns, deadline=deadline)
+    def _route(self, address: _Address, request: Request) -> tuple[ServedEndpoint, Lane]:
+        """The endpoint, and the lane whose signature reads the request; any ready revision's will do."""
+        table = self._source.table
+        if table is not self._routed:
+            self._routes.clear()
+            self._routed = table
+        project = request.headers.get(b"everline-project")
+        key = request.path, project
+        found = self._routes.get(key)
+        if found is None:
+            endpoint = self._find(address.endpoint, request)
+            version = address.version
+            served = endpoint.choose("") if version is None else endpoint.at_version(version)
+            found = self._routes[key] = endpoint, self._lane(endpoint, served)
+        return found
 
     def _lane(self, endpoint: ServedEndpoint, served: ServedRevision) -> Lane:
         lane = self._lanes.get(served.desired.revision)
@@ -161,7 +168,6 @@ class DataPlaneApp:
                 self._lanes.pop(revision).close()
         if not any(revision in self._lanes for revision in gone):
             self._table = table
-            self._addresses.clear()
 
     def _find(self, name: str | None, request: Request) -> ServedEndpoint:
         table = self._source.table
@@ -232,6 +238,7 @@ async def rotate(prediction_log: PredictionLog, *, look_s: float, finish: Callab
                 await asyncio.to_thread(finish, detached)
 
 
+@functools.lru_cache(1024)
 def _address(path: bytes) -> _Address | None:
     """The place for predictions that a path means; None for any other path."""
     match path.decode("utf-8", "replace").strip("/").split("/"):

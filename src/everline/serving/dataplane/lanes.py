@@ -12,10 +12,10 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -26,8 +26,8 @@ from everline.loader import late
 from everline.models.package import Predictor
 from everline.models.signature import Array, Checked, Finding, check_columns
 from everline.serving.dataplane.forms.ask import Answer, Ask, Form, Origin
-from everline.serving.dataplane.http.messages import Reply, refusal
-from everline.serving.dataplane.log.packing import pack
+from everline.serving.dataplane.http.messages import Answering, Reply, refusal
+from everline.serving.dataplane.log.packing import Packer
 from everline.serving.dataplane.log.raw_segments import PredictionLog, PredictionRecord
 from everline.serving.dataplane.plan import Arrays, Plan, UnfitError, gather
 from everline.serving.dataplane.routing import ServedEndpoint, ServedRevision
@@ -44,18 +44,25 @@ _IN_LOOP_US_MAX = 2_000.0
 _SMOOTHING = 0.1
 
 
+class AtHand:
+    """How many requests a process has at hand."""
+
+    requests = 0
+
+
 class Call:
     """One request that waits for its answer."""
 
-    __slots__ = ("_reply", "ask", "deadline", "done", "endpoint", "flags", "form", "started_ns")
+    __slots__ = ("_at_hand", "_reply", "ask", "deadline", "done", "endpoint", "flags", "form", "started_ns")
 
     def __init__(
         self,
         ask: Ask,
         form: Form,
         endpoint: ServedEndpoint,
-        reply: Callable[[Reply], None],
+        reply: Answering,
         *,
+        at_hand: AtHand,
         started_ns: int,
         deadline: float,
     ) -> None:
@@ -72,11 +79,14 @@ class Call:
         self.flags: list[Finding] = []
         self.done = False
         self._reply = reply
+        self._at_hand = at_hand
+        at_hand.requests += 1
 
     def answer(self, reply: Reply) -> None:
         """Give the reply, unless it was given."""
         if not self.done:
             self.done = True
+            self._at_hand.requests -= 1
             self._reply(reply)
 
 
@@ -100,6 +110,8 @@ class Lane:
         desired = served.desired
         self.predictor: Predictor = served.predictor
         self.plan = Plan(self.predictor.signature)
+        self._inputs = Packer(self.predictor.signature.inputs)
+        self._outputs = Packer(self.predictor.signature.outputs)
         self._stats = served.stats
         self._log = prediction_log
         self._project = endpoint.desired.project
@@ -113,7 +125,6 @@ class Lane:
             release=desired.release,
             package=desired.package,
         )
-        self._lines = self._origin.lines()
         self._waiting: deque[Call] = deque()
         self._running: Batch | None = None
         self._due = False
@@ -124,20 +135,22 @@ class Lane:
     def submit(self, call: Call) -> None:
         """Take a call in; it is answered from here on, whatever happens.
 
-        Raises:
-            UnavailableError: it would not be answered in time.
+        A call that would not be answered in time is refused at once.
         """
+        self._stats.started()
         ahead = self._stats.queue_rows + (self._running.given.rows if self._running else 0)
         if ahead and time.monotonic() + (ahead + call.ask.rows) * self._row_s > call.deadline:
-            raise UnavailableError(
-                f"{ahead} rows are ahead of this request, which takes longer than it may wait.",
-                hint="Try again in a second.",
-            )
-        self._stats.started()
+            message = f"{ahead} rows are ahead of this request, which takes longer than it may wait."
+            self._refuse(call, UnavailableError(message, hint="Try again in a second."))
+            return
         self._stats.queue_rows += call.ask.rows
         self._waiting.append(call)
         if self._running is None and not self._due:
             self._plan_turn(self._wait_s)
+
+    def refused_unread(self, error: EverlineError) -> None:
+        """Count a request that could not even be read."""
+        self._stats.refused(code=refusal(error).status, reason=error.code, started=False)
 
     def expire(self, now: float) -> None:
         """Refuse what waited too long, even while the model is busy with it."""
@@ -199,17 +212,16 @@ class Lane:
 
     def _gathered(self, calls: list[Call], runtime: str) -> Batch | None:
         """The calls as one batch; what cannot be asked is refused, and left out."""
-        known = [call for call in calls if self.plan.knows(call.ask.columns)]
         try:
-            if len(known) == len(calls):
+            if all(self.plan.knows(call.ask) for call in calls):
                 return self._batch(calls, runtime)
-        except UnfitError:
+        except (UnfitError, ValueError):  # the latter from columns of unequal length
             pass
         return self._sorted_out(calls, runtime)
 
     def _batch(self, calls: list[Call], runtime: str) -> Batch:
         bounds = list(accumulate((call.ask.rows for call in calls), initial=0))
-        columns = gather([call.ask.columns for call in calls], self.plan.names)
+        columns = gather([call.ask for call in calls], self.plan.names)
         typed = all(call.ask.typed for call in calls)
         given = self.plan.check(columns, rows=bounds[-1], typed=typed)
         return Batch(calls=calls, bounds=bounds, runtime=runtime, given=given)
@@ -217,21 +229,21 @@ class Lane:
     def _sorted_out(self, calls: list[Call], runtime: str) -> Batch | None:
         """Look at each call alone: refuse what does not fit with its reason, keep the rest."""
         fitting: list[Call] = []
+        parts: list[dict[str, Array]] = []
         for call in calls:
             try:
-                checked = check_columns(
-                    self.predictor.signature, call.ask.columns, ignore_unknown=call.endpoint.ignore_unknown
-                )
+                columns = call.ask.by_column(self.plan.names)
+                checked = check_columns(self.predictor.signature, columns, ignore_unknown=call.endpoint.ignore_unknown)
             except EverlineError as error:
                 self._refuse(call, error)
                 continue
             call.flags = [flag for flag in checked.flags if flag.problem == "unknown"]
-            call.ask.columns = dict(checked.arrays)
             fitting.append(call)
+            parts.append(checked.arrays)
         if not fitting:
             return None
         bounds = list(accumulate((call.ask.rows for call in fitting), initial=0))
-        whole = _joined([call.ask.columns for call in fitting], self.plan.names)
+        whole = {name: np.concatenate([part[name] for part in parts]) for name in self.plan.names}
         given = Arrays(rows=bounds[-1], arrays=whole, outside=self.plan.outside(whole))
         return Batch(calls=fitting, bounds=bounds, runtime=runtime, given=given)
 
@@ -318,7 +330,7 @@ class Lane:
             arrays = {name: array[rows] for name, array in arrays.items()}
             batch = _part(batch, waiting)
         calls, bounds = batch.calls, batch.bounds
-        uids = new_uids(bounds[-1])
+        uids = _name(calls, bounds[-1])
         now_ns = time.perf_counter_ns()
         latency_us = [(now_ns - call.started_ns) // 1000 for call in calls]
         self._write(batch, arrays, uids, latency_us)
@@ -326,17 +338,20 @@ class Lane:
         signature = self.predictor.signature
         self._stats.answered([us / 1e6 for us in latency_us], rows=bounds[-1])
         for call, start, stop in zip(calls, bounds, bounds[1:], strict=False):
-            flags = call.flags + batch.given.flags(start, stop)
+            flags = call.flags
+            if batch.given.outside:
+                flags = flags + batch.given.flags(start, stop)
             if flags:
                 self._stats.flagged(flags)
             answer = Answer(
                 request=call.ask.request,
                 origin=self._origin,
-                predictions=uids[start:stop],
-                outputs={name: values[start:stop] for name, values in lists.items()},
-                arrays={name: array[start:stop] for name, array in arrays.items()},
+                start=start,
+                stop=stop,
+                uids=uids,
+                outputs=lists,
+                arrays=arrays,
                 flags=[flag.message for flag in flags],
-                lines=self._lines,
             )
             call.answer(call.form.write(answer, call.ask, signature))
 
@@ -356,8 +371,8 @@ class Lane:
             latency_us=latency_us,
             predictions=uids,
             event_time_us=_event_times(batch.calls),
-            inputs={field.name: pack(field, batch.given.arrays[field.name]) for field in signature.inputs},
-            outputs={field.name: pack(field, arrays[field.name]) for field in signature.outputs},
+            inputs=self._inputs.pack(batch.given.arrays),
+            outputs=self._outputs.pack(arrays),
         )
         self._log.append(record, signature)
 
@@ -367,14 +382,19 @@ class Lane:
             call.answer(refusal(error))
 
 
+def _name(calls: Sequence[Call], rows: int) -> list[str]:
+    """Give a name to each request that has none; return the ids of so many predictions."""
+    nameless = [call.ask for call in calls if not call.ask.request]
+    uids = new_uids(rows + len(nameless))
+    for ask in nameless:
+        ask.request = uids.pop()
+    return uids
+
+
 def _event_times(calls: Sequence[Call]) -> list[int | None]:
     if not any(call.ask.event_time_us for call in calls):
         return []
     return [moment for call in calls for moment in call.ask.event_time_us or [None] * call.ask.rows]
-
-
-def _joined(parts: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Array]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 def _part(batch: Batch, positions: Sequence[int]) -> Batch:

@@ -29,6 +29,8 @@ from everline.models.signature import (
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from everline.serving.dataplane.forms.ask import Ask
 else:
     np = late("numpy")
 
@@ -38,6 +40,9 @@ _NUMBERS: frozenset[type] = frozenset({float, int, type(None)})
 _INTEGERS: frozenset[type] = frozenset({int, type(None)})
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 _INT64 = (-(1 << 63), (1 << 63) - 1)
+
+
+_astuple = msgspec.structs.astuple
 
 
 class UnfitError(Exception):
@@ -87,30 +92,25 @@ class Plan:
         self._decode_row = msgspec.json.Decoder(self._row)
         self._decode_rows = msgspec.json.Decoder(list[self._row])  # type: ignore[name-defined]
 
-    def read_rows(self, body: bytes) -> tuple[dict[str, Sequence[Any]], int, bool]:
+    def read_rows(self, body: bytes) -> tuple[list[tuple[Any, ...]], bool]:
         """Read one JSON object, or a list of them, with exactly the inputs of the signature.
 
         Returns:
-            Columns of values that have the signature's types, the number of rows, and whether it was one object.
+            Rows of values that have the signature's types, in its order; and whether it was one object.
 
         Raises:
             UnfitError: it is anything else.
         """
         try:
             if body[:1] == b"{":
-                row = self._decode_row.decode(body)
-                return {n: (v,) for n, v in zip(self.names, msgspec.structs.astuple(row), strict=True)}, 1, True
-            rows = self._decode_rows.decode(body)
+                return [_astuple(self._decode_row.decode(body))], True
+            return list(map(_astuple, self._decode_rows.decode(body))), False
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise UnfitError from None
-        if not rows:
-            raise UnfitError
-        columns = zip(*map(msgspec.structs.astuple, rows), strict=True)
-        return dict(zip(self.names, columns, strict=True)), len(rows), False
 
-    def knows(self, columns: Mapping[str, Any]) -> bool:
-        """Whether these are the inputs of the signature, no more and no fewer."""
-        return columns.keys() == self._known
+    def knows(self, ask: Ask) -> bool:
+        """Whether an ask has the inputs of the signature, no more and no fewer."""
+        return ask.table is not None or ask.columns.keys() == self._known
 
     def check(self, columns: Mapping[str, Sequence[Any] | Array], *, rows: int, typed: bool) -> Arrays:
         """Turn columns into what the model takes.
@@ -275,11 +275,16 @@ def _allow(column: Any, kinds: frozenset[type], dtypes: str) -> None:
         raise UnfitError
 
 
-def gather(parts: Sequence[Mapping[str, Sequence[Any] | Array]], names: Sequence[str]) -> dict[str, Any]:
-    """The columns of several calls one after the other."""
-    if len(parts) == 1:
-        return dict(parts[0])
-    return {name: list(chain.from_iterable(_plain(part[name]) for part in parts)) for name in names}
+def gather(asks: Sequence[Ask], names: Sequence[str]) -> dict[str, Any]:
+    """The columns of several asks one after the other."""
+    if len(asks) == 1:
+        return asks[0].by_column(names)
+    tables = [ask.table if ask.table is not None else _by_row(ask, names) for ask in asks]
+    return dict(zip(names, zip(*chain.from_iterable(tables), strict=True), strict=True))
+
+
+def _by_row(ask: Ask, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    return list(zip(*(_plain(ask.columns[name]) for name in names), strict=True))
 
 
 def _plain(column: Sequence[Any] | Array) -> Sequence[Any]:

@@ -10,7 +10,6 @@ import msgspec
 
 from everline.clock import parse_rfc3339
 from everline.errors import InvalidInputError, TooLargeError
-from everline.ids import new_uid
 from everline.models.signature import Array, ColumnType, Signature
 from everline.serving.dataplane.http.messages import Reply, Request, header
 
@@ -30,6 +29,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REQUEST_CHARACTERS_MAX = 128
 _PREDICTION_HEADERS_MAX = 32
 
+_encoder = msgspec.json.Encoder()
+
 Column = Sequence[Any] | Array
 
 
@@ -37,8 +38,9 @@ class Ask(msgspec.Struct, kw_only=True):
     """What a caller wants to know.
 
     Attributes:
-        request: the caller's name for the request, or a new one.
-        columns: one value per row under each input's name.
+        request: the caller's name for the request; empty if he gave none, until somebody needs one.
+        columns: one value per row under each input's name; unless there is a table.
+        table: the same row by row, values in the order of the signature's inputs; unless there are columns.
         event_time_us: empty, or one time per row in microseconds since 1970 UTC.
         typed: the values are known to have the signature's types.
         single: asked about one thing, not about a list of one.
@@ -47,7 +49,8 @@ class Ask(msgspec.Struct, kw_only=True):
     """
 
     request: str
-    columns: dict[str, Column]
+    columns: dict[str, Column] = {}
+    table: list[tuple[Any, ...]] | None = None
     rows: int
     event_time_us: list[int | None]
     typed: bool = False
@@ -55,68 +58,86 @@ class Ask(msgspec.Struct, kw_only=True):
     outputs: list[str] = []
     binary: frozenset[str] | None = frozenset()
 
+    def by_column(self, names: Sequence[str]) -> dict[str, Column]:
+        """The values as columns, whichever way they came."""
+        if self.table is None:
+            return self.columns
+        return dict(zip(names, zip(*self.table, strict=True), strict=True))
 
-class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Who answered: the same in every answer of a revision."""
 
-    endpoint: str
-    model: str
-    version: int
-    revision: str
-    release: str
-    package: str
+class Origin:
+    """Who answered: the same in every answer of a revision, and so written down once.
 
-    def lines(self) -> bytes:
-        """The same as header lines."""
-        return b"".join(
+    Attributes:
+        lines: it as header lines.
+        json: its members of `parameters` in the body, from after the opening brace to after the last comma.
+    """
+
+    def __init__(self, *, endpoint: str, model: str, version: int, revision: str, release: str, package: str) -> None:
+        self.endpoint = endpoint
+        self.model = model
+        self.version = version
+        self.revision = revision
+        self.release = release
+        self.package = package
+        said = {"model": model, "revision": revision, "release": release, "package": package}
+        self.json = msgspec.json.encode(said)[1:-1] + b","
+        self.lines = b"".join(
             (
-                header("everline-model-version", f"{self.model}/{self.version}"),
-                header("everline-revision", self.revision),
-                header("everline-release", self.release),
+                header("everline-model-version", f"{model}/{version}"),
+                header("everline-revision", revision),
+                header("everline-release", release),
             )
         )
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What an endpoint says to one request.
+    """What an endpoint says to one request: the rows from `start` to `stop` of a batch.
 
     Attributes:
-        predictions: one id per row.
-        outputs: one plain value per row under each output's name.
+        uids: one prediction id per row of the batch.
+        outputs: one plain value per row of the batch under each output's name.
         arrays: the same as arrays.
-        lines: header lines of `origin`, made once.
         extra: what else stands beside the origin, such as explanations.
     """
 
     request: str
     origin: Origin
-    predictions: list[str]
+    start: int
+    stop: int
+    uids: list[str]
     outputs: dict[str, list[Any]]
     arrays: dict[str, Array]
     flags: list[str]
-    lines: bytes
     extra: dict[str, Any] = {}
+
+    @property
+    def rows(self) -> int:
+        """How many rows are answered."""
+        return self.stop - self.start
+
+    @property
+    def predictions(self) -> list[str]:
+        """One id per row."""
+        return self.uids[self.start : self.stop]
+
+    def values(self, output: str) -> list[Any]:
+        """One value per row of an output."""
+        return self.outputs[output][self.start : self.stop]
 
     def header_lines(self) -> bytes:
         """Request, predictions and origin as header lines."""
-        lines = b"everline-request: %s\r\n%s" % (self.request.encode(), self.lines)
-        if len(self.predictions) <= _PREDICTION_HEADERS_MAX:
-            return b"%severline-predictions: %s\r\n" % (lines, ",".join(self.predictions).encode())
-        return lines
+        if self.rows > _PREDICTION_HEADERS_MAX:
+            return b"everline-request: %s\r\n%s" % (self.request.encode(), self.origin.lines)
+        named = f"everline-request: {self.request}\r\neverline-predictions: {','.join(self.predictions)}\r\n"
+        return named.encode() + self.origin.lines
 
-    def parameters(self) -> dict[str, Any]:
-        """Predictions and origin for the body."""
-        origin = self.origin
-        said: dict[str, Any] = {
-            "predictions": self.predictions,
-            "model": origin.model,
-            "revision": origin.revision,
-            "release": origin.release,
-            "package": origin.package,
-        }
-        if self.flags:
-            said["flags"] = self.flags
-        return said | self.extra if self.extra else said
+    def parameters(self) -> bytes:
+        """Predictions and origin as a JSON object for the body."""
+        rest: dict[str, Any] = {"flags": self.flags} if self.flags else {}
+        rest |= self.extra
+        said = b"{" + self.origin.json + b'"predictions":' + _encoder.encode(self.predictions)
+        return said + (b"," + _encoder.encode(rest)[1:] if rest else b"}")
 
 
 class Form(NamedTuple):
@@ -137,13 +158,13 @@ def named_by(request: Request) -> str | None:
 
 
 def request_id(given: str | None) -> str:
-    """The caller's name for the request, or a new one.
+    """The caller's name for the request; empty if he gave none.
 
     Raises:
         InvalidInputError: it is too long, or not printable ASCII.
     """
     if given is None or given == "":
-        return new_uid()
+        return ""
     if len(given) > _REQUEST_CHARACTERS_MAX or not given.isascii() or not given.isprintable():
         raise InvalidInputError(
             f"The request's id is longer than {_REQUEST_CHARACTERS_MAX} characters or not printable ASCII.",
@@ -160,7 +181,11 @@ def count_rows(columns: Mapping[str, Column], *, rows_max: int) -> int:
         InvalidInputError: none.
         TooLargeError: more than `rows_max`.
     """
-    rows = len(next(iter(columns.values()))) if columns else 0
+    return check_rows(len(next(iter(columns.values()))) if columns else 0, rows_max=rows_max)
+
+
+def check_rows(rows: int, *, rows_max: int) -> int:
+    """The number of rows, if there are any and not too many; see `count_rows`."""
     if rows == 0:
         raise InvalidInputError("The request has no rows.", hint="Send at least one row.", field="inputs")
     if rows > rows_max:

@@ -89,13 +89,13 @@ def read(request: Request, plan: Plan, rows_max: int) -> Ask:
 
 def write(answer: Answer, ask: Ask, signature: Signature) -> Reply:
     """Write an answer as MLflow clients expect it: `predictions`, one value or object per row."""
-    columns = answer.outputs
+    columns = {name: answer.values(name) for name in answer.outputs}
     if len(columns) == 1:
         rows: list[Any] = next(iter(columns.values()))
     else:
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    body = _encoder.encode({"predictions": rows, "id": answer.request, "parameters": answer.parameters()})
-    return Reply(200, body, answer.header_lines())
+    body = _encoder.encode({"predictions": rows, "id": answer.request})
+    return Reply(200, body[:-1] + b',"parameters":' + answer.parameters() + b"}", answer.header_lines())
 
 
 FORM = Form(read, write)

@@ -5,6 +5,7 @@ Source: https://github.com/kserve/open-inference-protocol (specification/protoco
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -77,9 +78,11 @@ def read(request: Request, plan: Plan, rows_max: int) -> Ask:
         )
     if len(asked.inputs) > _COLUMNS_MAX:
         raise TooLargeError(f"The request has more than {_COLUMNS_MAX} inputs.", field="inputs")
-    columns: dict[str, Column] = {}
+    columns = _plain(asked.inputs)
     alone = asked.inputs[0]
-    if len(asked.inputs) == 1 and alone.name not in plan.names and len(alone.shape) == 2:
+    if columns:
+        pass
+    elif len(asked.inputs) == 1 and alone.name not in plan.names and len(alone.shape) == 2:
         columns = _matrix(alone, raw, plan.names)
     else:
         for tensor in asked.inputs:
@@ -100,31 +103,36 @@ def read(request: Request, plan: Plan, rows_max: int) -> Ask:
 
 def write(answer: Answer, ask: Ask, signature: Signature) -> Reply:
     """Write an answer; ids and origin stand under `parameters`."""
-    rows = len(answer.predictions)
-    said, binary = [], []
+    said: list[bytes] = []
+    binary: list[bytes] = []
+    shape = b'"shape":[%d],' % answer.rows
     for output in signature.outputs:
-        if ask.outputs and output.name not in ask.outputs:
+        name = output.name
+        if ask.outputs and name not in ask.outputs:
             continue
-        tensor: dict[str, Any] = {"name": output.name, "datatype": DATATYPES[output.type], "shape": [rows]}
-        if ask.binary is None or output.name in ask.binary:
-            binary.append(tensors.encode(answer.arrays[output.name], output.type))
-            tensor["parameters"] = {"binary_data_size": len(binary[-1])}
+        if ask.binary is None or name in ask.binary:
+            binary.append(tensors.encode(answer.arrays[name][answer.start : answer.stop], output.type))
+            values = b'"parameters":{"binary_data_size":%d}}' % len(binary[-1])
         else:
-            tensor["data"] = answer.outputs[output.name]
-        said.append(tensor)
-    body = _encoder.encode(
+            values = b'"data":' + _encoder.encode(answer.values(name)) + b"}"
+        said.append(_named(name, DATATYPES[output.type]) + shape + values)
+    head = _encoder.encode(
         {
             "model_name": answer.origin.endpoint,
             "model_version": str(answer.origin.version),
             "id": answer.request,
-            "parameters": answer.parameters(),
-            "outputs": said,
         }
     )
+    body = b"".join((head[:-1], b',"parameters":', answer.parameters(), b',"outputs":[', b",".join(said), b"]}"))
     if not binary:
         return Reply(200, body, answer.header_lines())
     lines = answer.header_lines() + header(tensors.HEADER.decode(), str(len(body)))
     return Reply(200, body + b"".join(binary), lines, _OCTETS)
+
+
+@functools.lru_cache(1024)
+def _named(name: str, datatype: str) -> bytes:
+    return _encoder.encode({"name": name, "datatype": datatype})[:-1] + b","
 
 
 FORM = Form(read, write)
@@ -149,6 +157,18 @@ def describe(endpoint: str, *, versions: list[str], signature: Signature) -> dic
             {"name": output.name, "datatype": DATATYPES[output.type], "shape": [-1]} for output in signature.outputs
         ],
     }
+
+
+def _plain(inputs: list[_Tensor]) -> dict[str, Column]:
+    """The columns of tensors that are all as most are: a list of values of shape [rows] each; {} if one is not."""
+    columns: dict[str, Column] = {}
+    for tensor in inputs:
+        data = tensor.data
+        plain = data and tensor.shape == [len(data)] and type(data[0]) is not list and not tensor.parameters
+        if not plain or data is None or tensor.datatype not in _KNOWN_DATATYPES:
+            return {}
+        columns[tensor.name] = data
+    return columns if len(columns) == len(inputs) else {}
 
 
 def _column(tensor: _Tensor, raw: tensors.Raw) -> Column:

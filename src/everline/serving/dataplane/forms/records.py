@@ -20,6 +20,7 @@ from everline.serving.dataplane.forms.ask import (
     Ask,
     Column,
     Form,
+    check_rows,
     count_rows,
     decode,
     event_times,
@@ -41,30 +42,32 @@ def read(request: Request, plan: Plan, rows_max: int) -> Ask:
         InvalidInputError: it is neither an object nor a list of objects with the same names.
         TooLargeError: more rows than `rows_max`.
     """
-    columns: dict[str, Column]
+    columns: dict[str, Column] = {}
     try:
-        columns, _, single = plan.read_rows(request.body)  # type: ignore[assignment]
-        typed = True
+        table, single = plan.read_rows(request.body)
     except UnfitError:
+        table = None
         columns, single = _plainly(request.body, plan.names)
-        typed = False
-    rows = count_rows(columns, rows_max=rows_max)
+    rows = count_rows(columns, rows_max=rows_max) if table is None else check_rows(len(table), rows_max=rows_max)
     return Ask(
         request=request_id(named_by(request)),
         columns=columns,
+        table=table,
         rows=rows,
         event_time_us=event_times(None, request, rows),
-        typed=typed,
+        typed=table is not None,
         single=single,
     )
 
 
 def write(answer: Answer, ask: Ask, signature: Signature) -> Reply:
     """Write an answer; who answered stands in the headers."""
-    names = tuple(answer.outputs)
     said = [
-        {"prediction": prediction, "outputs": dict(zip(names, row, strict=True))}
-        for prediction, row in zip(answer.predictions, zip(*answer.outputs.values(), strict=True), strict=True)
+        {
+            "prediction": answer.uids[row],
+            "outputs": {name: values[row] for name, values in answer.outputs.items()},
+        }
+        for row in range(answer.start, answer.stop)
     ]
     if answer.flags or answer.extra:
         said[0] |= {**({"flags": answer.flags} if answer.flags else {}), **answer.extra}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol, cast
 
 import httptools
@@ -52,6 +51,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport = cast(asyncio.Transport, None)
         self._waiting: deque[Request] = deque()
+        self._request = cast(Request, None)
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._header_bytes = 0
@@ -208,25 +208,23 @@ class Connection(asyncio.Protocol):
     def _answer(self, request: Request) -> None:
         self.at_hand = True
         self.quiet_since = 0.0
-        self._server.handler(request, self._replying(request))
+        self._request = request
+        self._server.handler(request, self._reply)
 
-    def _replying(self, request: Request) -> Callable[[Reply], None]:
-        def reply(reply: Reply) -> None:
-            self.at_hand = False
-            if self._transport.is_closing():
-                return
-            keep = request.keep_alive and not self._server.draining
-            data = reply_bytes(reply, keep_alive=keep, head_only=request.method == b"HEAD")
-            self._transport.write(data)
-            if not keep:
-                self._transport.close()
-                return
-            if self._waiting or self._refused is not None:
-                self._next()
-            elif not self._begun_ns:
-                self.quiet_since = time.monotonic()
-
-        return reply
+    def _reply(self, reply: Reply) -> None:
+        """Write the answer to the request at hand; there is one at a time."""
+        self.at_hand = False
+        request, transport = self._request, self._transport
+        if transport.is_closing():
+            return
+        keep = request.keep_alive and not self._server.draining
+        transport.write(reply_bytes(reply, keep_alive=keep, head_only=request.method == b"HEAD"))
+        if not keep:
+            transport.close()
+        elif self._waiting or self._refused is not None:
+            self._next()
+        elif not self._begun_ns:
+            self.quiet_since = time.monotonic()
 
     def _next(self) -> None:
         """Go on with what waits, unless something is under way."""

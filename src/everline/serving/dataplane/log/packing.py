@@ -13,6 +13,7 @@ How a column is packed follows from its type in the signature alone:
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from everline.loader import late
@@ -38,19 +39,34 @@ _WHOLE = frozenset({ColumnType.LONG, ColumnType.INTEGER})
 _REAL = frozenset({ColumnType.DOUBLE, ColumnType.FLOAT})
 
 
-def pack(field: Field | OutputField, array: Array) -> Packed:
-    """A column as it goes into a frame.
+class Packer:
+    """Packs the columns of one list of fields; what each field needs is worked out once."""
 
-    Args:
-        array: the rows as a model takes or gives them; see `models.signature.Checked`.
-    """
-    dtype = _dtype(field)
-    if dtype is None:
-        listed: list[Any] = array.tolist()
-        return listed
-    if field.type is ColumnType.DATETIME:
-        array = array.astype("datetime64[us]").view("int64")
-    return np.ascontiguousarray(array, dtype=dtype).tobytes()
+    def __init__(self, fields: Sequence[Field] | Sequence[OutputField]) -> None:
+        dtypes = [(field, _dtype(field)) for field in fields]
+        self._listed = [field.name for field, dtype in dtypes if dtype is None]
+        self._times = [field.name for field, _ in dtypes if field.type is ColumnType.DATETIME]
+        self._packed = [
+            (field.name, np.dtype(dtype))
+            for field, dtype in dtypes
+            if dtype is not None and field.type is not ColumnType.DATETIME
+        ]
+
+    def pack(self, arrays: Mapping[str, Array]) -> dict[str, Packed]:
+        """Columns as they go into a frame.
+
+        Args:
+            arrays: the rows as a model takes or gives them; see `models.signature.Checked`.
+        """
+        packed: dict[str, Packed] = {}
+        for name, dtype in self._packed:
+            array = arrays[name]
+            packed[name] = array.tobytes() if array.dtype == dtype else array.astype(dtype).tobytes()
+        for name in self._listed:
+            packed[name] = arrays[name].tolist()
+        for name in self._times:
+            packed[name] = arrays[name].astype("datetime64[us]").view("int64").tobytes()
+        return packed
 
 
 def unpack(field: Field | OutputField, packed: Packed) -> pa.Array:
