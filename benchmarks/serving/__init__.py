@@ -1,1 +1,1 @@
-"""Endpoints under load, beside the tools that serve models: the same trained models, the same requests, the same load tool."""
+"""Endpoints under load, beside the tools that serve models: same models, same requests, same load tool."""

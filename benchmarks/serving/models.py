@@ -1,4 +1,4 @@
-"""The models that every tool serves, trained once on real flights: a boosted pipeline, XGBoost, a logistic regression."""
+"""The models that every tool serves, trained once on real flights: boosted trees, XGBoost, a logistic regression."""
 
 from __future__ import annotations
 
