@@ -10,6 +10,7 @@ import click
 from everline.cli.output import client_options, emit, facts, table
 from everline.clock import parse_rfc3339
 from everline.errors import InvalidInputError
+from everline.models.compiling.findings import runtimes_told
 
 
 @click.group("models")
@@ -59,7 +60,9 @@ def show_model(model: str, version: str | None, *, client: Any, as_json: bool) -
         return
     one = client.models.get(model, version)
     graph = client.models.lineage(model, one.version)
-    emit({"version": one, "lineage": graph}, as_json=as_json, human=lambda: _show(one, graph))
+    found = {} if one.package is None else client.models.manifest(model, one.version).get("metadata", {})
+    answer = {"version": one, "lineage": graph, "runtimes": found.get("runtimes")}
+    emit(answer, as_json=as_json, human=lambda: _show(one, graph, runtimes_told(found)))
 
 
 @command.command("verify")
@@ -218,7 +221,7 @@ def _show_where(client: Any, model: str, alias: str, *, as_json: bool) -> None:
     emit(held, as_json=as_json, human=lambda: click.echo(f"{alias} points at {model} {held.version}"))
 
 
-def _show(one: Any, graph: Any) -> None:
+def _show(one: Any, graph: Any, runtimes: str | None) -> None:
     facts(
         [
             ("model", one.model),
@@ -227,6 +230,7 @@ def _show(one: Any, graph: Any) -> None:
             ("package", one.package),
             ("contents", one.contents),
             ("signature", one.signature),
+            ("runtimes", runtimes),
             ("run", one.run),
             ("by", one.author_name),
             ("at", one.created_at),

@@ -20,6 +20,7 @@ from everline.access.unit_of_work import UnitOfWork
 from everline.clock import rfc3339
 from everline.governance import evidence
 from everline.models import rows
+from everline.models.compiling.findings import runtimes_told
 from everline.models.package import Manifest, parse_manifest
 from everline.models.types import ModelCard, ModelVersion
 from everline.runs import rows as run_rows
@@ -220,6 +221,9 @@ def _provenance(facts: _Facts) -> str:
         ("registered by", version.author_name),
         ("registered at", rfc3339(version.created_at)),
     ]
+    told = None if facts.manifest is None else runtimes_told(facts.manifest.metadata)
+    if told is not None:
+        lines.append(("answered by", told))
     return _table(("fact", "value"), lines)
 
 

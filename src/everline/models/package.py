@@ -3,6 +3,7 @@
     MLmodel              what MLflow clients read
     everline.json        the manifest: canonical JSON; its SHA-256 is the package digest
     model.skops          the model, without pickle (see docs/adr/0006-skops-not-pickle.md)
+    model.onnx           the model compiled, if that gives the same answers (docs/adr/0036-compiled-models.md)
     requirements.txt     the versions of everything the model needs, as installed where it was built
     input_example.json   made-up rows that fit the signature
 
@@ -16,17 +17,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from functools import partial
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
 
 from everline.canonical import canonical_json
-from everline.errors import EverlineError, IntegrityError, InvalidInputError
+from everline.errors import EverlineError, IntegrityError, InvalidInputError, MissingExtraError
 from everline.ids import digest_bytes, digest_file, new_uid
 from everline.loader import load
-from everline.models.predictor import NATIVE
+from everline.models.compiling.findings import COMPILED_FILE, TOLERANCE, Finding, Rows, finding_of
+from everline.models.predictor import NATIVE, LoadedModel
 from everline.models.predictor import Predictor as Predictor  # whoever opens a package asks it
 from everline.models.signature import Signature
 
@@ -77,7 +79,22 @@ class Package(msgspec.Struct, frozen=True, kw_only=True):
             MissingExtraError: the framework is not installed.
             IntegrityError: the model file holds types outside of the flavor's allow list.
         """
-        return Predictor(self, {NATIVE: partial(_flavor(self.manifest.flavor).load_model, self)})
+        finding = finding_of(self.manifest.metadata)
+        if finding is None or not finding.compiled or find_spec("onnxruntime") is None:
+            return Predictor(self, {NATIVE: self._load_native})
+        runtimes = {"onnx": self._load_compiled, NATIVE: self._load_native}
+        return Predictor(self, runtimes, native_from_rows=finding.native_from_rows)
+
+    def _load_native(self) -> LoadedModel:
+        for entry in self.manifest.files:
+            if entry.path != COMPILED_FILE:
+                _check_file(self.directory / entry.path, entry)  # it may be loaded long after the package was opened
+        loaded: LoadedModel = _flavor(self.manifest.flavor).load_model(self)
+        return loaded
+
+    def _load_compiled(self) -> LoadedModel:
+        loaded: LoadedModel = load("everline.models.compiling.onnx_runtime").OnnxModel(self.directory / COMPILED_FILE)
+        return loaded
 
 
 def build_package(
@@ -89,6 +106,8 @@ def build_package(
     metadata: Mapping[str, Any] | None = None,
     created_from: Mapping[str, Any] | None = None,
     probe: Signature | None = None,
+    rows: Rows | None = None,
+    tolerance: float = TOLERANCE,
 ) -> Package:
     """Write a model as a package and read it back once, to be sure that it answers as the model does.
 
@@ -100,6 +119,8 @@ def build_package(
         created_from: `{"run": uid, "code": digest, "environment": digest, "data": [digests]}`.
         probe: the inputs with ranges and categories that rows are made up from, to ask the model while it is
             written; None takes those of `signature`, which come from the training table.
+        rows: real rows on which the compiled model is compared with the model; None makes rows up.
+        tolerance: how far their answers may be apart; labels may never differ.
 
     Raises:
         InvalidInputError: the model cannot be written without pickle, or does not fit the signature.
@@ -115,6 +136,11 @@ def build_package(
     facts = {**(metadata or {})}
     written = _flavor(flavor).write_model(model, signature, directory=out_dir, metadata=facts, probe=probe or signature)
     signature, facts["flavor"] = written
+    finding = _compiled(
+        flavor, model, signature, facts=facts, directory=out_dir, probe=probe or signature, rows=rows,
+        tolerance=tolerance,
+    )  # fmt: skip
+    facts["runtimes"] = msgspec.to_builtins(finding)
     paths = sorted(path.relative_to(out_dir).as_posix() for path in out_dir.rglob("*") if path.is_file())
     manifest = Manifest(
         flavor=flavor,
@@ -250,6 +276,28 @@ def _flavor(name: str) -> Any:
             f"There is no model flavor {name!r}.", hint=f"Use one of: {', '.join(_FLAVORS)}.", field="flavor"
         )
     return load(_FLAVORS[name])
+
+
+def _compiled(
+    flavor: str,
+    model: Any,
+    signature: Signature,
+    *,
+    facts: Mapping[str, Any],
+    directory: Path,
+    probe: Signature,
+    rows: Rows | None,
+    tolerance: float,
+) -> Finding:
+    try:
+        writing = load("everline.models.compiling.writing")
+        native, compiling = _flavor(flavor).compilable(model, signature, facts["flavor"])
+        finding: Finding = writing.write_compiled(
+            compiling, native, signature, directory=directory, probe=probe, rows=rows, tolerance=tolerance
+        )
+    except MissingExtraError as error:
+        return Finding(compiled=False, reason=error.message, tolerance=tolerance)
+    return finding
 
 
 def _entry(directory: Path, path: str) -> FileEntry:

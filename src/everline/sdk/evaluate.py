@@ -153,6 +153,7 @@ def package(
         flavor=model.flavor,
         signature=signature,
         out_dir=run.folder / "package",
+        rows=_rows_to_compare(reference, model.features),
         created_from={
             "run": run.origin,
             "code": run.code,
@@ -201,6 +202,15 @@ def register(
     return Candidate(
         model=name, version=found.version, uid=found.uid, package=digest, run=run.run, metrics=evaluation.metrics
     )
+
+
+def _rows_to_compare(reference: Table, features: Sequence[str]) -> Any:
+    """Training rows, evenly spread, on which the compiled model must answer as the model does."""
+    findings, numpy = load("everline.models.compiling.findings"), load("numpy")
+    rows = min(reference.num_rows, findings.ROWS_MAX)
+    chosen = reference.select(list(features)).take(numpy.linspace(0, reference.num_rows - 1, rows).astype(int))
+    values_of = load("everline.sdk.scoring.batch").values_of
+    return findings.Rows(columns={name: values_of(chosen[name]) for name in features}, name="training rows")
 
 
 def reference_name(model: str) -> str:

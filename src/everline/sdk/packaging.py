@@ -15,6 +15,7 @@ import msgspec
 
 from everline.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
 from everline.ids import check_name, digest_bytes
+from everline.models.compiling.findings import Rows
 from everline.models.flavors import sklearn
 from everline.models.mlmodel import MLMODEL_FILE, MlModel, matrix_columns, read_example, read_mlmodel
 from everline.models.package import Package, build_package, store_package
@@ -203,6 +204,7 @@ def _build(logged: _Logged, *, out_dir: Path) -> Package:
         # Where both classes are equally probable, scikit-learn's `predict` answers with the first.
         metadata={"packaged_from": facts, "threshold": _ABOVE_HALF},
         probe=_probe(logged.signature, logged.example),
+        rows=None if logged.example is None else Rows(columns=logged.example, name="input example"),
     )
     if logged.example is not None:
         sklearn.check_answers(logged.estimator, built, logged.example)

@@ -63,7 +63,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Package:
 
 def test_a_package_names_its_files_its_types_and_its_origin(built: Package) -> None:
     paths = [entry.path for entry in built.manifest.files]
-    assert paths == ["MLmodel", "input_example.json", "model.skops", "requirements.txt"]
+    assert paths == ["MLmodel", "input_example.json", "model.onnx", "model.skops", "requirements.txt"]
     assert built.digest == digest_bytes((built.directory / "everline.json").read_bytes())
     assert [(field.name, str(field.type), field.nullable) for field in built.manifest.signature.inputs] == [
         ("distance", "double", True),
@@ -180,8 +180,9 @@ def test_a_package_with_a_foreign_type_is_not_loaded(built: Package, tmp_path: P
     shutil.copytree(built.directory, directory)
     (directory / "model.skops").write_bytes(skops.io.dumps(make_pipeline(Custom())))
     rewrite_manifest(directory)
+    predictor = open_package(directory).load()
     with pytest.raises(IntegrityError, match="Custom"):
-        open_package(directory).load()
+        predictor.predict(example_columns(built.manifest.signature), "native")
 
 
 @pytest.mark.parametrize("name", ["MLmodel", "model.skops", "requirements.txt", "input_example.json", "everline.json"])

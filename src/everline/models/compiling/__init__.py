@@ -1,0 +1,1 @@
+"""Models in a second form that answers fast: compiled when they are packaged, kept only if the answers are the same."""
