@@ -38,11 +38,13 @@ class OnnxModel:
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             plan = msgspec.json.decode(session.get_modelmeta().custom_metadata_map[PLAN_KEY], type=Plan)
-        except (RuntimeError, ValueError, KeyError, msgspec.DecodeError) as error:
+            self._run: Any = session.run
+            self._encoder = Encoder(plan)
+            self._link = Link(plan)
+            # One row now: what is only imported or allocated at a first answer must not delay that one.
+            self._link.outputs(self._run(None, {"X": np.zeros((1, len(plan.columns)), self._encoder.dtype)})[0])
+        except Exception as error:  # ONNX Runtime has errors of its own for each kind of damage
             raise IntegrityError(f"The compiled model {path.name} cannot be read: {str(error)[:300]}.") from error
-        self._run: Any = session.run
-        self._encoder = Encoder(plan)
-        self._link = Link(plan)
 
     def predict(self, arrays: Mapping[str, Array], *, rows: int) -> dict[str, Array]:
         """Answer all rows; the same bits in a batch of any size."""

@@ -72,7 +72,7 @@ class Encoder:
     def __init__(self, plan: Plan) -> None:
         self._steps = [(column.input, None if column.table is None else _Table(column)) for column in plan.columns]
         self._width = len(plan.columns)
-        self._dtype: Any = np.float32 if plan.single else np.float64
+        self.dtype: Any = np.float32 if plan.single else np.float64
         self._missing = plan.missing
 
     def matrix(self, arrays: Mapping[str, Array], *, rows: int) -> Floats:
@@ -81,7 +81,7 @@ class Encoder:
         Raises:
             ValueError: a value that the model cannot take.
         """
-        matrix: Any = np.empty((rows, self._width), self._dtype)
+        matrix: Any = np.empty((rows, self._width), self.dtype)
         for position, (name, table) in enumerate(self._steps):
             values = arrays[name]
             matrix[:, position] = values if table is None else table.numbers(values)

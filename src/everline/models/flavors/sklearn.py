@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import platform
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -21,22 +20,28 @@ import sklearn
 import skops
 import skops.io
 import threadpoolctl
-import yaml
 from skops.io.exceptions import UntrustedTypesFoundException
 
 from everline.errors import IntegrityError, InvalidInputError
 from everline.ids import digest_bytes
 from everline.loader import load
 from everline.models.flavors.sklearn_indices import check_indices
+from everline.models.flavors.tables import (
+    NUMBERS,
+    check_names,
+    check_same,
+    row_independent,
+    same_answers,
+    with_outputs,
+    write_around,
+)
 from everline.models.predictor import NATIVE
-from everline.models.requirements import pinned_requirements
 from everline.models.signature import (
     Array,
     ColumnType,
     OutputField,
     Signature,
     check_columns,
-    example_columns,
 )
 
 if TYPE_CHECKING:
@@ -58,10 +63,6 @@ TRUSTED_TYPES = (
     "sklearn.utils.validation.check_array",
 )
 """Types beyond the defaults of skops that a package may hold: data containers and pure functions only."""
-
-_NUMBERS = frozenset({ColumnType.INTEGER, ColumnType.LONG, ColumnType.FLOAT, ColumnType.DOUBLE, ColumnType.BOOLEAN})
-_PROBE_ROWS = 257
-_PROBE_BATCHES = (1, 2, 7, 64)
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,35 +155,21 @@ def write_model(
     """
     outputs, task = _outputs(model)
     written = _dump(model)
-    if signature.outputs and signature.outputs != outputs:
-        raise InvalidInputError(
-            f"The model answers with {_listed(outputs)}, but the signature says {_listed(signature.outputs)}.",
-            hint="Leave the outputs of the signature empty; they are filled in from the model.",
-            field="signature",
-        )
-    signature = Signature(inputs=signature.inputs, outputs=outputs)
+    signature = with_outputs(signature, outputs)
     named = getattr(model, "feature_names_in_", None)
-    if named is not None and list(named) != [field.name for field in signature.inputs]:
-        raise InvalidInputError(
-            f"The model was fitted on the columns {', '.join(map(str, named))}, "
-            f"but the signature has {', '.join(field.name for field in signature.inputs)}.",
-            hint="Infer the signature from the very table that the model was fitted on.",
-            field="signature",
-        )
+    check_names(signature, [] if named is None else [str(name) for name in named])
     facts = Facts(
         task=task,
         threshold=float(metadata.get("threshold", 0.5)),
-        named=named is not None or any(field.type not in _NUMBERS for field in signature.inputs),
+        named=named is not None or any(field.type not in NUMBERS for field in signature.inputs),
         sklearn_version=sklearn.__version__,
         skops_version=skops.__version__,
     )
-    independent = _row_independent(SklearnModel(model, signature, facts), signature, probe)
+    independent = row_independent(SklearnModel(model, signature, facts), signature, probe)
     facts = msgspec.structs.replace(facts, row_independent=independent)
     (directory / MODEL_FILE).write_bytes(written)
-    (directory / "requirements.txt").write_text(pinned_requirements("scikit-learn", "skops", "pandas", "threadpoolctl"))
-    example = json.dumps({"inputs": example_columns(probe, rows=3)}, indent=1)
-    (directory / "input_example.json").write_text(example + "\n")
-    (directory / "MLmodel").write_text(_mlmodel(signature, facts))
+    needs = ("scikit-learn", "skops", "pandas", "threadpoolctl")
+    write_around(directory, signature, probe=probe, needs=needs, flavor=_flavors(facts))
     return signature, msgspec.to_builtins(facts)
 
 
@@ -255,13 +242,8 @@ def load_model(package: Package) -> SklearnModel:
 
 def check_written(model: Any, package: Package, *, probe: Signature) -> None:
     """Ask the written model and the given one the same made-up rows; they must answer with the same bits."""
-    signature = package.manifest.signature
-    call = check_columns(signature, example_columns(probe, rows=64))
     facts = msgspec.convert(package.manifest.metadata["flavor"], Facts)
-    given = SklearnModel(model, signature, facts).predict(call.arrays, rows=call.rows)
-    written = package.load().predict_checked(call, NATIVE)
-    if not _equal(given, written):
-        raise InvalidInputError("The model answers differently after it was written and read back, so it was refused.")
+    check_same(SklearnModel(model, package.manifest.signature, facts), package.load(), probe)
 
 
 def check_answers(model: Any, package: Package, columns: Mapping[str, Any]) -> None:
@@ -281,7 +263,7 @@ def check_answers(model: Any, package: Package, columns: Mapping[str, Any]) -> N
     expected = given.predict(call.arrays, rows=call.rows) | {
         "prediction" if facts.task == "regressor" else "label": given.predict_plainly(call.arrays, rows=call.rows)
     }
-    if not _equal(expected, answered):
+    if not same_answers(expected, answered):
         raise InvalidInputError(
             "The package answers its input example differently than the model's own `predict`, so it was refused.",
             hint="Where `predict` and `predict_proba` disagree (as in SVC), wrap the model in CalibratedClassifierCV.",
@@ -304,44 +286,6 @@ def _outputs(model: Any) -> tuple[list[OutputField], str]:
         "nor a fitted regressor.",
         hint="Call fit first; wrap a classifier without predict_proba in CalibratedClassifierCV.",
         field="model",
-    )
-
-
-def _row_independent(model: SklearnModel, signature: Signature, probe: Signature) -> bool:
-    columns = example_columns(probe, rows=_PROBE_ROWS)
-    try:
-        arrays = check_columns(signature, columns).arrays
-        whole = model.predict(arrays, rows=_PROBE_ROWS)
-    except (ValueError, TypeError, KeyError) as error:
-        raise InvalidInputError(
-            f"The model does not answer rows that fit the signature: {error}",
-            hint="Infer the signature from the very table that the model was fitted on; "
-            "name only columns as nullable that the model can take NaN in.",
-            field="signature",
-        ) from error
-    if any(array.shape != (_PROBE_ROWS,) for array in whole.values()):
-        raise InvalidInputError(
-            "The model gives more than one answer for a row, which no package can carry.",
-            hint="Package one model for each target.",
-            field="model",
-        )
-    for batch in _PROBE_BATCHES:
-        for start in range(0, _PROBE_ROWS, batch):
-            part = slice(start, min(start + batch, _PROBE_ROWS))
-            answer = model.predict({name: array[part] for name, array in arrays.items()}, rows=part.stop - start)
-            if not _equal(answer, {name: array[part] for name, array in whole.items()}):
-                return False
-            if start >= 7 * batch:
-                break
-    return True
-
-
-def _equal(left: Mapping[str, Array], right: Mapping[str, Array]) -> bool:
-    return all(
-        left[name].tolist() == right[name].tolist()
-        if left[name].dtype.kind in "OU"
-        else left[name].tobytes() == right[name].tobytes()
-        for name in left
     )
 
 
@@ -398,30 +342,15 @@ def _zip_info(name: str) -> zipfile.ZipInfo:
     return info
 
 
-def _mlmodel(signature: Signature, facts: Facts) -> str:
-    inputs = [{"name": f.name, "type": str(f.type), "required": not f.nullable} for f in signature.inputs]
-    outputs = [{"name": f.name, "type": str(f.type), "required": True} for f in signature.outputs]
-    described = {
-        "flavors": {
-            "python_function": {
-                "loader_module": "mlflow.sklearn",
-                "model_path": MODEL_FILE,
-                "predict_fn": "predict",
-                "python_version": platform.python_version(),
-            },
-            "sklearn": {
-                "pickled_model": MODEL_FILE,
-                "serialization_format": "skops",
-                "skops_trusted_types": list(TRUSTED_TYPES),
-                "sklearn_version": facts.sklearn_version,
-                "code": None,
-            },
+def _flavors(facts: Facts) -> dict[str, dict[str, Any]]:
+    """How MLflow's clients load it."""
+    return {
+        "python_function": {"loader_module": "mlflow.sklearn", "model_path": MODEL_FILE, "predict_fn": "predict"},
+        "sklearn": {
+            "pickled_model": MODEL_FILE,
+            "serialization_format": "skops",
+            "skops_trusted_types": list(TRUSTED_TYPES),
+            "sklearn_version": facts.sklearn_version,
+            "code": None,
         },
-        "signature": {"inputs": json.dumps(inputs), "outputs": json.dumps(outputs), "params": None},
     }
-    text: str = yaml.safe_dump(described, sort_keys=True)
-    return text
-
-
-def _listed(outputs: list[OutputField]) -> str:
-    return ", ".join(f"{output.name} ({output.type})" for output in outputs)
