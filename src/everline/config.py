@@ -145,6 +145,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Pause of the worker between looks for due jobs."""
     checkpoint_s: float = 30.0
     """Pause between signed checkpoints of a growing audit log."""
+    log_name: str = "everline"
+    """Name of the audit log and its key, such as log.example: its origin by C2SP, by which witnesses know it."""
     metric_flush_s: float = 0.05
     """On SQLite, how long after its answer a metric may take to survive a power cut too; 0 waits for the disk."""
     sqlite_busy_s: float = 30.0

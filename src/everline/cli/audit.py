@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from everline.cli import witnessing
 from everline.cli.output import client_options, emit, facts, table
 from everline.errors import IntegrityError, InvalidInputError
 from everline.governance import bundle as bundles
 from everline.governance.signing import VerifyKey
+from everline.governance.tree.cosignature import WitnessKey
 from everline.governance.types import AuditEvent, InclusionProof, LogReport
 from everline.loader import load
 from everline.reproduction.statements import read_certificate
@@ -93,6 +95,10 @@ def _offline_options(function: Callable[..., int]) -> Callable[..., int]:
     multiple=True,
     help="With --bundle: a signed checkpoint that you kept; a log rolled back behind it is found.",
 )
+@click.option("--tiles", type=click.Path(path_type=Path), help="A folder of tiles; needs --key and nothing else.")
+@click.option(
+    "--witness", "witnesses", multiple=True, help="With --bundle: the key of a witness that must have cosigned the log."
+)
 @_offline_options
 def verify(
     *,
@@ -103,15 +109,17 @@ def verify(
     certificate: Path | None,
     key: str | None,
     checkpoints: tuple[Path, ...],
+    tiles: Path | None,
+    witnesses: tuple[str, ...],
 ) -> int:
     """Verify the log: the server's own; or offline an exported bundle, a single proof, a certificate. Exits 0 or 1."""
-    given = [file for file in (bundle, proof, certificate) if file is not None]
+    given = [file for file in (bundle, proof, certificate, tiles) if file is not None]
     if not given:
         with open_client() as client:
             return _report(client.audit.verify(), as_json=as_json)
     if key is None or len(given) > 1:
         raise InvalidInputError(
-            "Offline, give one of --bundle, --proof and --certificate, and the public key.",
+            "Offline, give one of --bundle, --tiles, --proof and --certificate, and the public key.",
             hint="Add --key signing.pub, or the key's text; take it from a source that you trust.",
             field="key",
         )
@@ -120,8 +128,14 @@ def verify(
         return _verify_certificate(certificate, trusted, as_json=as_json)
     if proof is not None:
         return _verify_proof(bundles.read_proof(proof), trusted, as_json=as_json)
+    known = [_note(path) for path in checkpoints]
+    if tiles is not None:
+        return _report(
+            load("everline.governance.tree.tiles").verify_tiles(tiles, trusted, known=known), as_json=as_json
+        )
     assert bundle is not None
-    return _report(bundles.verify_bundle(bundle, trusted, known=map(_note, checkpoints)), as_json=as_json)
+    keys = [WitnessKey.parse(text) for text in witnesses]
+    return _report(bundles.verify_bundle(bundle, trusted, known=known, witnesses=keys), as_json=as_json)
 
 
 @command.command("prove")
@@ -195,6 +209,7 @@ def _report(report: LogReport, *, as_json: bool) -> int:
         facts([
             ("root", report.root),
             ("signed", f"{report.checkpoint_size} events, {report.checkpoints} checkpoint(s)"),
+            ("witnessed", f"{report.witnessed} events" if report.witnessed else None),
             ("key", report.key),
         ])  # fmt: skip
 
@@ -264,3 +279,7 @@ def _note(path: Path) -> str:
             return file.read(_NOTE_BYTES_MAX + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"The checkpoint {path} cannot be read: {error}.", field="checkpoint") from error
+
+
+for _one in (witnessing.witness, witnessing.cosign, witnessing.tiles):
+    command.add_command(_one)

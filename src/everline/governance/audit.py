@@ -36,7 +36,8 @@ else:  # cryptography takes long to load, and only a checkpoint needs it
     signing, checkpoints = late("everline.governance.signing"), late("everline.governance.tree.checkpoint")
 
 SCHEMA = 1
-EVENT_BYTES_MAX = 64 * 1024
+EVENT_BYTES_MAX = 65_535
+"""What an entry of a tile holds, too."""
 SERVER = "*"
 """The project of events that belong to the whole server."""
 
@@ -221,13 +222,16 @@ def prove(uow: UnitOfWork, index: int) -> InclusionProof:
 
 
 @read
-def prove_consistency(uow: UnitOfWork, first: int, *, project: str | None = None) -> list[str]:
-    """Prove that today's log continues the one of `first` events, whose signed root somebody kept."""
+def prove_consistency(
+    uow: UnitOfWork, first: int, *, second: int | None = None, project: str | None = None
+) -> list[str]:
+    """Prove that the log of `second` events, or today's, continues the one of `first`, whose root somebody kept."""
     _require(uow, project)
     size = read_head(uow).size
-    if not 0 < first <= size:
-        raise InvalidInputError(f"The log has {size} events, not {first}.", field="first")
-    return [value.hex() for value in merkle.consistency_proof(first, size, node_reader(uow))]
+    until = size if second is None else second
+    if not 0 < first <= until <= size:
+        raise InvalidInputError(f"The log has {size} events, not {max(first, until)}.", field="first")
+    return [value.hex() for value in merkle.consistency_proof(first, until, node_reader(uow))]
 
 
 @stream
@@ -247,10 +251,11 @@ def checkpoint(uow: UnitOfWork) -> CheckpointInfo | None:
 
 
 @read
-def latest_checkpoint(uow: UnitOfWork, *, project: str | None = None) -> CheckpointInfo:
-    """The newest stored checkpoint, or one signed now where there is none."""
+def latest_checkpoint(uow: UnitOfWork, *, project: str | None = None, fresh: bool = False) -> CheckpointInfo:
+    """The newest stored checkpoint, or one of all events signed now, where there is none or a `fresh` one is wanted."""
     _require(uow, project)
-    return _latest_checkpoint(uow) or _sign(uow, read_head(uow))
+    stored = None if fresh else _latest_checkpoint(uow)
+    return stored or _sign(uow, read_head(uow))
 
 
 def sign_head(uow: UnitOfWork) -> CheckpointInfo:

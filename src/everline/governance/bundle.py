@@ -12,7 +12,7 @@ A bundle is a ZIP with
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -22,6 +22,7 @@ from everline.errors import IntegrityError, InvalidInputError
 from everline.governance.signing import VerifyKey
 from everline.governance.tree import merkle
 from everline.governance.tree.checkpoint import NOTE_BYTES_MAX, open_checkpoint
+from everline.governance.tree.cosignature import WitnessKey, cosigned_at
 from everline.governance.tree.walk import Walk, compare
 from everline.governance.types import AuditEvent, InclusionProof, LogReport
 
@@ -76,13 +77,16 @@ def write_bundle(target: Path, *, leaves: Iterable[Leaf], note: str, earlier: It
     return count
 
 
-def verify_bundle(path: Path, key: VerifyKey | str, *, known: Iterable[str] = ()) -> LogReport:
+def verify_bundle(
+    path: Path, key: VerifyKey | str, *, known: Iterable[str] = (), witnesses: Sequence[WitnessKey] = ()
+) -> LogReport:
     """Check an exported log: every event, in its place, under the signatures of one key.
 
     Args:
         path: the file that `everline audit export` wrote.
         key: the public key, from a source that you trust: not the one inside the bundle.
         known: checkpoints that you kept from earlier; a log that was rolled back behind them is found.
+        witnesses: keys of witnesses of which each must have cosigned a checkpoint of this log.
 
     Returns:
         The report; `verified` is true only if nothing at all is wrong.
@@ -98,12 +102,14 @@ def verify_bundle(path: Path, key: VerifyKey | str, *, known: Iterable[str] = ()
     with file:
         try:
             with zipfile.ZipFile(file) as bundle:
-                return _verify_open(bundle, trusted, known)
+                return _verify_open(bundle, trusted, list(known), witnesses)
         except Exception as error:  # a hostile archive can fail in every way that its decoders know
             return _malformed(trusted, f"The file is no bundle, or was damaged ({type(error).__name__}: {error}).")
 
 
-def _verify_open(bundle: zipfile.ZipFile, key: VerifyKey, known: Iterable[str]) -> LogReport:
+def _verify_open(
+    bundle: zipfile.ZipFile, key: VerifyKey, known: list[str], witnesses: Sequence[WitnessKey]
+) -> LogReport:
     note = _read(bundle, "checkpoint.txt", NOTE_BYTES_MAX).decode()
     with bundle.open("checkpoints.jsonl") as file:
         earlier = [msgspec.json.decode(line, type=str) for line in _lines(file, NOTE_BYTES_MAX * 2, CHECKPOINTS_MAX)]
@@ -114,6 +120,7 @@ def _verify_open(bundle: zipfile.ZipFile, key: VerifyKey, known: Iterable[str]) 
     claimed = [raw[start : start + merkle.HASH_BYTES] for start in range(0, len(raw), merkle.HASH_BYTES)]
     compare(walk, claimed=claimed, found=found)
     walk.finish()
+    witnessed = [_witnessed([note, *earlier, *known], walk, one, key) for one in witnesses]
     signed = _signed_size(note, key)
     if signed is not None and size > signed:
         walk.report("invented", signed, f"{size - signed} events stand after the last one that is signed.")
@@ -125,7 +132,22 @@ def _verify_open(bundle: zipfile.ZipFile, key: VerifyKey, known: Iterable[str]) 
         checkpoints=len(walk.checkpoints),
         key=key.text,
         problems=walk.problems,
+        witnessed=min(witnessed, default=0),
     )
+
+
+def _witnessed(notes: Iterable[str], walk: Walk, witness: WitnessKey, key: VerifyKey) -> int:
+    """The size of the largest checkpoint that a witness cosigned; a problem if there is none."""
+    sizes = [0]
+    for note in notes:
+        try:
+            if cosigned_at(note, witness) is not None:
+                sizes.append(open_checkpoint(note, key).size)
+        except IntegrityError as error:
+            walk.report("unsigned", None, error.message)
+    if max(sizes) == 0:
+        walk.report("unwitnessed", None, f"No checkpoint in the log is cosigned by {witness.name}.")
+    return max(sizes)
 
 
 def _feed(bundle: zipfile.ZipFile, walk: Walk) -> list[bytes]:

@@ -175,12 +175,12 @@ class SigningKey:
 
 def server_key(settings: Settings) -> SigningKey:
     """The key that this server signs with; made at the first call ever."""
-    return _load_cached(settings.signing_key_file.absolute())
+    return _load_cached(settings.signing_key_file.absolute(), settings.log_name)
 
 
 @functools.lru_cache(maxsize=16)
-def _load_cached(path: Path) -> SigningKey:
-    return SigningKey.load_or_create(path)
+def _load_cached(path: Path, name: str) -> SigningKey:
+    return SigningKey.load_or_create(path, name=name)
 
 
 def check_key_name(name: str) -> None:

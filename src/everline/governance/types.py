@@ -66,6 +66,8 @@ class LogReport(msgspec.Struct, frozen=True, kw_only=True):
     """Signed roots that were checked."""
     key: str
     problems: list[LogProblem] = []
+    witnessed: int = 0
+    """How many events the newest checkpoint covers that every given witness cosigned."""
 
 
 class CheckpointInfo(msgspec.Struct, frozen=True, kw_only=True):

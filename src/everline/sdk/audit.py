@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import builtins
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from everline.governance.types import AuditEvent, CheckpointInfo, InclusionProof, LogReport
+from everline.loader import load
 from everline.sdk.client import Client
 
 
@@ -53,6 +55,36 @@ class AuditApi:
     def checkpoint(self) -> CheckpointInfo:
         """The newest signed root."""
         return self._client.call("GET", "/audit/checkpoint", returns=CheckpointInfo)
+
+    def fresh_checkpoint(self) -> CheckpointInfo:
+        """A root over all events, signed now."""
+        return self._client.call("GET", "/audit/checkpoint", query={"fresh": "true"}, returns=CheckpointInfo)
+
+    def consistency(self, first: int, second: int | None = None) -> builtins.list[str]:
+        """The proof that the log of `second` events, or today's, continues that of `first`: hashes in hexadecimal."""
+        query = {"first": first, "second": second}
+        answer = self._client.call("GET", "/audit/consistency", query=query, returns=dict[str, Any])
+        return msgspec.convert(answer["path"], builtins.list[str])
+
+    def keep_cosigned(self, note: str, *, witness: str) -> CheckpointInfo:
+        """Keep a checkpoint that a witness signed; exports carry it from then on."""
+        body = {"note": note, "witness": witness}
+        return self._client.call("POST", "/audit/cosignatures", body=body, returns=CheckpointInfo)
+
+    def cosign(self, url: str, *, witness: str) -> CheckpointInfo:
+        """Have a witness sign the log as it is now, and keep its signature.
+
+        Args:
+            url: the witness's address, in front of `/add-checkpoint`.
+            witness: its public key in text, from its operator.
+
+        Raises:
+            UnavailableError: it does not answer.
+            IntegrityError: it refuses, because the log does not continue what it saw before; or its signature is wrong.
+        """
+        now = self.fresh_checkpoint()
+        lines = load("everline.sdk.witnessing").add_checkpoint(url, now.note, now.size, prove=self.consistency)
+        return self.keep_cosigned(now.note + lines, witness=witness)
 
     def verify(self) -> LogReport:
         """Let the server recompute its log; for a check that does not trust it, `export` and verify offline."""

@@ -10,8 +10,8 @@ from sqlalchemy import delete, func, insert, select, update
 
 from everline.access.types import Role
 from everline.clock import FixedClock
-from everline.errors import ForbiddenError, IntegrityError, NotFoundError, TooLargeError
-from everline.governance import audit, verification
+from everline.errors import ForbiddenError, IntegrityError, NotFoundError, TooLargeError, UnavailableError
+from everline.governance import audit, evidence, verification
 from everline.governance.bundle import verify_proof
 from everline.governance.signing import server_key
 from everline.governance.tables import audit_checkpoint, audit_event, audit_head, audit_node
@@ -123,6 +123,30 @@ def test_a_clock_that_goes_backwards_does_not_break_the_log(begin, app):
     with begin() as uow:
         times = [event.at for event in audit.list_events(uow, project="default", action="thing.change")]
     assert times[0] < times[-1]
+
+
+def test_a_full_disk_refuses_the_change_says_so_and_leaves_the_log_whole(begin, app):
+    if app.settings.database_url.startswith("postgres"):
+        pytest.skip("the limit is SQLite's own; PostgreSQL refuses by itself")
+    write(begin, 3)
+    before = size(begin)
+
+    def fill(limit):
+        with begin() as uow:
+            uow.conn.exec_driver_sql(f"PRAGMA max_page_count = {limit}")
+            evidence.attach(uow, subject="model-version:1", kind="photo", body={"x": "y" * 60_000}, project="default")
+
+    with begin() as uow:
+        pages = uow.conn.exec_driver_sql("PRAGMA page_count").scalar_one()
+    with pytest.raises(UnavailableError, match="full"):
+        fill(pages)
+    with begin() as uow:
+        uow.conn.exec_driver_sql("PRAGMA max_page_count = 1073741823")
+        assert evidence.list_evidence(uow, subject="model-version:1", project="default") == []
+    report = checked(begin)
+    assert (report.verified, report.size) == (True, before)
+    fill(1_073_741_823)
+    assert checked(begin).size == before + 1
 
 
 def test_secrets_and_oversized_events_are_refused_with_their_change(begin):

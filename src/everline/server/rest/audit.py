@@ -11,10 +11,10 @@ from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
 
 from everline.clock import parse_rfc3339
-from everline.governance import audit, verification
+from everline.governance import audit, cosigning, verification
 from everline.governance.signing import server_key
 from everline.governance.types import AuditEvent, CheckpointInfo, InclusionProof, LogReport
-from everline.server.http import Page, Request, Routes, begin
+from everline.server.http import Page, Request, Routes, begin, decode
 
 routes = Routes(tag="audit")
 
@@ -32,6 +32,13 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     """The public keys in use."""
 
     keys: list[PublicKey]
+
+
+class Cosigned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A checkpoint with a witness's signature line, and the witness's public key."""
+
+    note: str
+    witness: str
 
 
 class Consistency(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,17 +90,27 @@ def prove(request: Request) -> InclusionProof:
 
 @routes.get("/audit/consistency", returns=Consistency)
 def prove_consistency(request: Request) -> Consistency:
-    """Prove that today's log continues that of the first `first` events."""
-    first = request.query("first", int)
+    """Prove that today's log, or that of the first `second` events, continues that of the first `first`."""
+    first, second = request.query("first", int), request.query("second", int, None)
     with begin(request) as uow:
-        return Consistency(first=first, path=audit.prove_consistency(uow, first, project=request.project))
+        path = audit.prove_consistency(uow, first, second=second, project=request.project)
+    return Consistency(first=first, path=path)
 
 
 @routes.get("/audit/checkpoint", returns=CheckpointInfo)
 def checkpoint(request: Request) -> CheckpointInfo:
-    """Return the newest signed root."""
+    """Return the newest signed root; `fresh=true` signs one over all events now."""
     with begin(request) as uow:
-        return audit.latest_checkpoint(uow, project=request.project)
+        fresh = request.query("fresh", bool, default=False)
+        return audit.latest_checkpoint(uow, project=request.project, fresh=fresh)
+
+
+@routes.post("/audit/cosignatures", body=Cosigned, returns=CheckpointInfo, status=201)
+def keep_cosigned(request: Request) -> CheckpointInfo:
+    """Keep a checkpoint of this log with the signature of a witness; exports carry it from then on."""
+    body = decode(Cosigned, request)
+    with begin(request) as uow:
+        return cosigning.keep_cosigned(uow, body.note, witness=body.witness)
 
 
 @routes.get("/audit/verify", returns=LogReport)
