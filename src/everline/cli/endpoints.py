@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from everline.cli.output import client_options, emit, facts, table
-from everline.serving.types import Endpoint, Health
+from everline.errors import InvalidInputError
+from everline.serving.types import Endpoint, EndpointAccess, Guard, Health
 
 if TYPE_CHECKING:
     from everline.sdk.client import Client
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group("endpoints")
 def command() -> None:
-    """List and show endpoints."""
+    """List, show and change endpoints; their API keys."""
 
 
 @command.command("list")
@@ -39,7 +40,7 @@ def show(client: Client, *, endpoint: str, as_json: bool) -> int:
     found: Endpoint = client.endpoints.get(endpoint)
 
     def human() -> None:
-        facts([("endpoint", found.name), ("answers", _behind(found)), ("guard", found.guard.value)])
+        facts(_options(found))
         click.echo()
         history = client.endpoints.traffic(endpoint, limit=20)
         rows = (
@@ -53,6 +54,121 @@ def show(client: Client, *, endpoint: str, as_json: bool) -> int:
 
     emit(found, as_json=as_json, human=human)
     return 0
+
+
+@command.command("set")
+@click.argument("endpoint")
+@click.option("--guard", type=click.Choice([one.value for one in Guard]), help="What becomes of wrong rows.")
+@click.option("--access", type=click.Choice([one.value for one in EndpointAccess]), help="Who may ask.")
+@click.option("--log", metavar="full|SHARE", help="Which requests are logged, such as 0.1.")
+@click.option("--durability", metavar="every|SECONDS", help="How long logged rows may be in memory only.")
+@client_options
+def set_(
+    client: Client,
+    *,
+    endpoint: str,
+    guard: str | None,
+    access: str | None,
+    log: str | None,
+    durability: str | None,
+    as_json: bool,
+) -> int:
+    """Change ENDPOINT; what is not given stays."""
+    changed = client.endpoints.change(
+        endpoint,
+        guard=guard,
+        access=access,
+        log=_word_or_number(log, "full", field="log"),
+        durability=_word_or_number(durability, "every", field="durability"),
+    )
+    emit(changed, as_json=as_json, human=lambda: facts(_options(changed)))
+    return 0
+
+
+@command.group("keys")
+def keys() -> None:
+    """API keys of an endpoint."""
+
+
+@keys.command("create")
+@click.argument("endpoint")
+@click.option("--name", required=True, help="Whose key it is, or what for.")
+@click.option("--requests-per-s", type=float, help="What its holder may ask of a data plane each second.")
+@click.option("--requests-per-day", type=int, help="… and each day (UTC).")
+@click.option("--days", type=int, help="How long it lives; without it never ends.")
+@client_options
+def create_key(
+    client: Client,
+    *,
+    endpoint: str,
+    name: str,
+    requests_per_s: float | None,
+    requests_per_day: int | None,
+    days: int | None,
+    as_json: bool,
+) -> int:
+    """Make a key of ENDPOINT; its secret is shown this once."""
+    made = client.endpoints.create_key(
+        endpoint, name, requests_per_s=requests_per_s, requests_per_day=requests_per_day, days=days
+    )
+
+    def human() -> None:
+        click.echo(made.secret)
+        click.echo("It is not shown again. Callers send it as `Authorization: Bearer …`.", err=True)
+        if client.endpoints.get(endpoint).access is EndpointAccess.OPEN:
+            click.echo(f"Nobody needs it yet: `everline endpoints set {endpoint} --access key`.", err=True)
+
+    emit(made, as_json=as_json, human=human)
+    return 0
+
+
+@keys.command("list")
+@click.argument("endpoint")
+@client_options
+def list_keys(client: Client, *, endpoint: str, as_json: bool) -> int:
+    """List the keys of ENDPOINT, without their secrets."""
+    found = client.endpoints.keys(endpoint)
+    rows = (
+        (k.uid, k.name, k.prefix + "…", k.requests_per_s, k.requests_per_day, k.created_at, k.expires_at, k.revoked_at)
+        for k in found
+    )
+    headers = ("key", "name", "begins", "per s", "per day", "created", "expires", "revoked")
+    empty = f"No key yet: `everline endpoints keys create {endpoint} --name NAME`."
+    emit(found, as_json=as_json, human=lambda: table(rows, headers=headers, empty=empty))
+    return 0
+
+
+@keys.command("revoke")
+@click.argument("endpoint")
+@click.argument("key")
+@client_options
+def revoke_key(client: Client, *, endpoint: str, key: str, as_json: bool) -> int:
+    """End KEY of ENDPOINT now."""
+    ended = client.endpoints.revoke_key(endpoint, key)
+    emit(ended, as_json=as_json, human=lambda: click.echo(f"Revoked {ended.name} ({ended.uid})."))
+    return 0
+
+
+def _word_or_number(text: str | None, word: str, *, field: str) -> str | float | None:
+    if text is None or text == word:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidInputError(
+            f"--{field} {text!r} cannot be read.", hint=f"Give {word}, or a number.", field=field
+        ) from None
+
+
+def _options(endpoint: Endpoint) -> list[tuple[str, object]]:
+    return [
+        ("endpoint", endpoint.name),
+        ("answers", _behind(endpoint)),
+        ("guard", endpoint.guard.value),
+        ("access", endpoint.access.value),
+        ("log", endpoint.log),
+        ("durability", endpoint.durability if isinstance(endpoint.durability, str) else f"{endpoint.durability:g} s"),
+    ]
 
 
 def _behind(endpoint: Endpoint) -> str:

@@ -149,6 +149,15 @@ def canary(client: Client, *, release: str, as_json: bool) -> int:
     return _show(client.releases.canary(release), as_json=as_json)
 
 
+@command.command("shadow")
+@click.argument("release")
+@click.option("--share", default=1.0, show_default=True, type=float, help="Part of the requests that it is asked too.")
+@client_options
+def shadow(client: Client, *, release: str, share: float, as_json: bool) -> int:
+    """Let an approved RELEASE be asked what the champion answers; nobody hears it, its rows are logged."""
+    return _show(client.releases.shadow(release, share=share), as_json=as_json)
+
+
 @command.command("watch")
 @click.argument("release")
 @client_options

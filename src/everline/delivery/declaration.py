@@ -10,7 +10,7 @@ from everline.access.types import Role
 from everline.monitoring.types import CreateMonitor, MonitorKind, Reference, Trigger
 from everline.pipelines.schedules.types import ScheduleSpec
 from everline.releases.types import Plan
-from everline.serving.types import Guard
+from everline.serving.types import DurabilitySpec, EndpointAccess, Guard, LogSpec
 
 DEFAULT_STACK = "default"
 
@@ -52,10 +52,16 @@ class EndpointTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     Attributes:
         guard: what becomes of a row that the signature does not allow: `reject` or `flag`.
         rollout: the plan of releases that do not bring their own.
+        access: `open`, or `key`: only who has an API key may ask.
+        log: `full`, or the share of the requests that are logged.
+        durability: `every`, or for how many seconds logged rows may be in memory only.
     """
 
     guard: Guard = Guard.REJECT
     rollout: Plan | None = None
+    access: EndpointAccess = EndpointAccess.OPEN
+    log: LogSpec = "full"
+    durability: DurabilitySpec = "every"
 
 
 class MonitorTable(CreateMonitor, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -36,11 +36,7 @@ MANIFEST_FILE = "everline.json"
 MANIFEST_BYTES_MAX = 4 << 20
 PACKAGE_FILES_MAX = 256
 PACKAGE_BYTES_MAX = 8 << 30
-_FLAVORS = {
-    "sklearn": "everline.models.flavors.sklearn",
-    "xgboost": "everline.models.flavors.xgboost",
-    "lightgbm": "everline.models.flavors.lightgbm",
-}
+_FLAVORS = {"sklearn": "everline.models.flavors.sklearn"}
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,7 +48,7 @@ def start_canary(uow: UnitOfWork, uid: str) -> Release:
                 hint=f"`everline release promote {uid}`.",
                 field="plan.canary_share",
             )
-        _refuse_other_canary(uow, row)
+        _refuse_other(uow, row, State.CANARY)
         require_intact(uow, row)
         row, check = require_open(uow, row)
     row, revision = _serve(uow, row, check)
@@ -56,6 +56,69 @@ def start_canary(uow: UnitOfWork, uid: str) -> Release:
     row = move(uow, row, Move.START_CANARY, revision=revision, share=share, champion=champion.package)
     progress.begin(uow, row)
     return to_release(uow, row, whole=True)
+
+
+@act
+def start_shadow(uow: UnitOfWork, uid: str, *, share: float = 1.0) -> Release:
+    """Let an approved release answer a share of the requests beside the champion, without being heard.
+
+    What it says is logged beside what was answered; nobody is told it.
+
+    Args:
+        share: part of the requests that it is asked too, above 0 to 1.
+
+    Raises:
+        GateClosedError: a policy no longer holds.
+        StaleError: another champion answers than the one it was checked against.
+        ConflictError: the endpoint has no champion, or another shadow.
+        InvalidInputError: the share is out of range.
+    """
+    row = require_row(uow, uid, lock=True)
+    with recording_refusals(uow, row, "shadow"):
+        uow.require(Permission.RELEASE_OPERATE, row.project)
+        after(State(row.state), Move.START_SHADOW)
+        if not 0.0 < share <= 1.0:
+            raise InvalidInputError(
+                f"A shadow cannot be asked {share:g} of the requests.", hint="Give above 0 to 1.", field="share"
+            )
+        if _require_same_champion(uow, row) is None:
+            raise ConflictError(
+                "There is nothing to shadow: the endpoint has no champion.", hint=f"`everline release promote {uid}`."
+            )
+        _refuse_other(uow, row, State.SHADOW)
+        require_intact(uow, row)
+        row, check = require_open(uow, row)
+    row, revision = _serve(uow, row, check)
+    _put_beside(uow, row, share=share, reason=f"shadow of release {uid}")
+    return to_release(uow, move(uow, row, Move.START_SHADOW, revision=revision, share=share), whole=True)
+
+
+def _put_beside(uow: UnitOfWork, row: Row[Any], *, share: float | None, reason: str) -> None:
+    """Put a shadow beside whoever answers, or take it away; nobody else's share moves."""
+    found = serving.get_endpoint(uow, row.endpoint, project=row.project, lock=True)
+    placements = {one.revision: (one.role, one.share) for one in found.revisions if one.revision != row.revision}
+    if share is not None:
+        placements[row.revision] = (RevisionRole.SHADOW, share)
+    primary = next((one.revision for one in found.revisions if one.role is RevisionRole.PRIMARY), None)
+    serving.set_traffic(
+        uow, placements, project=row.project, endpoint=row.endpoint, reason=reason,
+        warm=None if primary is None else _before(uow, primary),
+    )  # fmt: skip
+
+
+def _answer(
+    uow: UnitOfWork, row: Row[Any], placements: dict[str, serving.Placement], *, reason: str, warm: str | None
+) -> None:
+    """Say who answers; shadows of other releases stay beside them."""
+    found = serving.get_endpoint(uow, row.endpoint, project=row.project, lock=True)
+    beside = {
+        one.revision: (one.role, one.share)
+        for one in found.revisions
+        if one.role is RevisionRole.SHADOW and one.revision not in (row.revision, *placements)
+    }
+    serving.set_traffic(
+        uow, {**placements, **beside}, project=row.project, endpoint=row.endpoint, reason=reason, warm=warm
+    )
 
 
 def place(uow: UnitOfWork, row: Row[Any], champion: Champion, *, share: float, reason: str) -> None:
@@ -68,10 +131,7 @@ def place(uow: UnitOfWork, row: Row[Any], champion: Champion, *, share: float, r
         champion.revision: (RevisionRole.PRIMARY, 1.0 - share),
         row.revision: (RevisionRole.CANARY, share),
     }
-    serving.set_traffic(
-        uow, placements, project=row.project, endpoint=row.endpoint, reason=reason,
-        warm=_before(uow, champion.revision),
-    )  # fmt: skip
+    _answer(uow, row, placements, reason=reason, warm=_before(uow, champion.revision))
 
 
 @act
@@ -91,21 +151,19 @@ def promote(uow: UnitOfWork, uid: str) -> Release:
         uow.require(Permission.RELEASE_OPERATE, row.project)
         after(State(row.state), Move.PROMOTE)
         champion = _require_same_champion(uow, row)
-        if row.state == State.APPROVED.value and champion is not None and row.plan["canary_share"] > 0:
+        if row.state != State.CANARY.value and champion is not None and row.plan["canary_share"] > 0:
             raise ConflictError(
                 f"The plan of release {uid} asks for a canary of {row.plan['canary_share']:.0%} first.",
                 hint=f"`everline release canary {uid}`, watch it with `everline release watch {uid}`, then promote.",
                 field="plan.canary_share",
             )
         _refuse_hurry(uow, row)
-        _refuse_other_canary(uow, row)
+        _refuse_other(uow, row, State.CANARY)
         require_intact(uow, row)
         row, check = require_open(uow, row)
     row, revision = _serve(uow, row, check)
-    serving.set_traffic(
-        uow, {revision: (RevisionRole.PRIMARY, 1.0)}, project=row.project, endpoint=row.endpoint,
-        reason=f"promotion of release {uid}", warm=champion.revision if champion else None,
-    )  # fmt: skip
+    before = champion.revision if champion else None
+    _answer(uow, row, {revision: (RevisionRole.PRIMARY, 1.0)}, reason=f"promotion of release {uid}", warm=before)
     following.champion_changed(
         uow, project=row.project, endpoint=row.endpoint, version=row.model_version, release=row.uid
     )
@@ -135,6 +193,9 @@ def rollback(uow: UnitOfWork, uid: str, *, reason: str) -> Release:
     check_reason(reason, what="A rollback")
     after(State(row.state), Move.ROLL_BACK)
     champion = current_champion(uow, row.project, row.endpoint, lock=True)
+    if row.state == State.SHADOW.value:
+        _put_beside(uow, row, share=None, reason=f"rollback of release {uid}: {reason}")
+        return to_release(uow, move(uow, row, Move.ROLL_BACK, reason=reason), whole=True)
     if row.state == State.CANARY.value:
         if champion is None:
             raise ConflictError(f"The endpoint {row.endpoint!r} has no champion to go back to.")
@@ -153,10 +214,8 @@ def rollback(uow: UnitOfWork, uid: str, *, reason: str) -> Release:
         following.champion_changed(
             uow, project=row.project, endpoint=row.endpoint, version=before.model_version, release=before.uid
         )
-    serving.set_traffic(
-        uow, {target: (RevisionRole.PRIMARY, 1.0)}, project=row.project, endpoint=row.endpoint,
-        reason=f"rollback of release {uid}: {reason}", warm=_before(uow, target),
-    )  # fmt: skip
+    why, back = f"rollback of release {uid}: {reason}", {target: (RevisionRole.PRIMARY, 1.0)}
+    _answer(uow, row, back, reason=why, warm=_before(uow, target))
     return to_release(uow, move(uow, row, Move.ROLL_BACK, reason=reason, restored=target), whole=True)
 
 
@@ -205,28 +264,29 @@ def _refuse_hurry(uow: UnitOfWork, row: Row[Any]) -> None:
     )
 
 
-def _refuse_other_canary(uow: UnitOfWork, row: Row[Any]) -> None:
-    other = _canary(uow, row)
+def _refuse_other(uow: UnitOfWork, row: Row[Any], state: State) -> None:
+    other = _beside(uow, row, state)
     if other is not None:
         raise ConflictError(
-            f"The endpoint {row.endpoint!r} has a canary already: release {other.uid}.",
+            f"The endpoint {row.endpoint!r} has a {state.value} already: release {other.uid}.",
             hint=f"Promote it, or `everline release rollback {other.uid}`.",
             field="endpoint",
         )
 
 
 def _end_canary(uow: UnitOfWork, row: Row[Any], reason: str) -> None:
-    other = _canary(uow, row)
+    other = _beside(uow, row, State.CANARY)
     if other is not None:
         move(uow, other, Move.ROLL_BACK, reason=reason)
 
 
-def _canary(uow: UnitOfWork, row: Row[Any]) -> Row[Any] | None:
+def _beside(uow: UnitOfWork, row: Row[Any], state: State) -> Row[Any] | None:
+    """Another release to the same endpoint that is in a state of which there is one at a time."""
     column = tables.release.c
     query = select(tables.release).where(
         column.project == row.project,
         column.endpoint == row.endpoint,
-        column.state == State.CANARY.value,
+        column.state == state.value,
         column.uid != row.uid,
     )
     return uow.conn.execute(query).first()

@@ -158,7 +158,9 @@ def _fits_plan(row: Row[Any], step: Move, under_way: Row[Any] | None) -> bool:
     """Whether a step belongs to this release's plan: a canary needs a share, and a champion to stand beside."""
     if row.state == State.CANARY.value and step is Move.PROMOTE and under_way is not None:
         return progress.is_last(row, under_way)
-    if row.state != State.APPROVED.value or step not in (Move.START_CANARY, Move.PROMOTE):
+    if step is Move.START_SHADOW:
+        return row.champion is not None
+    if row.state not in (State.APPROVED.value, State.SHADOW.value) or step not in (Move.START_CANARY, Move.PROMOTE):
         return True
     canary_first = row.champion is not None and row.plan["canary_share"] > 0
     return canary_first == (step is Move.START_CANARY)

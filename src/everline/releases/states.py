@@ -3,6 +3,7 @@
     draft ─check→ checking ─block→ blocked
                      │  └──ask──→ awaiting_approval ─approve→ approved ─start_canary→ canary
                      └──allow──→ approved                        └──────promote──┐      │
+                                          (shadow between approved and either)    │      │
                                                                                  ▼      │
                             superseded ←supersede── promoted ←────────────────promote───┘
                                  └──restore────────────↑
@@ -28,6 +29,7 @@ class State(StrEnum):
     BLOCKED = "blocked"
     AWAITING_APPROVAL = "awaiting_approval"
     APPROVED = "approved"
+    SHADOW = "shadow"
     CANARY = "canary"
     PROMOTED = "promoted"
     SUPERSEDED = "superseded"
@@ -44,6 +46,7 @@ class Move(StrEnum):
     ALLOW = "allow"
     APPROVE = "approve"
     REJECT = "reject"
+    START_SHADOW = "start_shadow"
     START_CANARY = "start_canary"
     ADVANCE = "advance"
     PROMOTE = "promote"
@@ -61,22 +64,23 @@ MOVES: dict[Move, dict[State, State]] = {
     Move.ALLOW: {State.CHECKING: State.APPROVED},
     Move.APPROVE: {State.AWAITING_APPROVAL: State.APPROVED},
     Move.REJECT: dict.fromkeys((State.CHECKING, *_OPEN), State.REJECTED),
-    Move.START_CANARY: {State.APPROVED: State.CANARY},
+    Move.START_SHADOW: {State.APPROVED: State.SHADOW},
+    Move.START_CANARY: dict.fromkeys((State.APPROVED, State.SHADOW), State.CANARY),
     Move.ADVANCE: {State.CANARY: State.CANARY},
-    Move.PROMOTE: {State.APPROVED: State.PROMOTED, State.CANARY: State.PROMOTED},
+    Move.PROMOTE: dict.fromkeys((State.APPROVED, State.SHADOW, State.CANARY), State.PROMOTED),
     Move.SUPERSEDE: {State.PROMOTED: State.SUPERSEDED},
     Move.RESTORE: {State.SUPERSEDED: State.PROMOTED},
-    Move.ROLL_BACK: {State.CANARY: State.ROLLED_BACK, State.PROMOTED: State.ROLLED_BACK},
+    Move.ROLL_BACK: dict.fromkeys((State.SHADOW, State.CANARY, State.PROMOTED), State.ROLLED_BACK),
 }
 
-PENDING = frozenset({State.DRAFT, State.CHECKING, *_OPEN, State.CANARY})
+PENDING = frozenset({State.DRAFT, State.CHECKING, *_OPEN, State.SHADOW, State.CANARY})
 """States of a release that has not come to its end yet."""
 
 LIVE = frozenset({State.CANARY, State.PROMOTED})
 """States in which a release answers traffic."""
 
-_PEOPLE = (Move.CHECK, Move.APPROVE, Move.REJECT, Move.START_CANARY, Move.PROMOTE, Move.ROLL_BACK)
-_COMMANDS = {Move.START_CANARY: "canary", Move.ROLL_BACK: "rollback"}
+_PEOPLE = (Move.CHECK, Move.APPROVE, Move.REJECT, Move.START_SHADOW, Move.START_CANARY, Move.PROMOTE, Move.ROLL_BACK)
+_COMMANDS = {Move.START_SHADOW: "shadow", Move.START_CANARY: "canary", Move.ROLL_BACK: "rollback"}
 
 
 def after(state: State, move: Move) -> State:

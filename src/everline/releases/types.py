@@ -231,6 +231,12 @@ class SetShare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reason: str = ""
 
 
+class StartShadow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client sends to start a shadow: the share of the requests that it is asked too, above 0 to 1."""
+
+    share: float = 1.0
+
+
 class Release(msgspec.Struct, frozen=True, kw_only=True):
     """The act of bringing one model version to one endpoint.
 

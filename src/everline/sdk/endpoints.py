@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from everline.sdk.client import Client
-from everline.serving.types import Endpoint, Guard, Health, HealthSample, Revision
+from everline.serving.types import (
+    DurabilitySpec,
+    Endpoint,
+    EndpointAccess,
+    EndpointKey,
+    Guard,
+    Health,
+    HealthSample,
+    LogSpec,
+    NewEndpointKey,
+    Revision,
+)
 
 
 class EndpointsApi:
@@ -20,6 +31,47 @@ class EndpointsApi:
     def get(self, name: str) -> Endpoint:
         """One endpoint."""
         return self._client.call("GET", f"/endpoints/{name}", returns=Endpoint)
+
+    def change(
+        self,
+        name: str,
+        *,
+        guard: Guard | str | None = None,
+        access: EndpointAccess | str | None = None,
+        log: LogSpec | None = None,
+        durability: DurabilitySpec | None = None,
+    ) -> Endpoint:
+        """Change an endpoint; what is not given stays.
+
+        Args:
+            guard: `reject` or `flag`.
+            access: `open`, or `key`: only who has an API key may ask.
+            log: `full`, or the share of the requests that are logged.
+            durability: `every`, or for how many seconds logged rows may be in memory only.
+        """
+        body = {"guard": guard, "access": access, "log": log, "durability": durability}
+        return self._client.call("PATCH", f"/endpoints/{name}", body=body, returns=Endpoint)
+
+    def create_key(
+        self,
+        name: str,
+        key: str,
+        *,
+        requests_per_s: float | None = None,
+        requests_per_day: int | None = None,
+        days: int | None = None,
+    ) -> NewEndpointKey:
+        """Make an API key named `key`; its secret is shown this once. Quotas hold for each data plane."""
+        body = {"name": key, "requests_per_s": requests_per_s, "requests_per_day": requests_per_day, "days": days}
+        return self._client.call("POST", f"/endpoints/{name}/keys", body=body, returns=NewEndpointKey)
+
+    def keys(self, name: str) -> list[EndpointKey]:
+        """An endpoint's API keys, newest first."""
+        return self._client.list_all(f"/endpoints/{name}/keys", kind=EndpointKey, limit=1000)
+
+    def revoke_key(self, name: str, key: str) -> EndpointKey:
+        """End an API key, by its uid."""
+        return self._client.call("DELETE", f"/endpoints/{name}/keys/{key}", returns=EndpointKey)
 
     def traffic(self, name: str, *, limit: int = 100) -> list[Revision]:
         """Who answered which share when, newest first."""

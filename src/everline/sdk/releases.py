@@ -75,6 +75,10 @@ class ReleasesApi:
         """Let an approved release answer its plan's share of the traffic."""
         return self._client.call("POST", f"/releases/{release}/canary", returns=Release)
 
+    def shadow(self, release: str, *, share: float = 1.0) -> Release:
+        """Let an approved release answer a share of the requests beside the champion, without being heard."""
+        return self._client.call("POST", f"/releases/{release}/shadow", body={"share": share}, returns=Release)
+
     def promote(self, release: str) -> Release:
         """Let a release answer everything, if the champion is still the one that it was compared with."""
         return self._client.call("POST", f"/releases/{release}/promote", returns=Release)

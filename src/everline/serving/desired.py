@@ -11,7 +11,15 @@ from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import ConflictError, InvalidInputError
 from everline.serving import tables
-from everline.serving.types import DesiredEndpoint, DesiredRevision, DesiredState, Guard, RevisionRole
+from everline.serving.keys import desired_keys
+from everline.serving.types import (
+    DesiredEndpoint,
+    DesiredRevision,
+    DesiredState,
+    EndpointAccess,
+    Guard,
+    RevisionRole,
+)
 
 
 @read
@@ -40,10 +48,20 @@ def desired_state(uow: UnitOfWork) -> DesiredState:
     for row in uow.conn.execute(select(tables.revision).join(endpoints, endpoints.c.warm == tables.revision.c.uid)):
         if all(one.revision != row.uid for one in behind.get(row.endpoint, [])):
             behind.get(row.endpoint, []).append(_revision(row, role=RevisionRole.WARM, share=0.0))
+    keys = desired_keys(uow)
     return DesiredState(
         generation=number,
         endpoints=[
-            DesiredEndpoint(endpoint=row.name, project=row.project, guard=Guard(row.guard), revisions=behind[row.uid])
+            DesiredEndpoint(
+                endpoint=row.name,
+                project=row.project,
+                guard=Guard(row.guard),
+                revisions=behind[row.uid],
+                access=EndpointAccess(row.access),
+                keys=keys.get(row.uid, []),
+                log_share=row.log_share,
+                durability_s=row.durability_s,
+            )
             for row in rows
         ],
     )
@@ -64,7 +82,9 @@ def desired_alone(uow: UnitOfWork, *, project: str, model_version: str, endpoint
     uow.require(Permission.ENDPOINT_READ, project)
     revision, traffic, point = tables.revision, tables.traffic.c, tables.endpoint.c
     query = (
-        select(revision, point.name.label("endpoint_name"), point.guard)
+        select(
+            revision, point.name.label("endpoint_name"), point.guard, point.access, point.log_share, point.durability_s
+        )
         .join(tables.traffic, and_(traffic.revision == revision.c.uid, traffic.until.is_(None)))
         .join(tables.endpoint, point.uid == revision.c.endpoint)
         .where(point.project == project, revision.c.model_version == model_version)
@@ -85,7 +105,11 @@ def desired_alone(uow: UnitOfWork, *, project: str, model_version: str, endpoint
         )
     (row,) = rows
     one = _revision(row, role=RevisionRole.PRIMARY, share=1.0)
-    return DesiredEndpoint(endpoint=row.endpoint_name, project=project, guard=Guard(row.guard), revisions=[one])
+    return DesiredEndpoint(
+        endpoint=row.endpoint_name, project=project, guard=Guard(row.guard), revisions=[one],
+        access=EndpointAccess(row.access), keys=desired_keys(uow).get(row.endpoint, []), log_share=row.log_share,
+        durability_s=row.durability_s,
+    )  # fmt: skip
 
 
 def _revision(row: Row[Any], *, role: RevisionRole, share: float) -> DesiredRevision:

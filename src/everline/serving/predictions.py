@@ -17,6 +17,7 @@ from everline.ids import check_name, check_uid, digest_bytes, new_uid
 from everline.loader import late
 from everline.models.predictor import NATIVE
 from everline.serving import tables
+from everline.serving.segments import COLUMNS, OPTIONAL, STRUCTS, inspect, kinds, time_type
 from everline.serving.service import get_endpoint
 from everline.serving.types import Prediction, Segment
 
@@ -29,25 +30,7 @@ else:
     pc = late("pyarrow.compute")
     pq = late("pyarrow.parquet")
 
-_COLUMNS = {
-    "prediction": "string",
-    "at": "timestamp",
-    "event_time": "timestamp",
-    "endpoint": "string",
-    "revision": "string",
-    "package": "string",
-    "release": "string",
-    "request": "string",
-    "row": "int32",
-    "latency_us": "int64",
-}
-"""The columns of a segment and their Arrow types; a timestamp is UTC in microseconds."""
-_STRUCTS = ("inputs", "outputs")
-_NULLABLE = frozenset({"event_time", "request"})
-_UID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-_EXPANSION_MAX = 64
-"""A segment may grow by this factor when it is unpacked, beyond which it is a bomb."""
 
 
 # --- coming in ------------------------------------------------------------------------------------
@@ -81,7 +64,7 @@ def add_segment(
     if known is not None:
         uow.unchanged()
         return _segment(known, stored=False)
-    facts = _inspect(uow, data, endpoint=endpoint, rows=rows)
+    facts = inspect(data, endpoint=endpoint, rows=rows, limits=uow.settings)
     uow.blobs.put_bytes(data)
     values = facts | {
         "uid": new_uid(), "project": project, "endpoint": endpoint, "digest": found, "bytes": len(data),
@@ -93,86 +76,6 @@ def add_segment(
         endpoint=endpoint, rows=facts["rows"], first=facts["first_prediction"], last=facts["last_prediction"],
     )  # fmt: skip
     return _segment(uow.conn.execute(select(tables.prediction_segment).where(*where)).one(), stored=True)
-
-
-def _inspect(uow: UnitOfWork, data: bytes, *, endpoint: str, rows: int | None) -> dict[str, Any]:
-    """Whether these bytes can be a segment, and the ranges under which it is found again."""
-    limits = uow.settings
-    if len(data) > limits.segment_bytes_max:
-        raise TooLargeError(
-            f"The segment has {len(data)} bytes; {limits.segment_bytes_max} are allowed.", hint="Cut it in pieces."
-        )
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        meta = file.metadata
-        unpacked = sum(meta.row_group(index).total_byte_size for index in range(meta.num_row_groups))
-        if meta.num_rows > limits.segment_rows_max or unpacked > _EXPANSION_MAX * max(len(data), 1 << 20):
-            raise TooLargeError(
-                f"The segment unpacks to {meta.num_rows} rows and {unpacked} bytes.", hint="Cut it in pieces."
-            )
-        _check_schema(file.schema_arrow)
-        table = file.read(columns=list(_COLUMNS))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _bad_segment(f"it is not a readable Parquet file ({str(error).splitlines()[0][:200]})") from None
-    if table.num_rows == 0 or (rows is not None and rows != table.num_rows):
-        raise _bad_segment(f"it has {table.num_rows} rows where {rows or 'at least one'} were announced", field="rows")
-    _check_values(table, endpoint)
-    times = pc.coalesce(table["event_time"], table["at"])
-    ids, at, event = pc.min_max(table["prediction"]), pc.min_max(table["at"]), pc.min_max(times)
-    return {
-        "rows": table.num_rows,
-        "first_prediction": ids["min"].as_py(),
-        "last_prediction": ids["max"].as_py(),
-        "at_start": _utc(at["min"]),
-        "at_end": _utc(at["max"]),
-        "event_start": _utc(event["min"]),
-        "event_end": _utc(event["max"]),
-    }
-
-
-def _kinds() -> dict[str, pa.DataType]:
-    return {name: _time() if kind == "timestamp" else pa.type_for_alias(kind) for name, kind in _COLUMNS.items()}
-
-
-def _time() -> pa.DataType:
-    return pa.timestamp("us", tz="UTC")
-
-
-def _check_schema(schema: pa.Schema) -> None:
-    for name, kind in _kinds().items():
-        if schema.get_field_index(name) < 0:
-            raise _bad_segment(f"the column {name!r} is missing", field=name)
-        found = schema.field(name).type
-        if found != kind and not (pa.types.is_large_string(found) and kind == pa.string()):
-            raise _bad_segment(f"the column {name!r} is of type {found}, not {kind}", field=name)
-    for name in _STRUCTS:
-        if schema.get_field_index(name) < 0 or not pa.types.is_struct(schema.field(name).type):
-            raise _bad_segment(f"the column {name!r} is missing or no struct", field=name)
-
-
-def _check_values(table: pa.Table, endpoint: str) -> None:
-    for name in _COLUMNS:
-        if name not in _NULLABLE and table[name].null_count:
-            raise _bad_segment(f"the column {name!r} has empty values", field=name)
-    if not pc.all(pc.match_substring_regex(table["prediction"], _UID_PATTERN)).as_py():
-        raise _bad_segment("an id in the column 'prediction' is not a UUIDv7 in lower case", field="prediction")
-    if pc.count_distinct(table["prediction"]).as_py() != table.num_rows:
-        raise _bad_segment("an id in the column 'prediction' is there twice", field="prediction")
-    if not pc.all(pc.equal(table["endpoint"], endpoint)).as_py():
-        raise _bad_segment(f"a row is of another endpoint than {endpoint!r}", field="endpoint")
-
-
-def _bad_segment(why: str, *, field: str | None = None) -> InvalidInputError:
-    return InvalidInputError(
-        f"The prediction segment cannot be taken: {why}.",
-        hint="docs/serving.md lists the columns of the prediction log.",
-        field=field,
-    )
-
-
-def _utc(value: pa.Scalar) -> datetime:
-    moment: datetime = value.as_py()
-    return moment.astimezone(UTC)
 
 
 def _segment(row: Row[Any], *, stored: bool) -> Segment:
@@ -256,9 +159,11 @@ def known_ids(uow: UnitOfWork, project: str, endpoint: str, wanted: Sequence[str
     return found
 
 
-def _segments(project: str, endpoint: str) -> Select[Any]:
+def _segments(project: str, endpoint: str, *, shadow: bool = False) -> Select[Any]:
     column = tables.prediction_segment.c
-    return select(tables.prediction_segment).where(column.project == project, column.endpoint == endpoint)
+    return select(tables.prediction_segment).where(
+        column.project == project, column.endpoint == endpoint, column.shadow == shadow
+    )
 
 
 def _holding(project: str, uid: str) -> Select[Any]:
@@ -285,8 +190,9 @@ def _predictions(uow: UnitOfWork, project: str, values: list[dict[str, Any]]) ->
         known = outcomes.get((value["endpoint"], value["prediction"]))
         made.append(
             Prediction(
-                **{name: value[name] for name in (*_COLUMNS, *_STRUCTS, "segment")}
-                | {"request": value["request"] or "", "runtime": value.get("runtime") or NATIVE},
+                **{name: value[name] for name in (*COLUMNS, *STRUCTS, "segment")}
+                | {"request": value["request"] or "", "runtime": value.get("runtime") or NATIVE}
+                | {"role": value.get("role") or "", "primary": value.get("primary")},
                 project=project,
                 model=model,
                 version=version,
@@ -326,8 +232,8 @@ def read_window(
 
     Returns:
         One row per prediction, in id order: `prediction, at, event_time` (filled), `revision, package, release,
-        request, row, latency_us, runtime`, then `in.<name>` and `out.<name>` as typed by the signature, and `outcome`
-        (double, null while unknown).
+        request, row, latency_us, runtime, role, primary, key`, then `in.<name>` and `out.<name>` as typed by the
+        signature, and `outcome` (double, null while unknown).
 
     Raises:
         TooLargeError: the span holds more than `window_rows_max` predictions.
@@ -364,10 +270,12 @@ def newest(
     limit: int,
     since: datetime | None = None,
     until: datetime | None = None,
+    shadow: bool = False,
 ) -> pa.Table:
     """The newest predictions that were answered in a span of time, as columns.
 
     Args:
+        shadow: instead, what shadows said and nobody was told; `primary` names the prediction that was answered.
         limit: 1 to `window_rows_max` rows.
         since, until: by when they were answered, from the first up to, without, the second; None for no bound.
 
@@ -384,7 +292,7 @@ def newest(
         raise InvalidInputError(f"limit must be 1 to {uow.settings.window_rows_max}.", field="limit")
     start, end = since or _FIRST, until or _LAST
     column = tables.prediction_segment.c
-    query = _segments(project, endpoint).where(column.at_start < end, column.at_end >= start)
+    query = _segments(project, endpoint, shadow=shadow).where(column.at_start < end, column.at_end >= start)
     pieces: list[pa.Table] = []
     rows, oldest = 0, ""
     for row in uow.conn.execute(query.order_by(column.last_prediction.desc())).all():
@@ -415,7 +323,7 @@ def event_span(uow: UnitOfWork, endpoint: str, *, project: str) -> tuple[datetim
     uow.require(Permission.PREDICTION_READ, project)
     column = tables.prediction_segment.c
     query = select(func.min(column.event_start), func.max(column.event_end)).where(
-        column.project == project, column.endpoint == endpoint
+        column.project == project, column.endpoint == endpoint, column.shadow.is_(False)
     )
     first, last = uow.conn.execute(query).one()
     return None if first is None else (first, last)
@@ -428,7 +336,7 @@ def _cut(
         table = pq.read_table(pa.BufferReader(uow.blobs.get_bytes(row.digest)))
         event = pc.coalesce(table["event_time"], table["at"])
         moment = event if by == "event_time" else table["at"]
-        time = _time()
+        time = time_type()
         inside = pc.and_(pc.greater_equal(moment, pa.scalar(start, time)), pc.less(moment, pa.scalar(end, time)))
         if revision is not None:
             inside = pc.and_(inside, pc.equal(table["revision"], revision))
@@ -438,16 +346,22 @@ def _cut(
 
 
 def _flat(table: pa.Table) -> pa.Table:
-    names = [name for name in _COLUMNS if name != "endpoint"]
-    columns = [table[name].cast(kind) for name, kind in _kinds().items() if name in names]
-    names.append("runtime")
-    columns.append(_runtimes(table))
+    names = [name for name in COLUMNS if name != "endpoint"]
+    columns = [table[name].cast(kind) for name, kind in kinds().items() if name in names]
+    names += ["runtime", *OPTIONAL]
+    columns += [_runtimes(table), *(_text(table, name) for name in OPTIONAL)]
     for struct, prefix in (("inputs", "in."), ("outputs", "out.")):
         combined = table[struct].combine_chunks()
         for index, field in enumerate(combined.type):
             names.append(prefix + field.name)
             columns.append(pc.struct_field(combined, [index]))
     return pa.table(columns, names=names)
+
+
+def _text(table: pa.Table, name: str) -> pa.ChunkedArray:
+    if table.schema.get_field_index(name) < 0:
+        return pa.chunked_array([pa.nulls(table.num_rows, pa.string())])
+    return table[name].cast(pa.string())
 
 
 def _runtimes(table: pa.Table) -> pa.ChunkedArray:
@@ -480,9 +394,9 @@ def _outcomes(uow: UnitOfWork, project: str, endpoint: str, ids: pa.ChunkedArray
 
 
 def _empty_window() -> pa.Table:
-    kinds = {name: kind for name, kind in _kinds().items() if name != "endpoint"}
-    kinds |= {"runtime": pa.string(), "outcome": pa.float64()}
-    return pa.schema(kinds).empty_table()
+    columns = {name: kind for name, kind in kinds().items() if name != "endpoint"}
+    columns |= dict.fromkeys(("runtime", *OPTIONAL), pa.string()) | {"outcome": pa.float64()}
+    return pa.schema(columns).empty_table()
 
 
 def arrow_stream(table: pa.Table) -> bytes:

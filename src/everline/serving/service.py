@@ -20,7 +20,7 @@ from everline.errors import ConflictError, InvalidInputError, NotFoundError
 from everline.governance import audit
 from everline.ids import check_name, new_uid
 from everline.serving import tables
-from everline.serving.types import Endpoint, Guard, Revision, RevisionRole
+from everline.serving.types import Endpoint, EndpointAccess, Guard, Revision, RevisionRole
 from everline.storage.db import upsert
 
 _GENERATION_ID = 1
@@ -316,6 +316,9 @@ def _endpoint(uow: UnitOfWork, row: Row[Any]) -> Endpoint:
         project=row.project,
         name=row.name,
         guard=Guard(row.guard),
+        access=EndpointAccess(row.access),
+        log="full" if row.log_share == 1.0 else row.log_share,
+        durability="every" if row.durability_s == 0.0 else row.durability_s,
         created_at=row.created_at,
         revisions=sorted(revisions, key=lambda one: (order.index(one.role), one.revision)),
     )

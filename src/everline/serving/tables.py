@@ -1,6 +1,17 @@
 """Columns of this slice."""
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, String, Table, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    UniqueConstraint,
+)
 
 from everline.storage.schema import (
     NAMES_BLOB,
@@ -24,6 +35,9 @@ endpoint = Table(
     Column("project", Name, nullable=False),
     Column("name", Name, nullable=False),
     Column("guard", String(16), nullable=False),
+    Column("access", String(16), nullable=False, server_default="open"),
+    Column("log_share", Float, nullable=False, server_default="1"),
+    Column("durability_s", Float, nullable=False, server_default="0"),
     Column("warm", Uid),  # the revision that a rollback would go back to: loaded, without traffic
     Column("created_at", UtcTime, nullable=False),
     Column("created_by", Name, nullable=False),
@@ -44,6 +58,23 @@ revision = Table(
     Column("statement", JsonValue, nullable=False),
     Column("created_at", UtcTime, nullable=False),
 )
+
+endpoint_key = Table(
+    "endpoint_key",
+    metadata,
+    uid_pk(),
+    Column("endpoint", Uid, ForeignKey("endpoint.uid"), nullable=False, index=True),
+    Column("name", Name, nullable=False),
+    Column("prefix", String(16), nullable=False),
+    Column("hash", Digest, nullable=False, unique=True, info=NAMES_NO_BLOB),
+    Column("requests_per_s", Float),
+    Column("requests_per_day", BigInteger),
+    Column("created_at", UtcTime, nullable=False),
+    Column("created_by", Name, nullable=False),
+    Column("expires_at", UtcTime),
+    Column("revoked_at", UtcTime),
+)
+"""Whoever may ask an endpoint; the secret is shown once, its hash is kept."""
 
 # The history of who answered which share, and at its open end (`until` is null) the present: one truth for both.
 traffic = Table(
@@ -98,6 +129,7 @@ prediction_segment = Table(
     Column("project", Name, nullable=False),
     Column("endpoint", Name, nullable=False),
     Column("digest", Digest, nullable=False, info=NAMES_BLOB),
+    Column("shadow", Boolean, nullable=False),  # what shadows said, which nobody was told
     Column("rows", Integer, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("first_prediction", Uid, nullable=False),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,6 +19,21 @@ class Guard(StrEnum):
     """Answer an error that names the field."""
     FLAG = "flag"
     """Answer, and mark the prediction."""
+
+
+class EndpointAccess(StrEnum):
+    """Who may ask an endpoint."""
+
+    OPEN = "open"
+    """Whoever reaches the data plane."""
+    KEY = "key"
+    """Who has one of the endpoint's API keys."""
+
+
+LogSpec = Literal["full"] | float
+"""Which requests are logged: all, or a share of them, chosen by the hash of the request's id."""
+DurabilitySpec = Literal["every"] | float
+"""When a logged row is with the kernel: before each answer leaves, or at most so many seconds later."""
 
 
 class RevisionRole(StrEnum):
@@ -63,6 +78,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A stable prediction address.
 
     Attributes:
+        log: `full`, or the share of the requests whose rows are logged.
+        durability: `every`, or for how many seconds logged rows may be in memory only: what kill -9 can lose.
         revisions: those that answer now, the primary first; empty before the first promotion.
     """
 
@@ -70,6 +87,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     project: str
     name: str
     guard: Guard
+    access: EndpointAccess = EndpointAccess.OPEN
+    log: LogSpec = "full"
+    durability: DurabilitySpec = "every"
     created_at: datetime
     revisions: list[Revision] = []
 
@@ -79,6 +99,49 @@ class CreateEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     name: str
     guard: Guard = Guard.REJECT
+
+
+class ChangeEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client sends to change an endpoint; what is left out stays."""
+
+    guard: Guard | None = None
+    access: EndpointAccess | None = None
+    log: LogSpec | None = None
+    durability: DurabilitySpec | None = None
+
+
+class EndpointKey(msgspec.Struct, frozen=True, kw_only=True):
+    """An API key of an endpoint as it is kept: its secret is not, its prefix tells it from others.
+
+    Attributes:
+        requests_per_s, requests_per_day: what its holder may ask of each data plane; None for no limit.
+    """
+
+    uid: str
+    endpoint: str
+    name: str
+    prefix: str
+    requests_per_s: float | None
+    requests_per_day: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class NewEndpointKey(msgspec.Struct, frozen=True, kw_only=True):
+    """An API key at birth: the only time its secret is shown."""
+
+    key: EndpointKey
+    secret: str
+
+
+class CreateEndpointKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client sends to make an API key; `days` of life, None for no end."""
+
+    name: str
+    requests_per_s: float | None = None
+    requests_per_day: int | None = None
+    days: int | None = None
 
 
 # --- desired state and health ---------------------------------------------------------------------
@@ -98,13 +161,33 @@ class DesiredRevision(msgspec.Struct, frozen=True, kw_only=True):
     statement: dict[str, Any]
 
 
+class DesiredKey(msgspec.Struct, frozen=True, kw_only=True):
+    """An API key in force: `hash` is the SHA-256 of its secret, as `sha256:…`."""
+
+    uid: str
+    hash: str
+    requests_per_s: float | None = None
+    requests_per_day: int | None = None
+    expires_at: datetime | None = None
+
+
 class DesiredEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint as a data plane must serve it."""
+    """An endpoint as a data plane must serve it.
+
+    Attributes:
+        keys: who may ask it while `access` is `key`.
+        log_share: part of the requests whose rows are logged, above 0 to 1.
+        durability_s: how long a logged row may be in memory only; 0 means not at all.
+    """
 
     endpoint: str
     project: str
     guard: Guard
     revisions: list[DesiredRevision]
+    access: EndpointAccess = EndpointAccess.OPEN
+    keys: list[DesiredKey] = []
+    log_share: float = 1.0
+    durability_s: float = 0.0
 
 
 class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,6 +291,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         request: the request that asked; `row` is the row in it.
         latency_us: from the request's arrival to its answer, in microseconds.
         runtime: which of the package's runtimes computed it.
+        role: what its revision was then: primary, canary or shadow; empty where the log does not say.
+        primary: of what a shadow said, the prediction that was answered instead.
         outcome: the true outcome, once feedback has come; `outcome_at` is when it came.
         segment: digest of the log segment that holds it.
     """
@@ -228,6 +313,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     inputs: dict[str, Any]
     outputs: dict[str, Any]
     runtime: str = "native"
+    role: str = ""
+    primary: str | None = None
     outcome: float | bool | None = None
     outcome_at: datetime | None = None
     segment: str = ""

@@ -213,6 +213,34 @@ def test_a_gate_that_closed_meanwhile_stalls_the_rollout_and_says_why(world, beg
     assert len(world.events("release.refuse")) == 1
 
 
+def test_a_shadow_is_beside_whoever_answers_until_it_is_promoted_or_taken_back(world):
+    world.promoted()
+    shadow, canary = world.challenger(b"shadow"), world.challenger(b"canary", share=0.2)
+    with pytest.raises(InvalidInputError, match="shadow"):
+        world.do(rollout.start_shadow, shadow.uid, share=0.0)
+    shadow = world.do(rollout.start_shadow, shadow.uid, share=0.5)
+    assert (shadow.state, world.traffic()) == (State.SHADOW, [(1, "primary", 1.0), (2, "shadow", 0.5)])
+    with pytest.raises(ConflictError, match="shadow already"):
+        world.do(rollout.start_shadow, canary.uid)
+    world.do(rollout.start_canary, canary.uid)
+    assert world.traffic() == [(1, "primary", 0.8), (3, "canary", 0.2), (2, "shadow", 0.5)]
+    world.do(rollout.rollback, canary.uid, reason="drill")
+    assert world.traffic() == [(1, "primary", 1.0), (2, "shadow", 0.5)]
+    canary = world.do(rollout.start_canary, shadow.uid)
+    assert (canary.state, world.traffic()) == (State.CANARY, [(1, "primary", 0.9), (2, "canary", 0.1)])
+    world.do(rollout.rollback, shadow.uid, reason="drill")
+
+    with world.work(MAYA) as uow:
+        again = register(uow, b"again")
+        champion = serving.get_endpoint(uow, "flight-delay", project="default").revisions[0]
+        attest(uow, again, comparison=compared(champion.package, again.package))
+    release = world.open(again)
+    world.do(service.approve, release.uid)
+    world.do(rollout.start_shadow, release.uid)
+    assert world.do(rollout.rollback, release.uid, reason="drill").state is State.ROLLED_BACK
+    assert world.traffic() == [(1, "primary", 1.0)]
+
+
 def test_what_a_rollback_goes_back_to_is_kept_loaded_by_data_planes(world):
     first = world.promoted()
     second = world.challenger(share=0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -162,3 +163,43 @@ def test_only_one_process_takes_a_home_and_the_replica_keeps_its_name(tmp_path: 
         LocalStore(tmp_path).lock()
     LocalStore(tmp_path).lock().close()
     assert store.replica() == LocalStore(tmp_path).replica()
+
+
+def test_rows_that_may_wait_are_written_in_time_in_order_and_before_the_segment_ends(tmp_path: Path) -> None:
+    async def act() -> None:
+        log = new_log(tmp_path)
+        log.append(record(0), EVERY_TYPE, within_s=30.0)
+        assert not list(tmp_path.glob("*.open"))
+        log.append(record(1), EVERY_TYPE)  # another endpoint's, which may not wait: nothing overtakes
+        (path,) = tmp_path.glob("*.open")
+        assert [one.requests for one in read_segment(path).records] == [record(0).requests, record(1).requests]
+        log.append(record(2), EVERY_TYPE, within_s=0.05)
+        assert len(read_segment(path).records) == 2
+        await asyncio.sleep(0.06)
+        assert len(read_segment(path).records) == 3
+        log.append(record(3), EVERY_TYPE, within_s=30.0)
+        detached = log.detach()
+        assert detached is not None
+        finish(detached)
+        assert len(read_segment(path.with_suffix(".raw")).records) == 4
+
+    asyncio.run(act())
+
+
+def test_rows_that_could_not_be_written_are_kept_and_hold_up_further_answers(tmp_path: Path) -> None:
+    async def act() -> None:
+        folder = tmp_path / "spool"
+        log = new_log(folder)
+        folder.mkdir()
+        log.append(record(0), EVERY_TYPE, within_s=0.02)
+        folder.rmdir()
+        await asyncio.sleep(0.05)
+        with pytest.raises(UnavailableError):
+            log.append(record(1), EVERY_TYPE, within_s=0.02)
+        assert log.detach() is None
+        folder.mkdir()
+        log.append(record(2), EVERY_TYPE, within_s=0.02)
+        (path,) = folder.glob("*.open")
+        assert [one.requests for one in read_segment(path).records] == [record(0).requests, record(2).requests]
+
+    asyncio.run(act())

@@ -1,4 +1,4 @@
-"""Endpoints: their guard and the rollout plan of releases. They are never removed by a file: programs call them."""
+"""Endpoints: who may ask, guard, log, rollout plan. They are never removed by a file: programs call them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from everline.delivery.kinds.kind import Compared, Scope, Spec
 from everline.errors import NotFoundError
 from everline.releases import plans
 from everline.releases.types import Plan
-from everline.serving import service
-from everline.serving.types import Guard
+from everline.serving import options, service
+from everline.serving.types import ChangeEndpoint, Guard
 
 
 class Endpoints:
@@ -28,14 +28,16 @@ class Endpoints:
         except NotFoundError:
             return Compared(spec, None)
         plan = plans.get_plan(scope.uow, name, project=scope.project)
-        return Compared(spec, {"guard": found.guard.value, "rollout": msgspec.to_builtins(plan)})
+        known = {key: msgspec.to_builtins(getattr(found, key)) for key in ("guard", "access", "log", "durability")}
+        return Compared(spec, known | {"rollout": msgspec.to_builtins(plan)})
 
     def put(self, scope: Scope, name: str, spec: Spec, before: Spec | None) -> None:
         """Create it without traffic, or change it."""
-        guard = Guard(spec["guard"])
+        change = msgspec.convert({key: spec[key] for key in ChangeEndpoint.__struct_fields__}, ChangeEndpoint)
         try:
-            service.set_guard(scope.uow, name, project=scope.project, guard=guard)
+            service.get_endpoint(scope.uow, name, project=scope.project)
         except NotFoundError:
-            service.create_endpoint(scope.uow, name, project=scope.project, guard=guard)
+            service.create_endpoint(scope.uow, name, project=scope.project, guard=Guard(spec["guard"]))
+        options.change_endpoint(scope.uow, name, change, project=scope.project)
         plan = None if spec["rollout"] is None else msgspec.convert(spec["rollout"], Plan)
         plans.set_plan(scope.uow, name, plan, project=scope.project)

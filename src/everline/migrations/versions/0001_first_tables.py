@@ -174,6 +174,9 @@ def upgrade() -> None:
     sa.Column('project', sa.String(length=256), nullable=False),
     sa.Column('name', sa.String(length=256), nullable=False),
     sa.Column('guard', sa.String(length=16), nullable=False),
+    sa.Column('access', sa.String(length=16), server_default='open', nullable=False),
+    sa.Column('log_share', sa.Float(), server_default='1', nullable=False),
+    sa.Column('durability_s', sa.Float(), server_default='0', nullable=False),
     sa.Column('warm', sa.String(length=36), nullable=True),
     sa.Column('created_at', everline.storage.schema.UtcTime(), nullable=False),
     sa.Column('created_by', sa.String(length=256), nullable=False),
@@ -398,6 +401,7 @@ def upgrade() -> None:
     sa.Column('project', sa.String(length=256), nullable=False),
     sa.Column('endpoint', sa.String(length=256), nullable=False),
     sa.Column('digest', sa.String(length=71), nullable=False),
+    sa.Column('shadow', sa.Boolean(), nullable=False),
     sa.Column('rows', sa.Integer(), nullable=False),
     sa.Column('bytes', sa.BigInteger(), nullable=False),
     sa.Column('first_prediction', sa.String(length=36), nullable=False),
@@ -705,6 +709,25 @@ def upgrade() -> None:
     sa.UniqueConstraint('dataset', 'digest', name='uq_dataset_version_digest'),
     sa.UniqueConstraint('dataset', 'number', name='uq_dataset_version_number')
     )
+    op.create_table('endpoint_key',
+    sa.Column('uid', sa.String(length=36), nullable=False),
+    sa.Column('endpoint', sa.String(length=36), nullable=False),
+    sa.Column('name', sa.String(length=256), nullable=False),
+    sa.Column('prefix', sa.String(length=16), nullable=False),
+    sa.Column('hash', sa.String(length=71), nullable=False),
+    sa.Column('requests_per_s', sa.Float(), nullable=True),
+    sa.Column('requests_per_day', sa.BigInteger(), nullable=True),
+    sa.Column('created_at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('created_by', sa.String(length=256), nullable=False),
+    sa.Column('expires_at', everline.storage.schema.UtcTime(), nullable=True),
+    sa.Column('revoked_at', everline.storage.schema.UtcTime(), nullable=True),
+    sa.ForeignKeyConstraint(['endpoint'], ['endpoint.uid'], name=op.f('fk_endpoint_key_endpoint')),
+    sa.PrimaryKeyConstraint('uid', name=op.f('pk_endpoint_key')),
+    sa.UniqueConstraint('hash', name=op.f('uq_endpoint_key_hash'))
+    )
+    with op.batch_alter_table('endpoint_key', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_endpoint_key_endpoint'), ['endpoint'], unique=False)
+
     op.create_table('experiment_tag',
     sa.Column('experiment', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
     sa.Column('key', sa.String(length=250), nullable=False),
@@ -1237,6 +1260,10 @@ def downgrade() -> None:
 
     op.drop_table('incident')
     op.drop_table('experiment_tag')
+    with op.batch_alter_table('endpoint_key', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_endpoint_key_endpoint'))
+
+    op.drop_table('endpoint_key')
     op.drop_table('dataset_version')
     op.drop_table('dataset_tag')
     op.drop_table('dataset_contract')

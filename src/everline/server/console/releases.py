@@ -26,6 +26,7 @@ _SENTENCES = {
     State.BLOCKED: "Blocked: a rule fails, or evidence that it needs is missing.",
     State.AWAITING_APPROVAL: "Every rule holds; it waits for people to decide.",
     State.APPROVED: "Approved; no traffic yet.",
+    State.SHADOW: "It is asked what the champion answers; nobody hears it, its rows are logged.",
     State.CANARY: "A share of the requests goes to this version while it is watched.",
     State.PROMOTED: "This version answers the endpoint.",
     State.SUPERSEDED: "A later release took its place.",
@@ -36,6 +37,7 @@ _DONE = {
     Move.APPROVE: "Your approval is recorded and signed.",
     Move.REJECT: "Your rejection is recorded and signed.",
     Move.CHECK: "Checked again on the evidence of now.",
+    Move.START_SHADOW: "The shadow is asked every request too.",
     Move.START_CANARY: "The canary has its share of the traffic.",
     Move.PROMOTE: "This version answers everything now.",
     Move.ROLL_BACK: "Rolled back; the version before it answers again.",
@@ -47,6 +49,7 @@ _WORDS = {
     Move.ALLOW: "Allowed by policy",
     Move.APPROVE: "Approved",
     Move.REJECT: "Rejected",
+    Move.START_SHADOW: "Shadow started",
     Move.START_CANARY: "Canary started",
     Move.ADVANCE: "Share moved",
     Move.PROMOTE: "Promoted",
@@ -59,6 +62,7 @@ _BUTTONS = {
     Move.APPROVE: ("Approve", "primary"),
     Move.REJECT: ("Reject", "danger"),
     Move.CHECK: ("Check again", ""),
+    Move.START_SHADOW: ("Start shadow", ""),
     Move.START_CANARY: ("Start canary", "primary"),
     Move.PROMOTE: ("Promote", "primary"),
     Move.ROLL_BACK: ("Roll back", "danger"),
@@ -67,6 +71,7 @@ _MOVES: dict[Move, Callable[[UnitOfWork, str, str], Release]] = {
     Move.APPROVE: lambda uow, uid, reason: service.approve(uow, uid, reason=reason),
     Move.REJECT: lambda uow, uid, reason: service.reject(uow, uid, reason=reason),
     Move.CHECK: lambda uow, uid, _reason: service.check(uow, uid),
+    Move.START_SHADOW: lambda uow, uid, _reason: rollout.start_shadow(uow, uid),
     Move.START_CANARY: lambda uow, uid, _reason: rollout.start_canary(uow, uid),
     Move.PROMOTE: lambda uow, uid, _reason: rollout.promote(uow, uid),
     Move.ROLL_BACK: lambda uow, uid, reason: rollout.rollback(uow, uid, reason=reason),
@@ -157,7 +162,7 @@ def _actions(release: Release) -> dict[str, Any] | None:
 
 
 def _useful(move: Move, release: Release) -> bool:
-    if release.state is not State.APPROVED:
+    if release.state not in (State.APPROVED, State.SHADOW):
         return True
     direct = release.champion is None or release.plan.canary_share == 0
     return move not in ((Move.START_CANARY,) if direct else (Move.PROMOTE,))

@@ -5,8 +5,18 @@ from __future__ import annotations
 import msgspec
 
 from everline.server.http import Page, Request, Routes, begin, decode
-from everline.serving import health, service
-from everline.serving.types import CreateEndpoint, Endpoint, Health, HealthSample, Revision
+from everline.serving import health, keys, options, service
+from everline.serving.types import (
+    ChangeEndpoint,
+    CreateEndpoint,
+    CreateEndpointKey,
+    Endpoint,
+    EndpointKey,
+    Health,
+    HealthSample,
+    NewEndpointKey,
+    Revision,
+)
 
 routes = Routes(tag="endpoints")
 
@@ -37,6 +47,36 @@ def get_endpoint(request: Request) -> Endpoint:
     """Show an endpoint with the revisions that answer now."""
     with begin(request) as uow:
         return service.get_endpoint(uow, request.path["name"], project=request.project)
+
+
+@routes.patch("/endpoints/{name}", body=ChangeEndpoint, returns=Endpoint)
+def change_endpoint(request: Request) -> Endpoint:
+    """Change an endpoint's guard, access, log or durability."""
+    body = decode(ChangeEndpoint, request)
+    with begin(request) as uow:
+        return options.change_endpoint(uow, request.path["name"], body, project=request.project)
+
+
+@routes.post("/endpoints/{name}/keys", body=CreateEndpointKey, returns=NewEndpointKey, status=201)
+def create_key(request: Request) -> NewEndpointKey:
+    """Make an API key of an endpoint; its secret is shown this once."""
+    body = decode(CreateEndpointKey, request)
+    with begin(request) as uow:
+        return keys.create_key(uow, request.path["name"], body, project=request.project)
+
+
+@routes.get("/endpoints/{name}/keys", returns=Page[EndpointKey])
+def list_keys(request: Request) -> Page[EndpointKey]:
+    """List an endpoint's API keys, newest first, without their secrets."""
+    with begin(request) as uow:
+        return Page(items=keys.list_keys(uow, request.path["name"], project=request.project))
+
+
+@routes.delete("/endpoints/{name}/keys/{key}", returns=EndpointKey)
+def revoke_key(request: Request) -> EndpointKey:
+    """End an API key of an endpoint."""
+    with begin(request) as uow:
+        return keys.revoke_key(uow, request.path["name"], request.path["key"], project=request.project)
 
 
 @routes.get("/endpoints/{name}/traffic", returns=Page[Revision])

@@ -8,7 +8,18 @@ from everline.clock import parse_rfc3339
 from everline.models.types import Comparison
 from everline.releases import advancing, comparison, history, preview, rollout, service, waiving, watch
 from everline.releases.states import State
-from everline.releases.types import CreateRelease, Decide, LiveAt, Preview, Release, Revoke, SetShare, Waive, Watch
+from everline.releases.types import (
+    CreateRelease,
+    Decide,
+    LiveAt,
+    Preview,
+    Release,
+    Revoke,
+    SetShare,
+    StartShadow,
+    Waive,
+    Watch,
+)
 from everline.server.http import Page, Request, Routes, begin, decode
 
 routes = Routes(tag="releases")
@@ -147,6 +158,14 @@ def start_canary(request: Request) -> Release:
     """Let an approved release answer its plan's share of the traffic."""
     with begin(request) as uow:
         return rollout.start_canary(uow, request.path["uid"])
+
+
+@routes.post("/releases/{uid}/shadow", body=StartShadow, returns=Release)
+def start_shadow(request: Request) -> Release:
+    """Let an approved release answer a share of the requests beside the champion, without being heard."""
+    body = decode(StartShadow, request)
+    with begin(request) as uow:
+        return rollout.start_shadow(uow, request.path["uid"], share=body.share)
 
 
 @routes.post("/releases/{uid}/promote", returns=Release)

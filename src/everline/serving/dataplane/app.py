@@ -26,15 +26,18 @@ from everline import __version__
 from everline.config import Settings
 from everline.errors import EverlineError, InvalidInputError, NotFoundError, TooLargeError, UnavailableError
 from everline.ids import new_uid
-from everline.serving.dataplane.following import Source, describe_health
+from everline.serving.dataplane.following import Reporter, Source, describe_health
 from everline.serving.dataplane.forms import invocations, open_inference, records
-from everline.serving.dataplane.forms.ask import Form
+from everline.serving.dataplane.forms.ask import Form, sticky_key
 from everline.serving.dataplane.http.messages import Answering, Reply, Request, header, json_reply, refusal
+from everline.serving.dataplane.keys import Gate
 from everline.serving.dataplane.lanes import AtHand, Call, Lane
 from everline.serving.dataplane.log.raw_segments import PredictionLog
-from everline.serving.dataplane.metrics import CONTENT_TYPE
+from everline.serving.dataplane.metrics import CONTENT_TYPE, Metrics
+from everline.serving.dataplane.quotas import Quotas
 from everline.serving.dataplane.routing import RoutingTable, ServedEndpoint, ServedRevision
-from everline.serving.types import Health
+from everline.serving.dataplane.shadow import Shadows
+from everline.serving.types import RevisionRole
 
 log = logging.getLogger("everline.serve")
 
@@ -51,13 +54,6 @@ class _Address(msgspec.Struct, frozen=True):
     form: Form
 
 
-class Told(msgspec.Struct, frozen=True):
-    """What is told of the data plane as a whole, however many processes it has."""
-
-    health: Callable[[], Health]
-    metrics: Callable[[], bytes]
-
-
 class DataPlaneApp:
     """Routes a request, sees it through, and knows what is under way."""
 
@@ -66,15 +62,19 @@ class DataPlaneApp:
         settings: Settings,
         *,
         source: Source,
+        reporter: Reporter,
+        metrics: Metrics,
         prediction_log: PredictionLog,
-        told: Told,
     ) -> None:
         self._settings = settings
         self._source = source
-        self._told = told
+        self._reporter = reporter
+        self._metrics = metrics
         self._log = prediction_log
         self._at_hand = AtHand()
         self._lanes: dict[str, Lane] = {}
+        self._gate = Gate(Quotas(settings.home / "dataplane" / "quotas"))
+        self._shadows = Shadows(metrics, self._lane)
         self._table: RoutingTable | None = None
         self._routed: RoutingTable | None = None
         self._routes: dict[tuple[bytes, bytes | None], tuple[ServedEndpoint, Lane]] = {}
@@ -120,26 +120,32 @@ class DataPlaneApp:
                 f"{self._at_hand.requests} requests are at hand, which is the limit.", hint="Try again in a second."
             )
         endpoint, lane = self._route(address, request)
+        self._gate.check(endpoint, request, self._routed)
         deadline = time.monotonic() + self._settings.request_s
-        rows_max, form = self._settings.request_rows_max, address.form
+        rows_max, form, role = self._settings.request_rows_max, address.form, RevisionRole.PRIMARY
         try:
             if _DEADLINE in request.headers:
                 deadline = time.monotonic() + _seconds(request, self._settings.request_s)
             if b"content-encoding" in request.headers:
                 _decompress(request, bytes_max=self._settings.request_bytes_max)
             ask = form.read(request, lane.plan, rows_max)
+            ask.key = sticky_key(ask.key, request)
             if address.version is None and endpoint.canary is not None:
                 ask.request = ask.request or new_uid()
-                chosen = self._lane(endpoint, endpoint.choose(ask.request))
+                served = endpoint.choose(ask.request, ask.key)
+                role, chosen = served.desired.role, self._lane(endpoint, served)
                 if chosen is not lane and chosen.plan.signature != lane.plan.signature:
-                    ask = msgspec.structs.replace(form.read(request, chosen.plan, rows_max), request=ask.request)
+                    again = form.read(request, chosen.plan, rows_max)
+                    ask = msgspec.structs.replace(again, request=ask.request, key=ask.key)
                 lane = chosen
         except EverlineError as error:
             lane.refused_unread(error)
             raise
-        lane.submit(
-            Call(ask, form, endpoint, reply, at_hand=self._at_hand, started_ns=request.started_ns, deadline=deadline)
-        )
+        call = Call(ask, form, endpoint, reply, at_hand=self._at_hand, started_ns=request.started_ns, deadline=deadline)
+        call.role = role
+        if endpoint.shadow is not None:
+            self._shadows.follow(call, endpoint.shadow)
+        lane.submit(call)
 
     def _route(self, address: _Address, request: Request) -> tuple[ServedEndpoint, Lane]:
         """The endpoint, and the lane whose signature reads the request; any ready revision's will do."""
@@ -192,7 +198,8 @@ class DataPlaneApp:
             case ["health"]:
                 return self._health()
             case ["metrics"]:
-                return Reply(200, self._told.metrics(), content_type=CONTENT_TYPE.encode())
+                self._metrics.spool_bytes.set(self._log.spool_bytes)
+                return Reply(200, self._metrics.text(), content_type=CONTENT_TYPE.encode())
             case ["v2"]:
                 return json_reply({"name": "everline", "version": __version__, "extensions": ["binary_tensor_data"]})
             case ["v2", "health", "live"]:
@@ -207,7 +214,7 @@ class DataPlaneApp:
 
     def _health(self) -> Reply:
         started = self._source.table is not None
-        body = describe_health(self._told.health(), trouble=self._source.trouble, started=started)
+        body = describe_health(self._reporter.health(), trouble=self._source.trouble, started=started)
         return json_reply(body, status=200 if started else 503)
 
     def _ready(self) -> Reply:
@@ -217,6 +224,8 @@ class DataPlaneApp:
 
     def _describe(self, name: str, rest: list[str], request: Request) -> Reply:
         endpoint = self._find(name, request)
+        if rest[-1:] != ["ready"]:
+            self._gate.check(endpoint, request, self._source.table)
         match rest:
             case []:
                 served = endpoint.choose("")

@@ -9,10 +9,11 @@ size, so that nobody can tell with whom he was asked.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -30,7 +31,8 @@ from everline.serving.dataplane.http.messages import Answering, Reply, refusal
 from everline.serving.dataplane.log.packing import Packer
 from everline.serving.dataplane.log.raw_segments import PredictionLog, PredictionRecord
 from everline.serving.dataplane.plan import Arrays, Plan, UnfitError, gather
-from everline.serving.dataplane.routing import ServedEndpoint, ServedRevision
+from everline.serving.dataplane.routing import ServedEndpoint, ServedRevision, position
+from everline.serving.types import RevisionRole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +44,7 @@ log = logging.getLogger("everline.serve")
 _IN_LOOP_US_MAX = 2_000.0
 """A batch that is expected to take longer than this runs in the lane's thread, so that the loop stays free."""
 _SMOOTHING = 0.1
+_SILENCE = Reply(200, b"")
 
 
 class AtHand:
@@ -53,7 +56,10 @@ class AtHand:
 class Call:
     """One request that waits for its answer."""
 
-    __slots__ = ("_at_hand", "_reply", "ask", "deadline", "done", "endpoint", "flags", "form", "started_ns")
+    __slots__ = (
+        "_at_hand", "_reply", "ask", "deadline", "done", "endpoint", "flags", "form", "mirror", "primaries", "role",
+        "started_ns",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -78,6 +84,12 @@ class Call:
         self.deadline = deadline
         self.flags: list[Finding] = []
         self.done = False
+        self.role = RevisionRole.PRIMARY
+        """What the answering revision was when it was chosen."""
+        self.mirror: Callable[[list[str]], None] | None = None
+        """Is told the predictions once they were answered, for a shadow to be asked the same."""
+        self.primaries: list[str] = []
+        """Of a shadow's call, the predictions that were answered in its place: nobody waits for this one."""
         self._reply = reply
         self._at_hand = at_hand
         at_hand.requests += 1
@@ -338,6 +350,9 @@ class Lane:
         signature = self.predictor.signature
         self._stats.answered([us / 1e6 for us in latency_us], rows=bounds[-1])
         for call, start, stop in zip(calls, bounds, bounds[1:], strict=False):
+            if call.primaries:
+                call.answer(_SILENCE)
+                continue
             flags = call.flags
             if batch.given.outside:
                 flags = flags + batch.given.flags(start, stop)
@@ -354,9 +369,20 @@ class Lane:
                 flags=[flag.message for flag in flags],
             )
             call.answer(call.form.write(answer, call.ask, signature))
+            if call.mirror is not None:
+                call.mirror(answer.predictions)
 
     def _write(self, batch: Batch, arrays: Mapping[str, Array], uids: list[str], latency_us: list[int]) -> None:
-        """Log the batch; after this its answers may leave."""
+        """Log the batch, or its part that the endpoint wants logged; after this its answers may leave."""
+        desired = batch.calls[0].endpoint.desired
+        if desired.log_share < 1.0:
+            chosen = [n for n, call in enumerate(batch.calls) if is_logged(call.ask.request, desired.log_share)]
+            if not chosen:
+                return
+            rows = _rows(batch, chosen)
+            arrays = {name: array[rows] for name, array in arrays.items()}
+            uids, latency_us = [uids[row] for row in rows.tolist()], [latency_us[n] for n in chosen]
+            batch = _part(batch, chosen)
         signature, origin = self.predictor.signature, self._origin
         record = PredictionRecord(
             at_us=time.time_ns() // 1000,
@@ -373,8 +399,11 @@ class Lane:
             event_time_us=_event_times(batch.calls),
             inputs=self._inputs.pack(batch.given.arrays),
             outputs=self._outputs.pack(arrays),
+            roles=[call.role for call in batch.calls] if desired.revisions[1:] else [],
+            keys=_hashed_keys(batch.calls),
+            primaries=[uid for call in batch.calls for uid in call.primaries],
         )
-        self._log.append(record, signature)
+        self._log.append(record, signature, within_s=desired.durability_s)
 
     def _refuse(self, call: Call, error: EverlineError) -> None:
         if not call.done:
@@ -395,6 +424,19 @@ def _event_times(calls: Sequence[Call]) -> list[int | None]:
     if not any(call.ask.event_time_us for call in calls):
         return []
     return [moment for call in calls for moment in call.ask.event_time_us or [None] * call.ask.rows]
+
+
+def is_logged(request: str, share: float) -> bool:
+    """Whether a request's rows are logged: always the same ones for the same share."""
+    return position(f"log {request}") < share
+
+
+def _hashed_keys(calls: Sequence[Call]) -> list[str | None]:
+    """Whose requests they are, as hashes: the log tells keys apart, and nobody's name stands in it."""
+    keys = [call.ask.key for call in calls]
+    if not any(keys):
+        return []
+    return [None if key is None else hashlib.sha256(key.encode()).hexdigest()[:16] for key in keys]
 
 
 def _part(batch: Batch, positions: Sequence[int]) -> Batch:

@@ -112,6 +112,9 @@ class Metrics:
             _WHICH,
             registry=self.registry,
         )
+        self.shadow_dropped = Counter(
+            "everline_shadow_dropped", "Requests that a busy shadow was not asked.", _WHICH, registry=self.registry
+        )
         self.spool_bytes = Gauge(
             "everline_spool_bytes", "Prediction log on this disk that has not shipped.", registry=self.registry
         )

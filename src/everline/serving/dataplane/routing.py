@@ -33,6 +33,7 @@ class ServedEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     revisions: list[ServedRevision]
     primary: ServedRevision | None = None
     canary: ServedRevision | None = None
+    shadow: ServedRevision | None = None
 
     @property
     def name(self) -> str:
@@ -44,11 +45,13 @@ class ServedEndpoint(msgspec.Struct, frozen=True, kw_only=True):
         """Whether unknown columns are dropped and flagged instead of refused."""
         return self.desired.guard is Guard.FLAG
 
-    def choose(self, request: str) -> ServedRevision:
+    def choose(self, request: str, key: str | None = None) -> ServedRevision:
         """The revision that answers a request: always the same one for the same request and shares.
 
         The request's id is hashed to a number in [0, 1); the canary has the interval below its share. So a
-        growing share moves requests to the canary only, never back and forth.
+        growing share moves requests to the canary only, never back and forth. With a key, the key is hashed
+        together with the canary's release in its place: who has it is answered by one revision throughout, and
+        it is not always the same ones who get the new version first.
 
         Raises:
             UnavailableError: no revision is ready.
@@ -59,8 +62,11 @@ class ServedEndpoint(msgspec.Struct, frozen=True, kw_only=True):
                 f"The endpoint {self.name!r} has no revision that is ready ({reasons or 'none is released'}).",
                 hint="GET /health says what is missing.",
             )
-        if self.canary is not None and position(request) < self.canary.desired.share:
-            return self.canary
+        canary = self.canary
+        if canary is not None:
+            unit = request if key is None else f"{canary.desired.release} {key}"
+            if position(unit) < canary.desired.share:
+                return canary
         return self.primary
 
     def at_version(self, version: str) -> ServedRevision:
@@ -138,7 +144,8 @@ def route(
     primary = ready.get(RevisionRole.PRIMARY)
     if primary is None and before is not None and any(one.desired.role is RevisionRole.PRIMARY for one in revisions):
         primary = before.primary
-    return ServedEndpoint(desired=desired, revisions=revisions, primary=primary, canary=ready.get(RevisionRole.CANARY))
+    canary, shadow = ready.get(RevisionRole.CANARY), ready.get(RevisionRole.SHADOW)
+    return ServedEndpoint(desired=desired, revisions=revisions, primary=primary, canary=canary, shadow=shadow)
 
 
 def position(request: str) -> float:

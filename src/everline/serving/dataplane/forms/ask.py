@@ -27,6 +27,7 @@ DATATYPES = {
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REQUEST_CHARACTERS_MAX = 128
+_KEY_CHARACTERS_MAX = 256
 _PREDICTION_HEADERS_MAX = 32
 
 _encoder = msgspec.json.Encoder()
@@ -43,6 +44,7 @@ class Ask(msgspec.Struct, kw_only=True):
         table: the same row by row, values in the order of the signature's inputs; unless there are columns.
         event_time_us: empty, or one time per row in microseconds since 1970 UTC.
         typed: the values are known to have the signature's types.
+        key: whose request it is; requests of one key are answered by one revision.
         single: asked about one thing, not about a list of one.
         outputs: the outputs that are wanted; empty means all.
         binary: the outputs that are wanted as binary tensors; None means each that is not named otherwise.
@@ -55,6 +57,7 @@ class Ask(msgspec.Struct, kw_only=True):
     event_time_us: list[int | None]
     typed: bool = False
     single: bool = False
+    key: str | None = None
     outputs: list[str] = []
     binary: frozenset[str] | None = frozenset()
 
@@ -172,6 +175,22 @@ def request_id(given: str | None) -> str:
             field="id",
         )
     return given
+
+
+def sticky_key(given: Any, request: Request) -> str | None:
+    """Whose request it is, from what the body gives or else the header; None for nobody's.
+
+    Raises:
+        InvalidInputError: it is no text, empty, or too long.
+    """
+    given = request.header(b"everline-key") if given is None else given
+    if given is None or (isinstance(given, str) and 0 < len(given) <= _KEY_CHARACTERS_MAX):
+        return given
+    raise InvalidInputError(
+        f"The key is no text of 1 to {_KEY_CHARACTERS_MAX} characters.",
+        hint="Send what stays the same for a customer or a session, or leave it out.",
+        field="key",
+    )
 
 
 def count_rows(columns: Mapping[str, Column], *, rows_max: int) -> int:

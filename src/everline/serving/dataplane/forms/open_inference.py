@@ -25,6 +25,7 @@ from everline.serving.dataplane.forms.ask import (
     event_times,
     named_by,
     request_id,
+    sticky_key,
 )
 from everline.serving.dataplane.http.messages import Reply, Request, header
 from everline.serving.dataplane.plan import Plan
@@ -96,6 +97,7 @@ def read(request: Request, plan: Plan, rows_max: int) -> Ask:
         columns=columns,
         rows=rows,
         event_time_us=event_times(asked.parameters.get("event_time"), request, rows),
+        key=sticky_key(asked.parameters.get("key"), request),
         outputs=_wanted(asked.outputs, plan.signature),
         binary=_wanted_binary(asked),
     )

@@ -107,7 +107,10 @@ def refusal(error: EverlineError) -> Reply:
     body = {"error": f"{error.message} {error.hint}" if error.hint else error.message, "code": error.code}
     if error.field:
         body["field"] = error.field
-    lines = header("retry-after", str(_RETRY_AFTER_S)) if status in _COMES_BACK else b""
+    after_s = getattr(error, "retry_after_s", _RETRY_AFTER_S)
+    lines = header("retry-after", str(after_s)) if status in _COMES_BACK else b""
+    if status == 401:
+        lines = header("www-authenticate", "Bearer")
     return json_reply(body, status=status, lines=lines)
 
 

@@ -1,4 +1,4 @@
-"""Turns raw segments into the Parquet files that the control plane keeps: one per endpoint and package.
+"""Turns raw segments into the Parquet files that the control plane keeps: one per endpoint and package, shadows apart.
 
 | column | type | is |
 | --- | --- | --- |
@@ -9,6 +9,9 @@
 | runtime | string | which of the package's runtimes answered |
 | request, row | string, int32 | the request, and the row in it |
 | latency_us | int64 | from the request's arrival to just before the answer was written |
+| role | string | what the revision was: primary, canary or shadow |
+| primary | string, nullable | of a shadow's row, the prediction that was answered in its place |
+| key | string, nullable | hash of the caller's sticky key |
 | inputs, outputs | struct | typed by the model's signature |
 
 The same raw segment always gives the same bytes, so that shipping it twice is harmless.
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +43,9 @@ def convert_segment(raw: Path, *, outbox: Path) -> tuple[list[Path], int]:
     Each file appears whole under its name; doing it again gives the same files.
     """
     content = read_segment(raw)
-    groups: dict[tuple[str, str, str], list[PredictionRecord]] = defaultdict(list)
+    groups: dict[tuple[str, str, str, bool], list[PredictionRecord]] = defaultdict(list)
     for record in content.records:
-        groups[record.project, record.endpoint, record.package].append(record)
+        groups[record.project, record.endpoint, record.package, bool(record.primaries)].append(record)
     written = []
     for number, key in enumerate(sorted(groups)):
         table = prediction_table(groups[key], content.signatures[key[2]])
@@ -87,14 +91,33 @@ def prediction_table(records: list[PredictionRecord], signature: Signature) -> p
                 [row for record in records for count in record.rows for row in range(count)], type=pa.int32()
             ),
             "latency_us": of_requests("latency_us", pa.int64()),
+            "role": pa.array(
+                [role for record in records for role in _of_rows(record.roles, record, default="primary")],
+                type=pa.string(),
+            ),
+            "primary": pa.array(
+                [one for record, n in zip(records, rows, strict=True) for one in _primaries(record, n)],
+                type=pa.string(),
+            ),
+            "key": pa.array([key for record in records for key in _of_rows(record.keys, record)], type=pa.string()),
             "inputs": _struct([record.inputs for record in records], signature.inputs),
             "outputs": _struct([record.outputs for record in records], signature.outputs),
         }
     )
 
 
+def _of_rows(values: Sequence[str | None], record: PredictionRecord, *, default: str | None = None) -> list[str | None]:
+    """One value for each row of what is said per request, or was not said."""
+    values = values or [default] * len(record.rows)
+    return [value for value, count in zip(values, record.rows, strict=True) for _ in range(count)]
+
+
 def _repeated(values: list[Any], counts: list[int], kind: pa.DataType) -> pa.Array:
     return pa.array([value for value, count in zip(values, counts, strict=True) for _ in range(count)], type=kind)
+
+
+def _primaries(record: PredictionRecord, rows: int) -> Sequence[str | None]:
+    return record.primaries or [None] * rows
 
 
 def _event_times(record: PredictionRecord, rows: int) -> list[int | None]:
