@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time names load when 
     from everline.sdk.evaluate import candidate as candidate
     from everline.sdk.evaluate import evaluate as evaluate
     from everline.sdk.evaluate import fairness as fairness
+    from everline.sdk.querying import predictions as predictions
 
 __version__ = "0.1.0"
 
@@ -60,6 +61,7 @@ _HOME_OF = {
     "candidate": "everline.sdk.evaluate",
     "digest": "everline.datasets.digest",
     "drift_report": "everline.monitoring.report",
+    "predictions": "everline.sdk.querying",
 }
 
 _OTHER_NAME = {"map": "map_"}

@@ -127,6 +127,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Pause between two looks at the guards of a rollout."""
     rollout_rows_max: int = 20_000
     """Most logged predictions that one such look reads, the newest first."""
+    experiment_rows_max: int = 500_000
+    """Most logged predictions that one comparison of two revisions reads, the newest first."""
     session_s: int = 12 * 3600
     """How long a login lasts."""
     pipeline_lease_s: int = 30

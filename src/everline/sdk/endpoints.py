@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from everline.clock import rfc3339
+from everline.releases.types import Experiment, ShadowComparison
 from everline.sdk.client import Client
 from everline.serving.types import (
     DurabilitySpec,
@@ -72,6 +76,21 @@ class EndpointsApi:
     def revoke_key(self, name: str, key: str) -> EndpointKey:
         """End an API key, by its uid."""
         return self._client.call("DELETE", f"/endpoints/{name}/keys/{key}", returns=EndpointKey)
+
+    def compare(self, name: str, *, metric: str = "outcome", since: datetime | None = None) -> Experiment:
+        """The canary beside the primary, with an interval and a check of how units were divided.
+
+        Args:
+            metric: `outcome`, `loss`, or an output's name.
+            since: not before this; at the earliest when the shares became what they are.
+        """
+        query = {"metric": metric, "since": None if since is None else rfc3339(since)}
+        return self._client.call("GET", f"/endpoints/{name}/compare", query=query, returns=Experiment)
+
+    def compare_shadow(self, name: str, *, since: datetime | None = None) -> ShadowComparison:
+        """What the shadow said beside what was answered, row by row."""
+        query = {"since": None if since is None else rfc3339(since)}
+        return self._client.call("GET", f"/endpoints/{name}/compare/shadow", query=query, returns=ShadowComparison)
 
     def traffic(self, name: str, *, limit: int = 100) -> list[Revision]:
         """Who answered which share when, newest first."""

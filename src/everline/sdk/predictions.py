@@ -17,6 +17,7 @@ from everline.sdk.client import Client
 from everline.serving.types import FeedbackReceipt, Outcome, Prediction
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
 _DATA_PLANE = "http://127.0.0.1:4681"
@@ -102,22 +103,78 @@ class PredictionsApi:
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 10_000,
+        shadow: bool = False,
     ) -> pa.Table:
         """The newest `limit` predictions that were answered in a span of time, as an Arrow table in id order.
 
+        Args:
+            shadow: what shadows said instead; `primary` names the prediction that was answered.
+
         Returns:
             One row a prediction: `prediction, at, event_time, revision, model, version, package, release, request, row,
-            latency_us, runtime`, `in.<name>` and `out.<name>` as typed by the signature, and `outcome` (null while
-            unknown).
+            latency_us, runtime, role, primary, key`, `in.<name>` and `out.<name>` as typed by the signature, and
+            `outcome` (null while unknown).
         """
         query = {
             "since": None if since is None else rfc3339(since),
             "until": None if until is None else rfc3339(until),
             "limit": limit,
+            "shadow": "true" if shadow else None,
         }
         answer = self._client.send("GET", f"/api/v1/endpoints/{endpoint}/predictions.arrow", query=query)
         table: pa.Table = load("pyarrow").ipc.open_stream(answer.content).read_all()
         return table
+
+    def relation(
+        self,
+        endpoint: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 1_000_000,
+        shadow: bool = False,
+    ) -> duckdb.DuckDBPyRelation:
+        """The same as a DuckDB relation, to filter, group and join; in a connection of its own.
+
+        Raises:
+            MissingExtraError: DuckDB is not installed.
+        """
+        table = self.window(endpoint, since=since, until=until, limit=limit, shadow=shadow)
+        relation: duckdb.DuckDBPyRelation = load("duckdb").connect().from_arrow(table)
+        return relation
+
+    def query(
+        self,
+        sql: str,
+        endpoint: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 1_000_000,
+    ) -> pa.Table:
+        """Ask an endpoint's log in SQL: `predictions` is what it answered, `shadows` what its shadows said.
+
+        The question runs in DuckDB in this process; only rows that the actor may read come here.
+
+        Raises:
+            InvalidInputError: the SQL is wrong; DuckDB's own words say where.
+            MissingExtraError: DuckDB is not installed.
+        """
+        duckdb = load("duckdb")
+        with duckdb.connect() as connection:
+            for name, shadow in (("predictions", False), ("shadows", True)):
+                table = self.window(endpoint, since=since, until=until, limit=limit, shadow=shadow)
+                connection.register(name, table)
+            try:
+                found: pa.Table = connection.sql(sql).to_arrow_table()
+            except (duckdb.Error, AttributeError) as error:  # a statement that answers nothing gives None
+                why = "it answers nothing" if isinstance(error, AttributeError) else str(error)
+                raise InvalidInputError(
+                    f"The query cannot be answered: {why[:2000]}.",
+                    hint='Columns with a dot are written in quotes: SELECT avg("out.probability") FROM predictions.',
+                    field="sql",
+                ) from None
+        return found
 
     def list(self, endpoint: str, *, limit: int = 100) -> list[Prediction]:
         """An endpoint's predictions, newest first."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
+from everline.clock import parse_rfc3339
+from everline.releases import experiments, shadows
+from everline.releases.types import Experiment, ShadowComparison
 from everline.server.http import Page, Request, Routes, begin, decode
 from everline.serving import health, keys, options, service
 from everline.serving.types import (
@@ -77,6 +82,26 @@ def revoke_key(request: Request) -> EndpointKey:
     """End an API key of an endpoint."""
     with begin(request) as uow:
         return keys.revoke_key(uow, request.path["name"], request.path["key"], project=request.project)
+
+
+@routes.get("/endpoints/{name}/compare", returns=Experiment)
+def compare_revisions(request: Request) -> Experiment:
+    """Compare the canary with the primary on a `metric`: outcome, loss, or an output."""
+    with begin(request) as uow:
+        name, metric = request.path["name"], request.query("metric", str, "outcome")
+        return experiments.compare_revisions(uow, name, project=request.project, metric=metric, since=_since(request))
+
+
+@routes.get("/endpoints/{name}/compare/shadow", returns=ShadowComparison)
+def compare_shadow(request: Request) -> ShadowComparison:
+    """Compare what the shadow said with what was answered, row by row."""
+    with begin(request) as uow:
+        return shadows.compare_shadow(uow, request.path["name"], project=request.project, since=_since(request))
+
+
+def _since(request: Request) -> datetime | None:
+    text = request.query("since", str, None)
+    return parse_rfc3339(text, field="since") if text else None
 
 
 @routes.get("/endpoints/{name}/traffic", returns=Page[Revision])

@@ -26,7 +26,10 @@ def list_predictions(request: Request) -> Page[Prediction]:
 
 @routes.get("/endpoints/{name}/predictions.arrow")
 def export_predictions(request: Request) -> Response:
-    """Download the newest `limit` predictions, answered from `since` up to `until`, as an Arrow IPC stream."""
+    """Download the newest `limit` predictions, answered from `since` up to `until`, as an Arrow IPC stream.
+
+    With `shadow=true` what shadows said in place of what was answered.
+    """
     since, until = (request.query(name, str, None) for name in ("since", "until"))
     with begin(request) as uow:
         rows = predictions.newest(
@@ -36,6 +39,7 @@ def export_predictions(request: Request) -> Response:
             limit=request.query("limit", int, 10_000),
             since=parse_rfc3339(since, field="since") if since else None,
             until=parse_rfc3339(until, field="until") if until else None,
+            shadow=request.query("shadow", bool, False),
         )
     return Response(arrow_stream(rows), media_type="application/vnd.apache.arrow.stream")
 
