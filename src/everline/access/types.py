@@ -25,6 +25,8 @@ class Permission(StrEnum):
     RELEASE_CREATE = "release.create"
     RELEASE_APPROVE = "release.approve"
     RELEASE_OPERATE = "release.operate"
+    RELEASE_BREAK_GLASS = "release.break_glass"
+    """Bring a release live past its policies; opens a review."""
     POLICY_READ = "policy.read"
     POLICY_WRITE = "policy.write"
     POLICY_ACTIVATE = "policy.activate"
@@ -89,6 +91,7 @@ PERMISSIONS_OF: dict[Role, frozenset[Permission]] = {
         Permission.RELEASE_APPROVE,
         Permission.RELEASE_OPERATE,
         Permission.POLICY_ACTIVATE,
+        Permission.RELEASE_BREAK_GLASS,
         Permission.MODEL_DELETE,
         Permission.INCIDENT_WRITE,
         Permission.EVIDENCE_WRITE,

@@ -16,7 +16,7 @@ from everline.governance.types import Outcome, Verdict
 from everline.ids import check_uid
 from everline.releases import states
 from everline.releases.states import LIVE, State
-from everline.releases.types import LiveAt, Plan, Release, Rollout, Side, Watch
+from everline.releases.types import LiveAt, Plan, Release, Review, Rollout, Side, Watch
 
 if TYPE_CHECKING:
     from everline.sdk.client import Client
@@ -139,6 +139,53 @@ def waive(
 def revoke_waiver(client: Client, *, release: str, waiver: str, reason: str, as_json: bool) -> int:
     """Take WAIVER of RELEASE back: the rule counts again."""
     return _show(client.releases.revoke_waiver(release, waiver, reason=reason), as_json=as_json)
+
+
+@command.command("break-glass")
+@click.argument("release")
+@click.option("--reason", required=True, help="What makes it an emergency.")
+@client_options
+def break_glass(client: Client, *, release: str, reason: str, as_json: bool) -> int:
+    """Let RELEASE answer everything now, past its policies: an emergency; opens a review that blocks the next one."""
+    found: Release = client.releases.break_glass(release, reason=reason)
+    if not as_json:
+        click.secho("The glass is broken: another person reviews this before anything else is released.", fg="red")
+    return _show(found, as_json=as_json)
+
+
+@command.command("reviews")
+@click.option("--endpoint", help="Only of this endpoint.")
+@click.option("--open", "open_only", is_flag=True, help="Only those that still block.")
+@client_options
+def reviews(client: Client, *, endpoint: str | None, open_only: bool, as_json: bool) -> int:
+    """List reviews of releases that broke the glass; exits 1 if one is open."""
+    found: Sequence[Review] = client.releases.reviews(endpoint=endpoint, open_only=open_only)
+    rows = (
+        (
+            one.uid,
+            one.endpoint,
+            one.release,
+            one.opened_by_name,
+            one.opened_at,
+            one.closed_by_name or "open",
+            one.reason,
+        )
+        for one in found
+    )
+    headers = ("review", "endpoint", "release", "broken by", "at", "closed by", "why")
+    emit(found, as_json=as_json, human=lambda: table(rows, headers=headers, empty="Nobody broke the glass."))
+    return 1 if any(one.closed_at is None for one in found) else 0
+
+
+@command.command("review")
+@click.argument("review")
+@click.option("--finding", required=True, help="What was found, and done about it.")
+@client_options
+def review(client: Client, *, review: str, finding: str, as_json: bool) -> int:
+    """Close REVIEW with what was found; releases to its endpoint get through again."""
+    found: Review = client.releases.close_review(review, finding=finding)
+    emit(found, as_json=as_json, human=lambda: click.echo(f"closed by {found.closed_by_name}: {found.finding}"))
+    return 0
 
 
 @command.command("canary")

@@ -13,7 +13,7 @@ from everline.governance import evidence, policies
 from everline.governance.types import GateState, Outcome, Verdict
 from everline.ids import new_uid
 from everline.models import service as models
-from everline.releases import change, tables
+from everline.releases import change, reviews, tables
 from everline.releases.rows import digest_of
 from everline.releases.types import Champion, Check, EvidenceRef
 from everline.serving import service as serving
@@ -41,6 +41,8 @@ def judge(uow: UnitOfWork, row: Row[Any]) -> tuple[Row[Any], Check]:
         change=change.compare_packages(uow, model=row.model, package=row.package, champion=champion),
     )
     verdicts = policies.judge(uow, project=row.project, action="release", facts=facts)
+    if broken := reviews.verdict(uow, project=row.project, endpoint=row.endpoint, release=row.uid):
+        verdicts.append(broken)
     check = Check(
         uid=new_uid(),
         at=uow.clock.now(),

@@ -8,7 +8,7 @@ from everline.access.unit_of_work import UnitOfWork
 from everline.governance import policies
 from everline.ids import check_name
 from everline.models import service as models
-from everline.releases import change
+from everline.releases import change, reviews
 from everline.releases.gate import current_champion
 from everline.releases.types import Preview
 
@@ -47,6 +47,8 @@ def preview(uow: UnitOfWork, *, project: str, endpoint: str, model: str, version
         else change.compare_packages(uow, model=found.model, package=found.package, champion=champion),
     )
     verdicts = policies.judge(uow, project=project, action="release", facts=facts)
+    if broken := reviews.verdict(uow, project=project, endpoint=endpoint, release=""):
+        verdicts.append(broken)
     return Preview(
         endpoint=endpoint,
         model=found.model,

@@ -25,6 +25,7 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://in-toto.io/attestation/svr/v0.1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 RELEASED = "EVERLINE_RELEASED"
+BROKEN_GLASS = "EVERLINE_BREAK_GLASS"
 
 
 @act
@@ -161,9 +162,26 @@ def promote(uow: UnitOfWork, uid: str) -> Release:
         _refuse_other(uow, row, State.CANARY)
         require_intact(uow, row)
         row, check = require_open(uow, row)
-    row, revision = _serve(uow, row, check)
+    return to_release(uow, bring_live(uow, row, check, champion), whole=True)
+
+
+def bring_live(
+    uow: UnitOfWork,
+    row: Row[Any],
+    check: Check,
+    champion: Champion | None,
+    *,
+    step: Move = Move.PROMOTE,
+    reason: str = "",
+) -> Row[Any]:
+    """Give a release all of the endpoint's requests, in the champion's place; whoever calls has judged it."""
+    move_name = "promotion" if step is Move.PROMOTE else "broken glass"
+    if step is Move.BREAK_GLASS:
+        _end_canary(uow, row, f"release {row.uid} broke the glass")
+    row, revision = _serve(uow, row, check, glass=step is Move.BREAK_GLASS)
     before = champion.revision if champion else None
-    _answer(uow, row, {revision: (RevisionRole.PRIMARY, 1.0)}, reason=f"promotion of release {uid}", warm=before)
+    reached = {revision: (RevisionRole.PRIMARY, 1.0)}
+    _answer(uow, row, reached, reason=f"{move_name} of release {row.uid}", warm=before)
     following.champion_changed(
         uow, project=row.project, endpoint=row.endpoint, version=row.model_version, release=row.uid
     )
@@ -171,9 +189,8 @@ def promote(uow: UnitOfWork, uid: str) -> Release:
     uow.conn.execute(update(tables.release).where(tables.release.c.uid == row.uid).values(previous=previous))
     if champion is not None:
         old = require_row(uow, champion.release, lock=True)
-        move(uow, old, Move.SUPERSEDE, reason=f"superseded by release {uid}")
-    row = move(uow, row, Move.PROMOTE, revision=revision, previous=previous)
-    return to_release(uow, row, whole=True)
+        move(uow, old, Move.SUPERSEDE, reason=f"superseded by release {row.uid}")
+    return move(uow, row, step, reason=reason, revision=revision, previous=previous)
 
 
 @act
@@ -292,7 +309,7 @@ def _beside(uow: UnitOfWork, row: Row[Any], state: State) -> Row[Any] | None:
     return uow.conn.execute(query).first()
 
 
-def _serve(uow: UnitOfWork, row: Row[Any], check: Check) -> tuple[Row[Any], str]:
+def _serve(uow: UnitOfWork, row: Row[Any], check: Check, *, glass: bool = False) -> tuple[Row[Any], str]:
     """Put the release behind its endpoint, unless its canary did so; return its row and revision."""
     if row.revision is not None:
         return row, row.revision
@@ -306,14 +323,14 @@ def _serve(uow: UnitOfWork, row: Row[Any], check: Check) -> tuple[Row[Any], str]
         model_version=row.model_version,
         package=row.package,
         signature=row.signature,
-        statement=sign_statement(uow, row, check),
+        statement=sign_statement(uow, row, check, glass=glass),
     )
     column = tables.release.c
     uow.conn.execute(update(tables.release).where(column.uid == row.uid).values(revision=revision))
     return uow.conn.execute(select(tables.release).where(column.uid == row.uid)).one(), revision
 
 
-def sign_statement(uow: UnitOfWork, row: Row[Any], check: Check) -> dict[str, Any]:
+def sign_statement(uow: UnitOfWork, row: Row[Any], check: Check, *, glass: bool = False) -> dict[str, Any]:
     """The release decision as an in-toto statement, signed: data planes load nothing without it.
 
     Source: in-toto Statement v1 and the simple verification result predicate, github.com/in-toto/attestation.
@@ -325,13 +342,14 @@ def sign_statement(uow: UnitOfWork, row: Row[Any], check: Check) -> dict[str, An
         "predicate": {
             "verifier": {"id": "everline"},
             "timeVerified": rfc3339(check.at),
-            "properties": [RELEASED],
+            "properties": [RELEASED, *([BROKEN_GLASS] if glass else [])],
             "project": row.project,
             "endpoint": row.endpoint,
             "release": row.uid,
             "releaseDigest": row.digest,
             "policies": {one.policy: one.digest for one in check.verdicts},
             "evidence": {one.kind: one.digest for one in check.evidence},
+            "waivers": [rule.waiver.uid for one in check.verdicts for rule in one.rules if rule.waiver is not None],
         },
     }
     return dsse_sign(server_key(uow.settings), PAYLOAD_TYPE, canonical_json(statement))

@@ -11,6 +11,8 @@
     blocked, awaiting_approval and approved may be checked again; whoever may decide can reject them.
     a canary advances from share to share; canary and promoted can be rolled back; rejected and rolled_back are final.
 
+    blocked, awaiting_approval, approved and canary may break the glass to promoted; that opens a review.
+
 Nothing else is possible: every service function asks `after` for its next state before it changes anything.
 """
 
@@ -49,6 +51,7 @@ class Move(StrEnum):
     START_SHADOW = "start_shadow"
     START_CANARY = "start_canary"
     ADVANCE = "advance"
+    BREAK_GLASS = "break_glass"
     PROMOTE = "promote"
     SUPERSEDE = "supersede"
     RESTORE = "restore"
@@ -68,6 +71,7 @@ MOVES: dict[Move, dict[State, State]] = {
     Move.START_CANARY: dict.fromkeys((State.APPROVED, State.SHADOW), State.CANARY),
     Move.ADVANCE: {State.CANARY: State.CANARY},
     Move.PROMOTE: dict.fromkeys((State.APPROVED, State.SHADOW, State.CANARY), State.PROMOTED),
+    Move.BREAK_GLASS: dict.fromkeys((*_OPEN, State.SHADOW, State.CANARY), State.PROMOTED),
     Move.SUPERSEDE: {State.PROMOTED: State.SUPERSEDED},
     Move.RESTORE: {State.SUPERSEDED: State.PROMOTED},
     Move.ROLL_BACK: dict.fromkeys((State.SHADOW, State.CANARY, State.PROMOTED), State.ROLLED_BACK),

@@ -80,6 +80,25 @@ release_check = Table(
     Column("change", JsonValue),
 )
 
+release_review = Table(
+    "release_review",
+    metadata,
+    uid_pk(),
+    Column("project", Name, nullable=False),
+    Column("endpoint", Name, nullable=False),
+    Column("release", Uid, ForeignKey("release.uid"), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("opened_by", Uid, nullable=False),
+    Column("opened_by_name", Name, nullable=False),
+    Column("opened_at", UtcTime, nullable=False),
+    Column("closed_by", Uid),
+    Column("closed_by_name", Name),
+    Column("closed_at", UtcTime),
+    Column("finding", Text),
+    Index(None, "project", "endpoint", "closed_at"),
+)
+"""What was opened when somebody broke the glass; nothing else is released to the endpoint until it is closed."""
+
 release_transition = Table(
     "release_transition",
     metadata,

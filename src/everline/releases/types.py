@@ -87,6 +87,40 @@ class Revoke(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reason: str
 
 
+class Review(msgspec.Struct, frozen=True, kw_only=True):
+    """The review of a release that went live past its policies.
+
+    Attributes:
+        reason: what made it an emergency, in the words of who broke the glass.
+        finding: what the reviewer found; None while it is open.
+    """
+
+    uid: str
+    project: str
+    endpoint: str
+    release: str
+    reason: str
+    opened_by: str
+    opened_by_name: str
+    opened_at: datetime
+    closed_by: str | None = None
+    closed_by_name: str | None = None
+    closed_at: datetime | None = None
+    finding: str | None = None
+
+
+class BreakGlass(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client sends to break the glass: what makes it an emergency."""
+
+    reason: str
+
+
+class CloseReview(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client sends to close a review: what was found."""
+
+    finding: str
+
+
 class ChangeClass(StrEnum):
     """How much a release changes, after Annex IV, 2(f) of the EU AI Act."""
 

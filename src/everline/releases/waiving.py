@@ -13,6 +13,7 @@ from everline.access.unit_of_work import UnitOfWork
 from everline.errors import ConflictError, InvalidInputError
 from everline.governance import waivers
 from everline.releases import service
+from everline.releases.reviews import BREAK_GLASS
 from everline.releases.rows import latest_check, recording_refusals, require_row, to_release
 from everline.releases.states import Move, State, after
 from everline.releases.types import Release
@@ -70,6 +71,8 @@ def revoke_waiver(uow: UnitOfWork, uid: str, waiver: str, *, reason: str) -> Rel
 
 def _require_unmet(uow: UnitOfWork, row: Row[Any], policy: str, rule: str) -> None:
     check = latest_check(uow, row.uid)
+    if policy == BREAK_GLASS:
+        raise InvalidInputError("A review is closed, not waived.", hint="`everline release review`.", field="policy")
     found = {(one.policy, item.name): item for one in check.verdicts for item in one.rules} if check else {}
     known = found.get((policy, rule))
     if known is None:

@@ -9,7 +9,7 @@ from typing import Any
 from everline.clock import rfc3339
 from everline.models.types import Comparison
 from everline.releases.states import State
-from everline.releases.types import LiveAt, Preview, Release, Watch
+from everline.releases.types import LiveAt, Preview, Release, Review, Watch
 from everline.sdk.client import Client
 
 
@@ -70,6 +70,20 @@ class ReleasesApi:
         """Take a waiver back; the rule counts again."""
         path = f"/releases/{release}/waivers/{waiver}/revoke"
         return self._client.call("POST", path, body={"reason": reason}, returns=Release)
+
+    def break_glass(self, release: str, *, reason: str) -> Release:
+        """Let a release answer everything now, past its policies; opens a review that blocks the next one."""
+        return self._client.call("POST", f"/releases/{release}/break-glass", body={"reason": reason}, returns=Release)
+
+    def reviews(self, *, endpoint: str | None = None, open_only: bool = False) -> Sequence[Review]:
+        """Reviews of releases that broke the glass, the newest first."""
+        query = {"endpoint": endpoint, "open": "true" if open_only else None}
+        return self._client.list_all("/releases/reviews", kind=Review, query=query, limit=1000)
+
+    def close_review(self, review: str, *, finding: str) -> Review:
+        """Close a review with what was found; never by who broke the glass."""
+        path = f"/releases/reviews/{review}/close"
+        return self._client.call("POST", path, body={"finding": finding}, returns=Review)
 
     def canary(self, release: str) -> Release:
         """Let an approved release answer its plan's share of the traffic."""

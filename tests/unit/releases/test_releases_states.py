@@ -21,7 +21,9 @@ def paths_to(target, path=(State.DRAFT,), *, without=frozenset()):
     if path[-1] is target:
         yield path
         return
-    for table in MOVES.values():
+    for move, table in MOVES.items():
+        if move is Move.BREAK_GLASS:  # the one way past approval: loud, and reviewed
+            continue
         following = table.get(path[-1])
         if following and following not in path and following not in without:
             yield from paths_to(target, (*path, following), without=without)
@@ -48,8 +50,15 @@ def test_nothing_goes_live_without_having_been_checked_and_approved(live):
     assert not list(paths_to(live, without={State.CHECKING}))
 
 
-def test_a_blocked_release_gets_on_only_through_another_check():
-    assert {move for move, table in MOVES.items() if State.BLOCKED in table} == {Move.CHECK, Move.REJECT}
+def test_breaking_the_glass_leads_live_from_whatever_was_checked_and_from_nowhere_else():
+    broken = MOVES[Move.BREAK_GLASS]
+    assert set(broken) == {State.BLOCKED, State.AWAITING_APPROVAL, State.APPROVED, State.SHADOW, State.CANARY}
+    assert set(broken.values()) == {State.PROMOTED}
+
+
+def test_a_blocked_release_gets_on_only_through_another_check_or_broken_glass():
+    moves = {move for move, table in MOVES.items() if State.BLOCKED in table}
+    assert moves == {Move.CHECK, Move.REJECT, Move.BREAK_GLASS}
 
 
 @pytest.mark.parametrize("state", State)

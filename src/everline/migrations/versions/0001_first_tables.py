@@ -896,6 +896,25 @@ def upgrade() -> None:
     with op.batch_alter_table('release_check', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_release_check_release'), ['release'], unique=False)
 
+    op.create_table('release_review',
+    sa.Column('uid', sa.String(length=36), nullable=False),
+    sa.Column('project', sa.String(length=256), nullable=False),
+    sa.Column('endpoint', sa.String(length=256), nullable=False),
+    sa.Column('release', sa.String(length=36), nullable=False),
+    sa.Column('reason', sa.Text(), nullable=False),
+    sa.Column('opened_by', sa.String(length=36), nullable=False),
+    sa.Column('opened_by_name', sa.String(length=256), nullable=False),
+    sa.Column('opened_at', everline.storage.schema.UtcTime(), nullable=False),
+    sa.Column('closed_by', sa.String(length=36), nullable=True),
+    sa.Column('closed_by_name', sa.String(length=256), nullable=True),
+    sa.Column('closed_at', everline.storage.schema.UtcTime(), nullable=True),
+    sa.Column('finding', sa.Text(), nullable=True),
+    sa.ForeignKeyConstraint(['release'], ['release.uid'], name=op.f('fk_release_review_release')),
+    sa.PrimaryKeyConstraint('uid', name=op.f('pk_release_review'))
+    )
+    with op.batch_alter_table('release_review', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_release_review_project_release_review_endpoint_release_review_closed_at'), ['project', 'endpoint', 'closed_at'], unique=False)
+
     op.create_table('release_transition',
     sa.Column('uid', sa.String(length=36), nullable=False),
     sa.Column('release', sa.String(length=36), nullable=False),
@@ -1231,6 +1250,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_release_transition_release'))
 
     op.drop_table('release_transition')
+    with op.batch_alter_table('release_review', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_release_review_project_release_review_endpoint_release_review_closed_at'))
+
+    op.drop_table('release_review')
     with op.batch_alter_table('release_check', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_release_check_release'))
 

@@ -6,14 +6,17 @@ import msgspec
 
 from everline.clock import parse_rfc3339
 from everline.models.types import Comparison
-from everline.releases import advancing, comparison, history, preview, rollout, service, waiving, watch
+from everline.releases import advancing, breakglass, comparison, history, preview, rollout, service, waiving, watch
 from everline.releases.states import State
 from everline.releases.types import (
+    BreakGlass,
+    CloseReview,
     CreateRelease,
     Decide,
     LiveAt,
     Preview,
     Release,
+    Review,
     Revoke,
     SetShare,
     StartShadow,
@@ -100,6 +103,19 @@ def show_preview(request: Request) -> Preview:
         )
 
 
+@routes.get("/releases/reviews", returns=Page[Review])
+def list_reviews(request: Request) -> Page[Review]:
+    """List reviews of releases that broke the glass, the newest first; `open=true` for those that still block."""
+    with begin(request) as uow:
+        found = breakglass.list_reviews(
+            uow,
+            project=request.project,
+            endpoint=request.query("endpoint", str, None),
+            open_only=request.query("open", bool, default=False),
+        )
+    return Page(items=found)
+
+
 @routes.get("/releases/{uid}", returns=Release)
 def get_release(request: Request) -> Release:
     """Show a release with its verdicts, decisions and history."""
@@ -151,6 +167,22 @@ def revoke_waiver(request: Request) -> Release:
     body = decode(Revoke, request)
     with begin(request) as uow:
         return waiving.revoke_waiver(uow, request.path["uid"], request.path["waiver"], reason=body.reason)
+
+
+@routes.post("/releases/{uid}/break-glass", body=BreakGlass, returns=Release)
+def break_glass(request: Request) -> Release:
+    """Let a release answer everything now, past its policies; opens a review that blocks the next one."""
+    body = decode(BreakGlass, request)
+    with begin(request) as uow:
+        return breakglass.break_glass(uow, request.path["uid"], reason=body.reason)
+
+
+@routes.post("/releases/reviews/{review}/close", body=CloseReview, returns=Review)
+def close_review(request: Request) -> Review:
+    """Close the review of a release that broke the glass."""
+    body = decode(CloseReview, request)
+    with begin(request) as uow:
+        return breakglass.close_review(uow, request.path["review"], finding=body.finding)
 
 
 @routes.post("/releases/{uid}/canary", returns=Release)
