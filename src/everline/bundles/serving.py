@@ -25,6 +25,15 @@ log = logging.getLogger("everline.serve")
 TROUBLE = "not asked: what is served comes from a bundle"
 
 
+def standing(store: LocalStore, metrics: Metrics, *, file: str, key: str | None) -> Standing:
+    """What a process of the data plane serves from a bundle; see `open_bundle`.
+
+    Args:
+        key: the public key to believe, as text or a file's path.
+    """
+    return open_bundle(Path(file), store, metrics, key=None if key is None else VerifyKey.read(key))
+
+
 def open_bundle(file: Path, store: LocalStore, metrics: Metrics, *, key: VerifyKey | None) -> Standing:
     """Verify a bundle and load its model.
 

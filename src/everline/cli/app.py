@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("everline.cli.runs", "List, show and compare runs."),
     "views": ("everline.cli.views", "List, show and delete saved views of the table of runs."),
     "models": ("everline.cli.models", "List, show, verify, export and package model versions."),
+    "signature": ("everline.cli.signature", "Sign and verify models in the OpenSSF format, which other tools read."),
     "webhooks": ("everline.cli.webhooks", "Tell other programs what happens in the registry."),
     "reproduce": ("everline.cli.reproduce", "Rebuild a run or model and compare."),
     "explain": ("everline.cli.explain", "Say what changed between two runs, and how much of a metric each part moved."),

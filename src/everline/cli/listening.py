@@ -7,11 +7,17 @@ import socket
 from everline.errors import InvalidInputError
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, or a clear word about why not."""
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket, or a clear word about why not.
+
+    Args:
+        shared: keep the port only, for processes that will listen on it with sockets of their own.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
     except OSError as error:
@@ -21,5 +27,6 @@ def listen(host: str, port: int) -> socket.socket:
             hint="Choose another with --port, or --port 0 for a free one.",
             field="port",
         ) from None
-    listener.listen(2048)
+    if not shared:
+        listener.listen(2048)
     return listener

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from pathlib import Path
-from typing import Any
 
 import click
 
 from everline.cli.listening import listen
 from everline.config import Settings
 from everline.errors import InvalidInputError
-from everline.governance.signing import VerifyKey
 from everline.loader import load
 
 _PORT = 4681
@@ -34,6 +33,13 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Serve what `everline package` wrote, with no control plane and no network.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Processes that answer; one per core that predictions may take.",
+)
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning"]))
 def command(
     host: str | None,
@@ -43,11 +49,12 @@ def command(
     token: str | None,
     key: str | None,
     bundle: Path | None,
+    workers: int,
     log_level: str,
 ) -> None:
     """Run the data plane: endpoints that answer predictions. SIGTERM finishes, ships the log, and ends."""
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for chatty in ("httpx", "httpcore", "uvicorn"):
+    for chatty in ("httpx", "httpcore"):
         logging.getLogger(chatty).setLevel("WARNING")
     # Models answer on one thread each; set before numpy is loaded, which reads it once.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -65,21 +72,24 @@ def command(
             hint="Bind to 127.0.0.1 behind a proxy that knows callers, or set EVERLINE_LOGIN=1 if there is one.",
             field="host",
         )
-    listener = listen(settings.host, settings.port)
+    if workers > 1 and not hasattr(socket, "SO_REUSEPORT"):
+        raise InvalidInputError("This system cannot share a port among workers.", field="workers")
+    listener = listen(settings.host, settings.port, shared=workers > 1)
     process = load("everline.serving.dataplane.process")
+    standing = None
+    if bundle is not None:
+        arguments = {"file": str(bundle), "key": key}
+        standing = process.Standing(maker="everline.bundles.serving:standing", arguments=arguments)
     options = process.Options(
-        control_plane=settings.url or "http://127.0.0.1:4680", token=token or os.environ.get("EVERLINE_TOKEN"), key=key
+        control_plane=settings.url or "http://127.0.0.1:4680",
+        token=token or os.environ.get("EVERLINE_TOKEN"),
+        key=key,
+        standing=standing,
+        workers=workers,
     )
     process.run(
         settings,
         options,
         listener=listener,
         announce=lambda address: click.echo(f"Everline data plane: {address}"),
-        standing=None if bundle is None else _standing(bundle, key),
     )
-
-
-def _standing(bundle: Path, key: str | None) -> Any:
-    trusted = None if key is None else VerifyKey.read(key)
-    opener = load("everline.bundles.serving").open_bundle
-    return lambda store, metrics: opener(bundle, store, metrics, key=trusted)

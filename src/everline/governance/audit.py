@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Row, and_, or_, select
+from sqlalchemy import and_, or_, select
 
 from everline.access.declare import read, stream
 from everline.access.types import Permission
@@ -44,6 +44,10 @@ SERVER = "*"
 _HEAD_ID = 1
 _READ_ROWS = 5_000
 _NODES_PER_QUERY = 200
+_READ = (
+    "SELECT position, leaf, hash, at, actor, actor_name, action, subject, project FROM audit_event "
+    "WHERE position > ? AND position < ? ORDER BY position LIMIT ?"
+)
 _NODE = ("level", "position", "hash")
 _HEAD = "SELECT size, root, peaks FROM audit_head WHERE id = ?"
 _MOVE_HEAD = "UPDATE audit_head SET size = ?, root = ?, peaks = ? WHERE id = ? RETURNING size"
@@ -269,16 +273,29 @@ def _latest_checkpoint(uow: UnitOfWork) -> CheckpointInfo | None:
     return CheckpointInfo(size=row.size, root=row.root.hex(), note=row.note, at=row.at) if row else None
 
 
-def iterate_rows(uow: UnitOfWork, *, size: int) -> Iterator[Sequence[Row[Any]]]:
+class StoredEvent(NamedTuple):
+    """One row of the log as the database has it; `at` in microseconds since 1970."""
+
+    position: int
+    leaf: str
+    hash: bytes
+    at: int
+    actor: str
+    actor_name: str
+    action: str
+    subject: str
+    project: str
+
+
+def iterate_rows(uow: UnitOfWork, *, size: int) -> Iterator[list[StoredEvent]]:
     """The rows of the first `size` events in pieces, in order; rows beyond `size` are left out."""
     position = -1
     while True:
-        query = select(audit_event).where(audit_event.c.position > position, audit_event.c.position < size)
-        rows = uow.conn.execute(query.order_by(audit_event.c.position).limit(_READ_ROWS)).all()
+        rows = select_rows(uow.conn, _READ, (position, size, _READ_ROWS))
         if not rows:
             return
-        yield rows
-        position = rows[-1].position
+        yield [StoredEvent(*row) for row in rows]
+        position = rows[-1][0]
 
 
 def parse_event(index: int, leaf: str | bytes) -> AuditEvent:
@@ -292,18 +309,18 @@ def node_reader(uow: UnitOfWork) -> merkle.NodeReader:
     def fetch(nodes: Sequence[merkle.Node], /) -> Mapping[merkle.Node, bytes]:
         found: dict[merkle.Node, bytes] = {}
         leaves = [index for level, index in nodes if level == 0]
-        for row in uow.conn.execute(
-            select(audit_event.c.position, audit_event.c.hash).where(audit_event.c.position.in_(leaves))
-        ):
-            found[0, row.position] = row.hash
         inner = [(level, index) for level, index in nodes if level]
+        for start in range(0, len(leaves), _NODES_PER_QUERY):
+            part = leaves[start : start + _NODES_PER_QUERY]
+            marks = ", ".join("?" * len(part))
+            query = f"SELECT position, hash FROM audit_event WHERE position IN ({marks})"  # noqa: S608 - marks only
+            found |= {(0, position): value for position, value in select_rows(uow.conn, query, part)}
         for start in range(0, len(inner), _NODES_PER_QUERY):
-            wanted = or_(False, *(
-                and_(audit_node.c.level == level, audit_node.c.position == index)
-                for level, index in inner[start : start + _NODES_PER_QUERY]
-            ))  # fmt: skip
-            for row in uow.conn.execute(select(audit_node).where(wanted)):
-                found[row.level, row.position] = row.hash
+            pairs = inner[start : start + _NODES_PER_QUERY]
+            wanted = " OR ".join(["level = ? AND position = ?"] * len(pairs))
+            query = f"SELECT level, position, hash FROM audit_node WHERE {wanted}"  # noqa: S608 - marks only
+            values = [number for pair in pairs for number in pair]
+            found |= {(level, position): value for level, position, value in select_rows(uow.conn, query, values)}
         return found
 
     return fetch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,6 @@ from sqlalchemy import func, select
 from everline.access.declare import read
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
-from everline.clock import rfc3339
 from everline.governance import audit
 from everline.governance.bundle import Leaf, write_bundle
 from everline.governance.signing import server_key
@@ -19,8 +19,21 @@ from everline.governance.tables import audit_checkpoint, audit_event, audit_head
 from everline.governance.tree import merkle
 from everline.governance.tree.walk import Walk, compare
 from everline.governance.types import LogReport
+from everline.storage.schema import microseconds
 
-_COLUMNS = ("actor", "actor_name", "action", "subject", "project")
+
+class _Filed(msgspec.Struct, frozen=True):
+    """What a leaf says that columns repeat."""
+
+    at: datetime
+    actor: str
+    actor_name: str
+    action: str
+    subject: str
+    project: str
+
+
+_FILED = msgspec.json.Decoder(_Filed)
 
 
 @read
@@ -83,10 +96,13 @@ def _recompute(uow: UnitOfWork, walk: Walk, size: int) -> tuple[list[bytes], lis
     return claimed, found
 
 
-def _columns_agree(row: object) -> bool:
-    event = msgspec.json.decode(row.leaf)  # type: ignore[attr-defined]
-    stored = {name: getattr(row, name) for name in _COLUMNS} | {"at": rfc3339(row.at)}  # type: ignore[attr-defined]
-    return all(event.get(name) == value for name, value in stored.items())
+def _columns_agree(row: audit.StoredEvent) -> bool:
+    try:
+        said = _FILED.decode(row.leaf)
+    except msgspec.MsgspecError:
+        return False
+    told = (microseconds(said.at), said.actor, said.actor_name, said.action, said.subject, said.project)
+    return told == row[3:]
 
 
 def _compare_nodes(uow: UnitOfWork, walk: Walk, nodes: list[tuple[merkle.Node, bytes]]) -> None:

@@ -36,7 +36,11 @@ MANIFEST_FILE = "everline.json"
 MANIFEST_BYTES_MAX = 4 << 20
 PACKAGE_FILES_MAX = 256
 PACKAGE_BYTES_MAX = 8 << 30
-_FLAVORS = {"sklearn": "everline.models.flavors.sklearn"}
+_FLAVORS = {
+    "sklearn": "everline.models.flavors.sklearn",
+    "xgboost": "everline.models.flavors.xgboost",
+    "lightgbm": "everline.models.flavors.lightgbm",
+}
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -330,3 +330,15 @@ class LoggedModelOrder(msgspec.Struct, frozen=True, kw_only=True):
     field: str
     ascending: bool = True
     dataset: DatasetChoice | None = None
+
+
+class OpenSignature(msgspec.Struct, frozen=True, kw_only=True):
+    """A signature for strangers' tools.
+
+    Attributes:
+        bundle: the Sigstore bundle, to be written as `model.sig`.
+        public_key: in PEM; trust the one that you got another way.
+    """
+
+    bundle: dict[str, Any]
+    public_key: str

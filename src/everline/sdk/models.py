@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from everline.clock import rfc3339
 from everline.errors import IntegrityError, InvalidInputError, NotFoundError
 from everline.loader import load
-from everline.models.types import AliasMove, Lineage, Model, ModelCard, ModelVersion, PackageCheck
+from everline.models.types import AliasMove, Lineage, Model, ModelCard, ModelVersion, OpenSignature, PackageCheck
 from everline.sdk.client import Client
 
 if TYPE_CHECKING:
@@ -126,6 +126,13 @@ class ModelsApi:
             "POST", f"/models/{model}/versions/{version}/verify", returns=PackageCheck
         )
         return check
+
+    def signature(self, model: str, version: int | str = "latest") -> OpenSignature:
+        """A signature of the version's package in the OpenSSF model-signing format, for other tools."""
+        found: OpenSignature = self._client.call(
+            "GET", f"/models/{model}/versions/{version}/signature", returns=OpenSignature
+        )
+        return found
 
     def lineage(self, model: str, version: int | str = "latest") -> Lineage:
         """What a version was made of, as a graph."""

@@ -131,16 +131,26 @@ class Link:
 
     def outputs(self, scores: Floats) -> dict[str, Array]:
         """The outputs for scores of shape (rows, outputs)."""
-        answer = _LINKS[self._name](scores)
-        if self._classes is None:
-            return {"prediction": answer[:, 0].astype(np.float64)}
-        if len(self._classes) == 2:
-            probability = answer[:, -1].astype(np.float64)
-            chosen = (probability >= self._threshold).astype(np.intp)
-        else:
-            chosen = answer.argmax(axis=1)
-            probability = answer[np.arange(len(chosen)), chosen].astype(np.float64)
-        return {"probability": np.ascontiguousarray(probability), "label": self._classes[chosen]}
+        return answer_of(_LINKS[self._name](scores), self._classes, threshold=self._threshold)
+
+
+def answer_of(numbers: Array, classes: Array | None, *, threshold: float) -> dict[str, Array]:
+    """The outputs of a signature.
+
+    Args:
+        numbers: predictions, or probabilities of each class (of two perhaps only the second), shape (rows, n).
+        classes: labels in that order; None for regressors.
+        threshold: the label of two is the second from this probability on.
+    """
+    if classes is None:
+        return {"prediction": numbers[:, 0].astype(np.float64)}
+    if len(classes) == 2:
+        probability = numbers[:, -1].astype(np.float64)
+        chosen = (probability >= threshold).astype(np.intp)
+    else:
+        chosen = numbers.argmax(axis=1)
+        probability = numbers[np.arange(len(chosen)), chosen].astype(np.float64)
+    return {"probability": np.ascontiguousarray(probability), "label": classes[chosen]}
 
 
 def _softmax(scores: Floats) -> Floats:

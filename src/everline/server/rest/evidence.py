@@ -8,6 +8,7 @@ import msgspec
 
 from everline.governance import evidence
 from everline.governance.types import Evidence
+from everline.reproduction import attesting
 from everline.server.http import Page, Request, Routes, begin, decode
 
 routes = Routes(tag="evidence")
@@ -26,7 +27,7 @@ def attach(request: Request) -> Evidence:
     """Attach evidence to a subject such as `model-version:<uid>`."""
     body = decode(Attach, request)
     with begin(request) as uow:
-        return evidence.attach(uow, subject=body.subject, kind=body.kind, body=body.body, project=request.project)
+        return attesting.attach(uow, subject=body.subject, kind=body.kind, body=body.body, project=request.project)
 
 
 @routes.get("/evidence", returns=Page[Evidence])

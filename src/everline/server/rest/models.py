@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from everline.access.unit_of_work import UnitOfWork
-from everline.models import aliases, card, registry, service
-from everline.models.types import AliasMove, Lineage, Model, ModelCard, ModelVersion, PackageCheck
+from everline.models import aliases, card, oms_signing, registry, service
+from everline.models.types import AliasMove, Lineage, Model, ModelCard, ModelVersion, OpenSignature, PackageCheck
 from everline.releases import deletion, following
 from everline.runs.filters import page_offset, page_token
 from everline.server.http import Page, Request, Routes, begin, decode
@@ -120,6 +120,13 @@ def verify(request: Request) -> PackageCheck:
     """Hash every byte of a version again and check its signature; the finding becomes evidence."""
     with begin(request) as uow:
         return service.verify(uow, _uid(uow, request))
+
+
+@routes.get("/models/{model}/versions/{version}/signature", returns=OpenSignature)
+def get_signature(request: Request) -> OpenSignature:
+    """Sign a version's package in the OpenSSF model-signing format, after every byte of it was checked."""
+    with begin(request) as uow:
+        return oms_signing.sign_version(uow, request.project, request.path["model"], request.path["version"])
 
 
 @routes.get("/models/{model}/versions/{version}/card", returns=ModelCard)

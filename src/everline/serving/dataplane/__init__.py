@@ -1,10 +1,10 @@
 """The serving process: answers predictions, with no database, no server imports, and nothing unverified in memory.
 
-- `process`: the composition root, `run(settings, options, listener)`
 - `http/`: sockets to requests, replies to sockets; `app`: which address is what
 - `forms/`: the Open Inference Protocol, MLflow's invocations, plain records; `plan`: columns to arrays
 - `routing`: which revision answers a request; `lanes`: its requests gathered, asked together, logged, answered
-- `following`: follows the desired state; `loading`: downloads, verifies and loads revisions
+- `process`: put together and run; `plane`: one answering process; `supervisor`, `worker`, `snapshots`: several of them
+- `following`: follows the desired state; `tables`: applies it; `loading`: downloads, verifies and loads revisions
 - `store`: what is kept on local disk; `control_plane`: the HTTP client
 - `log/`: raw segments before the answer leaves, Parquet and shipping after it
 - `metrics`: counters, latencies, Prometheus

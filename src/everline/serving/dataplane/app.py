@@ -26,7 +26,7 @@ from everline import __version__
 from everline.config import Settings
 from everline.errors import EverlineError, InvalidInputError, NotFoundError, TooLargeError, UnavailableError
 from everline.ids import new_uid
-from everline.serving.dataplane.following import Reporter, Source, describe_health
+from everline.serving.dataplane.following import Source, describe_health
 from everline.serving.dataplane.forms import invocations, open_inference, records
 from everline.serving.dataplane.forms.ask import Form, sticky_key
 from everline.serving.dataplane.http.messages import Answering, Reply, Request, header, json_reply, refusal
@@ -37,7 +37,7 @@ from everline.serving.dataplane.metrics import CONTENT_TYPE, Metrics
 from everline.serving.dataplane.quotas import Quotas
 from everline.serving.dataplane.routing import RoutingTable, ServedEndpoint, ServedRevision
 from everline.serving.dataplane.shadow import Shadows
-from everline.serving.types import RevisionRole
+from everline.serving.types import Health, RevisionRole
 
 log = logging.getLogger("everline.serve")
 
@@ -54,6 +54,13 @@ class _Address(msgspec.Struct, frozen=True):
     form: Form
 
 
+class Told(msgspec.Struct, frozen=True):
+    """What is told of the data plane as a whole, however many processes it has."""
+
+    health: Callable[[], Health]
+    metrics: Callable[[], bytes]
+
+
 class DataPlaneApp:
     """Routes a request, sees it through, and knows what is under way."""
 
@@ -62,14 +69,13 @@ class DataPlaneApp:
         settings: Settings,
         *,
         source: Source,
-        reporter: Reporter,
-        metrics: Metrics,
         prediction_log: PredictionLog,
+        metrics: Metrics,
+        told: Told,
     ) -> None:
         self._settings = settings
         self._source = source
-        self._reporter = reporter
-        self._metrics = metrics
+        self._told = told
         self._log = prediction_log
         self._at_hand = AtHand()
         self._lanes: dict[str, Lane] = {}
@@ -198,8 +204,7 @@ class DataPlaneApp:
             case ["health"]:
                 return self._health()
             case ["metrics"]:
-                self._metrics.spool_bytes.set(self._log.spool_bytes)
-                return Reply(200, self._metrics.text(), content_type=CONTENT_TYPE.encode())
+                return Reply(200, self._told.metrics(), content_type=CONTENT_TYPE.encode())
             case ["v2"]:
                 return json_reply({"name": "everline", "version": __version__, "extensions": ["binary_tensor_data"]})
             case ["v2", "health", "live"]:
@@ -214,7 +219,7 @@ class DataPlaneApp:
 
     def _health(self) -> Reply:
         started = self._source.table is not None
-        body = describe_health(self._reporter.health(), trouble=self._source.trouble, started=started)
+        body = describe_health(self._told.health(), trouble=self._source.trouble, started=started)
         return json_reply(body, status=200 if started else 503)
 
     def _ready(self) -> Reply:

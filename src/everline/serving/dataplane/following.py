@@ -10,14 +10,13 @@ from typing import Protocol
 
 import msgspec
 
-from everline.errors import EverlineError, IntegrityError, UnavailableError
+from everline.errors import EverlineError, UnavailableError
 from everline.governance.signing import VerifyKey
 from everline.serving.dataplane.control_plane import ControlPlane
-from everline.serving.dataplane.loading import Loader
-from everline.serving.dataplane.metrics import WINDOW_S, Metrics, RevisionStats
-from everline.serving.dataplane.routing import RoutingTable, ServedEndpoint, ServedRevision, route
+from everline.serving.dataplane.metrics import WINDOW_S
+from everline.serving.dataplane.routing import RoutingTable, ServedEndpoint, ServedRevision
 from everline.serving.dataplane.store import LocalStore
-from everline.serving.types import DesiredEndpoint, DesiredRevision, DesiredState, Health, RevisionHealth
+from everline.serving.types import DesiredState, Health, RevisionHealth
 
 log = logging.getLogger("everline.serve")
 
@@ -33,14 +32,26 @@ class Source(Protocol):
         trouble: why no control plane is followed; None while one is.
     """
 
-    table: RoutingTable | None
     trouble: str | None
+
+    @property
+    def table(self) -> RoutingTable | None:
+        """What is served."""
 
     def start(self) -> None:
         """Begin."""
 
     def stop(self) -> None:
         """End soon."""
+
+
+class Applier(Protocol):
+    """What brings a desired state about."""
+
+    table: RoutingTable | None
+
+    def apply(self, state: DesiredState, *, key: VerifyKey) -> bool:
+        """Bring a state about as far as possible; whether nothing of it was refused."""
 
 
 class Follower:
@@ -50,15 +61,24 @@ class Follower:
         self,
         store: LocalStore,
         control_plane: ControlPlane,
-        metrics: Metrics,
+        applier: Applier,
         *,
         key: VerifyKey | None,
         wait_s: float,
         refused_retry_s: float,
+        on_applied: Callable[[], None] = lambda: None,
     ) -> None:
+        """Follow a control plane.
+
+        Args:
+            applier: what brings a state about.
+            on_applied: called from the following thread after each state was applied and kept on disk.
+        """
         self._store = store
         self._control_plane = control_plane
-        self._metrics = metrics
+        self._applier = applier
+        self._on_applied = on_applied
+        self._refused = False
         self._key = key
         self._wait_s = wait_s
         self._refused_retry_s = refused_retry_s
@@ -66,10 +86,13 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
         self._retry_at = 0.0
         self._desired: DesiredState | None = None
-        self.table: RoutingTable | None = None
-        """What is served; None until a first state was applied. Replaced whole, so that readers need no lock."""
         self.trouble: str | None = "no state was received yet"
         """Why the control plane cannot be followed; None while it can."""
+
+    @property
+    def table(self) -> RoutingTable | None:
+        """What is served; None until a first state was applied."""
+        return self._applier.table
 
     def start(self) -> None:
         """Begin to follow."""
@@ -105,7 +128,7 @@ class Follower:
             self._key = self._control_plane.read_key()
             self._store.pin_key(self._key)
         known = self._desired
-        retry = self._refused_something()
+        retry = self._refused
         if known is None:
             wait_s = 0.0
         elif retry:
@@ -120,53 +143,12 @@ class Follower:
             # The control plane holds too many such questions already and answers at once.
             self._stop.wait(_BACK_OFF_FIRST_S)
 
-    def _refused_something(self) -> bool:
-        table = self.table
-        return table is not None and any(not one.ready for endpoint in table.endpoints for one in endpoint.revisions)
-
     def _apply(self, state: DesiredState, *, key: VerifyKey) -> None:
-        loader = Loader(self._store, download=self._control_plane.download, key=key)
-        before = {} if self.table is None else {_key(one.desired): one for one in self.table.endpoints}
-        endpoints = []
-        for desired in state.endpoints:
-            old = before.get(_key(desired))
-            revisions = [self._serve(loader, desired, revision, old) for revision in desired.revisions]
-            endpoints.append(route(desired, revisions, before=old))
-        self.table = RoutingTable(generation=state.generation, endpoints=endpoints)
+        self._refused = not self._applier.apply(state, key=key)
         self._desired = state
         self._retry_at = time.monotonic() + self._refused_retry_s
         self._store.write_state(state)
-
-    def _serve(
-        self, loader: Loader, endpoint: DesiredEndpoint, revision: DesiredRevision, old: ServedEndpoint | None
-    ) -> ServedRevision:
-        known = _find(old, revision.revision)
-        stats = (
-            known.stats
-            if known
-            else RevisionStats(self._metrics, endpoint=endpoint.endpoint, revision=revision.revision)
-        )
-        if known is not None and known.ready and _same_code(known.desired, revision):
-            return msgspec.structs.replace(known, desired=revision)
-        ready = self._metrics.ready.labels(endpoint.endpoint, revision.revision)
-        what = f"{endpoint.endpoint}: {revision.model}/{revision.version} (revision {revision.revision})"
-        try:
-            began = time.monotonic()
-            predictor = loader.load(endpoint, revision)
-            log.debug("%s costs %s", what, predictor.cost_us)  # measured here, so that no request waits for it
-            self._metrics.load_s.labels(endpoint.endpoint, revision.revision).set(time.monotonic() - began)
-        except EverlineError as error:
-            ready.set(0)
-            refused = isinstance(error, IntegrityError)
-            log.error("%s %s: %s", "refused" if refused else "not loaded", what, error.message)
-            return ServedRevision(desired=revision, stats=stats, reason=error.message)
-        except Exception as error:  # one package that cannot be loaded must not stop the others
-            ready.set(0)
-            log.exception("not loaded %s", what)
-            return ServedRevision(desired=revision, stats=stats, reason=f"{type(error).__name__}: {error}")
-        ready.set(1)
-        log.info("serving %s", what)
-        return ServedRevision(desired=revision, stats=stats, predictor=predictor)
+        self._on_applied()
 
     def _troubled(self, error: EverlineError) -> None:
         if self.trouble != error.message:
@@ -222,7 +204,9 @@ class Reporter:
         )
 
     def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
+        pause_s = 0.0
+        while not self._stop.wait(pause_s):
+            pause_s = self._every_s
             try:
                 health = self.health()
                 self._on_spool_bytes(health.spool_bytes)
@@ -264,20 +248,3 @@ def _revision_health(endpoint: ServedEndpoint, one: ServedRevision) -> RevisionH
         p99_ms=p99,
         last_prediction_at=one.stats.last_prediction_at,
     )
-
-
-def _key(endpoint: DesiredEndpoint) -> tuple[str, str]:
-    return endpoint.project, endpoint.endpoint
-
-
-def _find(endpoint: ServedEndpoint | None, revision: str) -> ServedRevision | None:
-    if endpoint is None:
-        return None
-    return next(
-        (one for one in [*endpoint.revisions, endpoint.primary] if one and one.desired.revision == revision), None
-    )
-
-
-def _same_code(known: DesiredRevision, now: DesiredRevision) -> bool:
-    """Whether nothing changed but share and role, so that the verified model in memory still is the right one."""
-    return msgspec.structs.replace(now, share=known.share, role=known.role) == known

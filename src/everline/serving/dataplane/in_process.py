@@ -20,7 +20,7 @@ import msgspec
 from everline.config import Settings
 from everline.errors import EverlineError, from_problem
 from everline.models.package import Predictor
-from everline.serving.dataplane.app import DataPlaneApp
+from everline.serving.dataplane.app import DataPlaneApp, Told
 from everline.serving.dataplane.following import Reporter
 from everline.serving.dataplane.forms.ask import DATATYPES
 from everline.serving.dataplane.http.messages import Reply, Request
@@ -56,13 +56,8 @@ class OnlinePath:
         reporter = Reporter(
             source, store, report=lambda health: None, address="", every_s=1.0, on_spool_bytes=self._log.measured
         )
-        self._app = DataPlaneApp(
-            settings,
-            source=source,
-            reporter=reporter,
-            metrics=metrics,
-            prediction_log=self._log,
-        )
+        told = Told(health=reporter.health, metrics=metrics.text)
+        self._app = DataPlaneApp(settings, source=source, prediction_log=self._log, metrics=metrics, told=told)
         # A thread of its own: whoever asks may be in an event loop already, as a notebook is.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="everline-online")
         self._runner = asyncio.Runner()

@@ -19,7 +19,7 @@ import msgspec
 from everline.errors import IntegrityError
 from everline.governance.signing import VerifyKey, dsse_verify
 from everline.ids import check_digest, digest_file
-from everline.models.package import Predictor, fetch_package
+from everline.models.package import Package, Predictor, fetch_package
 from everline.models.signing import verify_package_signature
 from everline.serving.dataplane.store import LocalStore
 from everline.serving.types import DesiredEndpoint, DesiredRevision
@@ -64,16 +64,24 @@ class Loader:
         """Load a revision.
 
         Raises:
+            MissingExtraError: the model's framework is not installed here.
+            EverlineError: what `fetch` raises.
+        """
+        return self.fetch(endpoint, revision).load()
+
+    def fetch(self, endpoint: DesiredEndpoint, revision: DesiredRevision) -> Package:
+        """Bring a revision's package to this disk and verify it.
+
+        Raises:
             IntegrityError: something is not what it claims to be; the message says what.
             UnavailableError: something is not on this disk and the control plane does not answer.
-            MissingExtraError: the model's framework is not installed here.
         """
         verify_release(endpoint, revision, key=self._key)
         check_digest(revision.package, field="package")
         directory = self._store.packages / revision.package.removeprefix("sha256:")
         package = fetch_package(revision.package, download=self._download, out_dir=directory)
         verify_package_signature(package.manifest_bytes, self._envelope(revision.signature), self._key)
-        return package.load()
+        return package
 
     def _envelope(self, digest: str) -> dict[str, Any]:
         check_digest(digest, field="signature")

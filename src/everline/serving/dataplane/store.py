@@ -8,6 +8,7 @@
   packages/<hex>/      packages by digest         signatures/<hex>.json   their DSSE envelopes
   spool/               raw segments               outbox/                 Parquet that waits to ship
   refused/             segments that the control plane did not want
+  workers/             what each of several workers says of itself
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class LocalStore:
         self.spool = self.root / "spool"
         self.outbox = self.root / "outbox"
         self.refused = self.root / "refused"
-        for directory in (self.packages, self.signatures, self.spool, self.outbox, self.refused):
+        self.workers = self.root / "workers"
+        for directory in (self.packages, self.signatures, self.spool, self.outbox, self.refused, self.workers):
             directory.mkdir(parents=True, exist_ok=True)
         self.shipper_lock = self.root / "shipper.lock"
         self._state = self.root / "state.json"

@@ -103,8 +103,16 @@ class SegmentContent(msgspec.Struct, frozen=True):
 class PredictionLog:
     """Appends to the open segment. Used from one thread only, that of an event loop if rows may wait."""
 
-    def __init__(self, directory: Path, *, segment_bytes_max: int, segment_s: float, spool_bytes_max: int) -> None:
+    def __init__(
+        self, directory: Path, *, segment_bytes_max: int, segment_s: float, spool_bytes_max: int, owner: str = ""
+    ) -> None:
+        """Append in a directory.
+
+        Args:
+            owner: which of several processes that write there this is.
+        """
         self._directory = directory
+        self._mark = f".{owner}" if owner else ""
         self._segment_bytes_max = segment_bytes_max
         self._segment_s = segment_s
         self._spool_bytes_max = spool_bytes_max
@@ -218,7 +226,7 @@ class PredictionLog:
     # --- the file --------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self._path = self._directory / f"{new_uid()}.open"
+        self._path = self._directory / f"{new_uid()}{self._mark}.open"
         self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._written = 0
         self._opened_at = time.monotonic()
@@ -256,9 +264,13 @@ def finish(detached: tuple[int, Path]) -> None:
     path.rename(path.with_suffix(".raw"))
 
 
-def adopt_open_segments(directory: Path) -> int:
-    """Close the segments of a process that died; return how many there were. Only the directory's owner may."""
-    found = sorted(directory.glob("*.open"))
+def adopt_open_segments(directory: Path, *, owner: str | None = None) -> int:
+    """Close the segments of a process that died; return how many there were. Only the directory's owner may.
+
+    Args:
+        owner: whose; None means everybody's.
+    """
+    found = sorted(directory.glob("*.open" if owner is None else f"*.{owner}.open"))
     for path in found:
         path.rename(path.with_suffix(".raw"))
     return len(found)

@@ -1,0 +1,99 @@
+"""From desired states to routing tables: what is new is verified and loaded, what did not change is kept."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from everline.errors import EverlineError, IntegrityError
+from everline.governance.signing import VerifyKey
+from everline.serving.dataplane.loading import Loader
+from everline.serving.dataplane.metrics import Metrics, RevisionStats
+from everline.serving.dataplane.routing import RoutingTable, ServedEndpoint, ServedRevision, route
+from everline.serving.dataplane.store import LocalStore
+from everline.serving.types import DesiredEndpoint, DesiredRevision, DesiredState
+
+log = logging.getLogger("everline.serve")
+
+
+class Tables:
+    """Applies desired states in this process.
+
+    Attributes:
+        table: what is served; None until a first state was applied. Replaced whole, so that readers need no lock.
+    """
+
+    def __init__(self, store: LocalStore, metrics: Metrics, *, download: Callable[[str, Path], object]) -> None:
+        """Begin with nothing.
+
+        Args:
+            download: writes the blob of a digest to a path.
+        """
+        self._store = store
+        self._metrics = metrics
+        self._download = download
+        self.table: RoutingTable | None = None
+
+    def apply(self, state: DesiredState, *, key: VerifyKey) -> bool:
+        """Verify and load what is new, and replace the table; whether nothing was refused."""
+        loader = Loader(self._store, download=self._download, key=key)
+        before = {} if self.table is None else {_key(one.desired): one for one in self.table.endpoints}
+        endpoints = []
+        for desired in state.endpoints:
+            old = before.get(_key(desired))
+            revisions = [self._serve(loader, desired, revision, old) for revision in desired.revisions]
+            endpoints.append(route(desired, revisions, before=old))
+        self.table = RoutingTable(generation=state.generation, endpoints=endpoints)
+        return all(one.ready for endpoint in endpoints for one in endpoint.revisions)
+
+    def _serve(
+        self, loader: Loader, endpoint: DesiredEndpoint, revision: DesiredRevision, old: ServedEndpoint | None
+    ) -> ServedRevision:
+        known = _find(old, revision.revision)
+        stats = (
+            known.stats
+            if known
+            else RevisionStats(self._metrics, endpoint=endpoint.endpoint, revision=revision.revision)
+        )
+        if known is not None and known.ready and _same_code(known.desired, revision):
+            return msgspec.structs.replace(known, desired=revision)
+        ready = self._metrics.ready.labels(endpoint.endpoint, revision.revision)
+        what = f"{endpoint.endpoint}: {revision.model}/{revision.version} (revision {revision.revision})"
+        try:
+            began = time.monotonic()
+            predictor = loader.load(endpoint, revision)
+            log.debug("%s costs %s", what, predictor.cost_us)  # measured here, so that no request waits for it
+            self._metrics.load_s.labels(endpoint.endpoint, revision.revision).set(time.monotonic() - began)
+        except EverlineError as error:
+            ready.set(0)
+            refused = isinstance(error, IntegrityError)
+            log.error("%s %s: %s", "refused" if refused else "not loaded", what, error.message)
+            return ServedRevision(desired=revision, stats=stats, reason=error.message)
+        except Exception as error:  # one package that cannot be loaded must not stop the others
+            ready.set(0)
+            log.exception("not loaded %s", what)
+            return ServedRevision(desired=revision, stats=stats, reason=f"{type(error).__name__}: {error}")
+        ready.set(1)
+        log.info("serving %s", what)
+        return ServedRevision(desired=revision, stats=stats, predictor=predictor)
+
+
+def _key(endpoint: DesiredEndpoint) -> tuple[str, str]:
+    return endpoint.project, endpoint.endpoint
+
+
+def _find(endpoint: ServedEndpoint | None, revision: str) -> ServedRevision | None:
+    if endpoint is None:
+        return None
+    return next(
+        (one for one in [*endpoint.revisions, endpoint.primary] if one and one.desired.revision == revision), None
+    )
+
+
+def _same_code(known: DesiredRevision, now: DesiredRevision) -> bool:
+    """Whether nothing changed but share and role, so that the verified model in memory still is the right one."""
+    return msgspec.structs.replace(now, share=known.share, role=known.role) == known

@@ -1,0 +1,184 @@
+"""One question in every form: the official Triton client, MLflow's forms, CSV, plain records; the answers agree."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from tritonclient import http as triton
+
+from everline.models.package import Package
+from tests_support.dataplane import Running, eventually, flights
+
+ROWS = 7
+
+
+def columns(rows: int) -> dict[str, list[Any]]:
+    return {tensor["name"]: tensor["data"] for tensor in flights(rows)["inputs"]}
+
+
+def records(rows: int) -> list[dict[str, Any]]:
+    given = columns(rows)
+    return [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
+
+
+def tensors(rows: int, *, binary: bool, shape: tuple[int, ...] | None = None) -> list[Any]:
+    given = columns(rows)
+    arrays = {
+        "distance": np.array(given["distance"], dtype=np.float64),
+        "hour": np.array(given["hour"], dtype=np.int64),
+        "carrier": np.array(given["carrier"], dtype=np.object_),
+    }
+    kinds = {"distance": "FP64", "hour": "INT64", "carrier": "BYTES"}
+    made = []
+    for name, array in arrays.items():
+        tensor = triton.InferInput(name, list(shape or array.shape), kinds[name])
+        made.append(tensor.set_data_from_numpy(array.reshape(shape or array.shape), binary_data=binary))
+    return made
+
+
+@pytest.fixture
+def answered(running: Running, packages: list[Package]) -> tuple[Running, list[float]]:
+    """A running endpoint, and what it says to the question in the protocol's JSON."""
+    control, plane = running
+    plane.follows(control.serve(control.release(packages[0])))
+    outputs = plane.client.post("/v2/models/flight-delay/infer", json=flights(ROWS)).json()["outputs"]
+    return running, outputs[0]["data"]
+
+
+@pytest.mark.parametrize("wanted", ["default", "named", "json"])
+@pytest.mark.parametrize("shape", [(ROWS,), (ROWS, 1)])
+def test_the_official_triton_client_gets_the_same_answer_in_binary(
+    answered: tuple[Running, list[float]], wanted: str, shape: tuple[int, ...]
+) -> None:
+    (control, plane), expected = answered
+    with triton.InferenceServerClient(plane.client.base_url.netloc.decode()) as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready("flight-delay")
+        assert client.is_model_ready("flight-delay", "1")
+        assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+        described = client.get_model_metadata("flight-delay", "1")
+        assert [one["datatype"] for one in described["inputs"]] == ["FP64", "INT64", "BYTES"]
+        outputs = {
+            "default": None,
+            "named": [triton.InferRequestedOutput("probability", binary_data=True)],
+            "json": [triton.InferRequestedOutput(name, binary_data=False) for name in ("label", "probability")],
+        }[wanted]
+        # JSON of numpy has no null, so that NaN, which stands for missing, goes in binary only.
+        answer = client.infer("flight-delay", tensors(ROWS, binary=True, shape=shape), outputs=outputs, request_id="t")
+        assert answer.get_response()["id"] == "t"
+        assert answer.as_numpy("probability").tolist() == expected
+        if wanted != "named":
+            assert answer.as_numpy("label").tolist() == [one >= 0.5 for one in expected]
+        squeezed = client.infer(
+            "flight-delay",
+            tensors(ROWS, binary=True, shape=shape),
+            request_compression_algorithm="gzip",
+            model_version="1",
+        )
+        assert squeezed.as_numpy("probability").tolist() == expected
+        with pytest.raises(triton.InferenceServerException, match="does not serve the endpoint 'nothing'"):
+            client.infer("nothing", tensors(1, binary=True))
+        lacking = tensors(ROWS, binary=True)[:2]
+        with pytest.raises(triton.InferenceServerException, match="The input 'carrier' is missing"):
+            client.infer("flight-delay", lacking)
+
+
+def test_every_form_gives_the_same_answer_and_the_log_keeps_the_same_inputs(
+    answered: tuple[Running, list[float]],
+) -> None:
+    (control, plane), expected = answered
+    rows = records(ROWS)
+    names = list(rows[0])
+    csv = "\n".join([",".join(names), *(",".join("" if v is None else str(v) for v in row.values()) for row in rows)])
+    invocations: list[tuple[bytes, dict[str, str]]] = [
+        (json.dumps({"dataframe_records": rows}).encode(), {}),
+        (json.dumps({"dataframe_split": {"columns": names, "data": [list(r.values()) for r in rows]}}).encode(), {}),
+        (json.dumps({"instances": rows}).encode(), {"Content-Type": "application/json; charset=utf-8"}),
+        (json.dumps({"inputs": columns(ROWS)}).encode(), {}),
+        (csv.encode(), {"Content-Type": "text/csv"}),
+        (
+            gzip.compress(csv.encode("utf-8-sig")),
+            {"Content-Type": "text/csv; charset=utf-8", "Content-Encoding": "gzip"},
+        ),
+    ]
+    for body, headers in invocations:
+        answer = plane.client.post(
+            "/invocations", content=body, headers={"Content-Type": "application/json", **headers}
+        )
+        assert answer.status_code == 200, answer.text
+        assert [one["probability"] for one in answer.json()["predictions"]] == expected, headers
+    listed = plane.client.post("/endpoints/flight-delay/predict", json=rows, headers={"X-Request-Id": "plain"})
+    assert [one["outputs"]["probability"] for one in listed.json()] == expected
+    one = plane.client.post("/endpoints/flight-delay/predict", json=rows[1]).json()
+    assert one["outputs"] == {"probability": expected[1], "label": expected[1] >= 0.5}
+    kept = {row["prediction"]: row for row in eventually_logged(plane, control, listed.json()[-1]["prediction"])}
+    for row, said in zip(rows, listed.json(), strict=True):
+        assert kept[said["prediction"]]["inputs"] == row
+        assert kept[said["prediction"]]["request"] == "plain"
+        assert kept[said["prediction"]]["runtime"]
+
+
+def eventually_logged(plane: Any, control: Any, prediction: str) -> list[dict[str, Any]]:
+    eventually(lambda: any(row["prediction"] == prediction for row in control.predictions()))
+    return list(control.predictions())
+
+
+def test_what_a_csv_or_a_record_cannot_be_asked_with_is_said(answered: tuple[Running, list[float]]) -> None:
+    (_, plane), _ = answered
+    for body, says in (
+        (b"", "no rows"),
+        (b"distance,hour,carrier\n", "no rows"),
+        (b"distance,hour,carrier\n1,2\n", "Line 2 has 2 cells for 3 columns"),
+        (b"distance,distance,carrier\n1,2,AA\n", "twice"),
+        (b"distance,hour,carrier\n1,two,AA\n", "'hour' must be of type long"),
+        (b"distance,hour,carrier\n1,,AA\n", "'hour' may not be null"),
+        (b"distance,hour\n1,2\n", "'carrier' is missing"),
+        ("distance,hour,carrier\n1,2,é\n".encode("latin-1"), "not CSV"),
+    ):
+        answer = plane.client.post("/invocations", content=body, headers={"Content-Type": "text/csv"})
+        assert (answer.status_code, says in answer.json()["error"]) == (400, True), answer.text
+    other = plane.client.post("/invocations", content=b"<x/>", headers={"Content-Type": "application/xml"})
+    assert other.status_code == 415
+    for given, says in (
+        ([], "no rows"),
+        ({}, "no rows"),
+        ({"hour": 1}, "'distance' is missing"),
+        ([1], "an object per row"),
+        ([{"hour": 1}, {"day": 2}], "Row 1 of the list"),
+        ({"distance": True, "hour": 1, "carrier": "AA"}, "'distance' must be of type double"),
+        ({"distance": 1, "hour": 1, "carrier": "AA", "gate": 3}, "no input 'gate'"),
+    ):
+        answer = plane.client.post("/endpoints/flight-delay/predict", json=given)
+        assert (answer.status_code, says in answer.json()["error"]) == (400, True), answer.text
+
+
+def test_in_one_batch_the_wrong_request_alone_is_refused(answered: tuple[Running, list[float]]) -> None:
+    (_, plane), expected = answered
+
+    async def together() -> list[httpx.Response]:
+        rows = records(ROWS)
+        bad = {**rows[0], "hour": "soon"}
+        async with httpx.AsyncClient(base_url=plane.client.base_url, timeout=20) as client:
+            given = [*rows, bad, *rows]
+            return await asyncio.gather(*(client.post("/endpoints/flight-delay/predict", json=one) for one in given))
+
+    answers = asyncio.run(together())
+    assert [answer.status_code for answer in answers] == [200] * ROWS + [400] + [200] * ROWS
+    said = [answer.json()["outputs"]["probability"] for answer in answers if answer.status_code == 200]
+    assert said == expected * 2
+
+
+def test_a_request_is_not_answered_after_its_time(answered: tuple[Running, list[float]]) -> None:
+    (_, plane), _ = answered
+    for given, status in (("1000000", 200), ("soon", 400), ("0", 400)):
+        answer = plane.client.post(
+            "/v2/models/flight-delay/infer", json=flights(1), headers={"Everline-Timeout-Ms": given}
+        )
+        assert answer.status_code == status, answer.text
