@@ -40,7 +40,10 @@ _FLAVORS = {
     "sklearn": "everline.models.flavors.sklearn",
     "xgboost": "everline.models.flavors.xgboost",
     "lightgbm": "everline.models.flavors.lightgbm",
+    "function": "everline.models.flavors.function",
+    "pyfunc": "everline.models.flavors.pyfunc",
 }
+_MAY_HOLD_PICKLES = frozenset({"pyfunc"})
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,13 +79,19 @@ class Package(msgspec.Struct, frozen=True, kw_only=True):
     manifest_bytes: bytes
     directory: Path
 
-    def load(self) -> Predictor:
-        """Load the model into this process.
+    def load(self, *, allow_pickle: bool = False) -> Predictor:
+        """Load the model into this process; a function or an MLflow model is started in one of its own.
+
+        Args:
+            allow_pickle: whether an MLflow model may hold pickles; they are loaded in its own process only.
 
         Raises:
             MissingExtraError: the framework is not installed.
-            IntegrityError: the model file holds types outside of the flavor's allow list.
+            IntegrityError: the model file holds types outside of the flavor's allow list, or pickles.
+            ModelFailedError: the model's own process cannot load it.
         """
+        if self.manifest.flavor in _MAY_HOLD_PICKLES:
+            _flavor(self.manifest.flavor).check_pickles(self, allowed=allow_pickle)
         finding = finding_of(self.manifest.metadata)
         if finding is None or not finding.compiled or find_spec("onnxruntime") is None:
             return Predictor(self, {NATIVE: self._load_native})

@@ -34,7 +34,7 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_compiled(
     compiling: Callable[[], Compiled],
-    native: LoadedModel,
+    native: LoadedModel | None,
     signature: Signature,
     *,
     directory: Path,
@@ -46,6 +46,7 @@ def write_compiled(
 
     Args:
         compiling: makes it.
+        native: the model as it answers by itself; None where it is never compiled.
         probe: what rows are made up from.
         tolerance: how far two answered numbers may be apart, 0 or more.
 
@@ -63,6 +64,8 @@ def write_compiled(
         model = OnnxModel(path)
     except NotCompiledError as error:
         return Finding(compiled=False, reason=str(error), tolerance=tolerance)
+    if native is None:
+        raise AssertionError("a model that is compiled answers by itself as well")
     parity = compare(
         native,
         model,
