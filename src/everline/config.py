@@ -81,6 +81,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Most requests that a data plane has at hand at once; further ones are told to come back."""
     request_s: float = 10.0
     """How long a request to an endpoint may wait for its answer."""
+    pickle_projects: str = ""
+    """Projects, by comma, whose MLflow models may hold pickles, which run whatever their author put in there."""
     raw_segment_bytes_max: int = 4 << 20
     """Size at which a data plane closes a segment of its prediction log."""
     raw_segment_s: float = 2.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
 import sys
 import textwrap
 import threading
@@ -16,7 +18,7 @@ import pytest
 from everline.errors import IntegrityError, InvalidInputError, UnavailableError
 from everline.models.flavors.function import PythonFunction
 from everline.models.flavors.pyfunc import MlflowModel
-from everline.models.isolated import columns
+from everline.models.isolated import columns, environments
 from everline.models.isolated.process import Limits, ModelFailedError
 from everline.models.package import Package, build_package, open_package
 from everline.models.predictor import Predictor
@@ -143,6 +145,7 @@ def test_what_is_no_function_of_a_module_is_refused(tmp_path: Path) -> None:
         build_package(lambda given: given["hour"], flavor="function", signature=SIGNATURE, out_dir=tmp_path / "p")
 
 
+@pytest.mark.drill
 def test_any_mlflow_model_answers_and_its_pickles_only_where_they_are_allowed(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow.pyfunc")
 
@@ -179,3 +182,19 @@ def test_columns_come_out_of_the_shared_memory_as_they_went_in() -> None:
     assert taken["real"].tobytes() == given["real"].tobytes()
     with pytest.raises(ValueError, match="outside of the shared memory"):
         columns.unpack([placed[0] | {"at": 4095}], memory)
+
+
+def test_an_environment_is_made_once_for_each_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert environments.python_for("", python=platform.python_version()) == sys.executable  # it is here already
+    monkeypatch.setattr(environments, "installed_closure", lambda name: {})  # as on a machine that has nothing
+    lock = "iniconfig==2.1.0\n"
+    python = environments.python_for(lock, python=platform.python_version())
+    assert Path(python).is_relative_to(tmp_path)
+    found = subprocess.run(
+        [python, "-I", "-c", "import iniconfig; print(iniconfig.__file__)"], capture_output=True, text=True
+    )
+    assert str(tmp_path) in found.stdout, found.stderr
+    made = Path(python).stat().st_ctime_ns
+    assert environments.python_for(lock, python=platform.python_version()) == python
+    assert Path(python).stat().st_ctime_ns == made

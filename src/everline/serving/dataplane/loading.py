@@ -10,7 +10,7 @@ The order is deliberate: bytes that nobody released are not even downloaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +50,24 @@ class _Statement(msgspec.Struct, frozen=True, rename={"predicate_type": "predica
 class Loader:
     """Fetches, verifies and loads; keeps what it verified on local disk, and verifies it again from there."""
 
-    def __init__(self, store: LocalStore, *, download: Callable[[str, Path], object], key: VerifyKey) -> None:
+    def __init__(
+        self,
+        store: LocalStore,
+        *,
+        download: Callable[[str, Path], object],
+        key: VerifyKey,
+        pickle_projects: Collection[str] = (),
+    ) -> None:
         """Load from a store.
 
         Args:
             download: writes the blob of a digest to a path: from the control plane, or out of a bundle.
+            pickle_projects: projects whose MLflow models may hold pickles.
         """
         self._store = store
         self._download = download
         self._key = key
+        self._pickle_projects = frozenset(pickle_projects)
 
     def load(self, endpoint: DesiredEndpoint, revision: DesiredRevision) -> Predictor:
         """Load a revision.
@@ -67,7 +76,7 @@ class Loader:
             MissingExtraError: the model's framework is not installed here.
             EverlineError: what `fetch` raises.
         """
-        return self.fetch(endpoint, revision).load()
+        return self.fetch(endpoint, revision).load(allow_pickle=endpoint.project in self._pickle_projects)
 
     def fetch(self, endpoint: DesiredEndpoint, revision: DesiredRevision) -> Package:
         """Bring a revision's package to this disk and verify it.

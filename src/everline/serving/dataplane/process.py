@@ -109,7 +109,7 @@ async def _serve(
     report: Callable[[Health], object] = lambda health: None  # noqa: E731
     if alone is None:
         control_plane = control_plane_of(settings, options)
-        tables = Tables(store, metrics, download=control_plane.download)
+        tables = Tables(store, metrics, download=control_plane.download, pickle_projects=settings.pickle_projects)
         alone, report = follower(settings, options, store, control_plane, tables), control_plane.report
         shipper = ShipperProcess(shipping_orders(settings, options))
     else:

@@ -27,12 +27,21 @@ class Tables:
         table: what is served; None until a first state was applied. Replaced whole, so that readers need no lock.
     """
 
-    def __init__(self, store: LocalStore, metrics: Metrics, *, download: Callable[[str, Path], object]) -> None:
+    def __init__(
+        self,
+        store: LocalStore,
+        metrics: Metrics,
+        *,
+        download: Callable[[str, Path], object],
+        pickle_projects: str = "",
+    ) -> None:
         """Begin with nothing.
 
         Args:
             download: writes the blob of a digest to a path.
+            pickle_projects: by comma, projects whose MLflow models may hold pickles.
         """
+        self._pickle_projects = [one.strip() for one in pickle_projects.split(",") if one.strip()]
         self._store = store
         self._metrics = metrics
         self._download = download
@@ -40,7 +49,7 @@ class Tables:
 
     def apply(self, state: DesiredState, *, key: VerifyKey) -> bool:
         """Verify and load what is new, and replace the table; whether nothing was refused."""
-        loader = Loader(self._store, download=self._download, key=key)
+        loader = Loader(self._store, download=self._download, key=key, pickle_projects=self._pickle_projects)
         before = {} if self.table is None else {_key(one.desired): one for one in self.table.endpoints}
         endpoints = []
         for desired in state.endpoints:

@@ -104,7 +104,7 @@ def run(orders: WorkerOrders) -> None:
     settings, options = orders.settings, orders.options
     store, metrics = LocalStore(settings.home), Metrics()
     snapshots = Snapshots(store.workers, metrics=metrics, number=orders.number)
-    source, changed = _source(options, store, metrics)
+    source, changed = _source(settings, options, store, metrics)
     prediction_log = new_log(settings, store, owner=str(orders.number))
     measured = measuring(
         settings, store, metrics, prediction_log, alone=options.standing is not None and orders.number == 0
@@ -133,10 +133,14 @@ async def _serve(plane: Plane, listener: socket.socket, changed: Callable[[], No
     await plane.serve(listener, stop)
 
 
-def _source(options: Options, store: LocalStore, metrics: Metrics) -> tuple[Source, Callable[[], None]]:
+def _source(
+    settings: Settings, options: Options, store: LocalStore, metrics: Metrics
+) -> tuple[Source, Callable[[], None]]:
     if options.standing is not None:
         return options.standing.make(store, metrics), lambda: None
-    source = DiskFollower(store, Tables(store, metrics, download=_not_here), key=options.key)
+    source = DiskFollower(
+        store, Tables(store, metrics, download=_not_here, pickle_projects=settings.pickle_projects), key=options.key
+    )
     return source, source.changed
 
 
