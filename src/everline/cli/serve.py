@@ -12,7 +12,7 @@ import click
 from everline.cli.listening import listen
 from everline.config import Settings
 from everline.errors import InvalidInputError
-from everline.loader import load
+from everline.loader import load, require
 
 _PORT = 4681
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -40,6 +40,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
     show_default=True,
     help="Processes that answer; one per core that predictions may take.",
 )
+@click.option("--grpc-port", type=click.IntRange(0, 65535), help="Speak gRPC too, on this port. [HTTP only]")
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning"]))
 def command(
     host: str | None,
@@ -50,6 +51,7 @@ def command(
     key: str | None,
     bundle: Path | None,
     workers: int,
+    grpc_port: int | None,
     log_level: str,
 ) -> None:
     """Run the data plane: endpoints that answer predictions. SIGTERM finishes, ships the log, and ends."""
@@ -72,6 +74,14 @@ def command(
             hint="Bind to 127.0.0.1 behind a proxy that knows callers, or set EVERLINE_LOGIN=1 if there is one.",
             field="host",
         )
+    if workers > 1 and grpc_port == 0:
+        raise InvalidInputError(
+            "Several workers must share one port, so that --grpc-port cannot be 0.",
+            hint="Name a free port.",
+            field="grpc_port",
+        )
+    if grpc_port is not None:
+        require("grpc", extra="grpc")
     if workers > 1 and not hasattr(socket, "SO_REUSEPORT"):
         raise InvalidInputError("This system cannot share a port among workers.", field="workers")
     listener = listen(settings.host, settings.port, shared=workers > 1)
@@ -86,6 +96,7 @@ def command(
         key=key,
         standing=standing,
         workers=workers,
+        grpc_port=grpc_port,
     )
     process.run(
         settings,

@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
+from types import ModuleType
 from typing import Any
 
+import grpc
 import httpx
 import numpy as np
 import pytest
+from tritonclient import grpc as triton_grpc
 from tritonclient import http as triton
+from tritonclient.grpc import service_pb2
 
 from everline.models.package import Package
-from tests_support.dataplane import Running, eventually, flights
+from everline.serving.dataplane.grpc.messages import CLASSES, MESSAGES, SERVICE
+from everline.testing.control_plane_simulator import ControlPlaneSimulator
+from tests_support.dataplane import Running, Start, eventually, flights, logged
 
 ROWS = 7
 
@@ -27,7 +34,7 @@ def records(rows: int) -> list[dict[str, Any]]:
     return [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
 
 
-def tensors(rows: int, *, binary: bool, shape: tuple[int, ...] | None = None) -> list[Any]:
+def tensors(rows: int, client: ModuleType = triton, *, shape: tuple[int, ...] | None = None) -> list[Any]:
     given = columns(rows)
     arrays = {
         "distance": np.array(given["distance"], dtype=np.float64),
@@ -37,8 +44,8 @@ def tensors(rows: int, *, binary: bool, shape: tuple[int, ...] | None = None) ->
     kinds = {"distance": "FP64", "hour": "INT64", "carrier": "BYTES"}
     made = []
     for name, array in arrays.items():
-        tensor = triton.InferInput(name, list(shape or array.shape), kinds[name])
-        made.append(tensor.set_data_from_numpy(array.reshape(shape or array.shape), binary_data=binary))
+        tensor = client.InferInput(name, list(shape or array.shape), kinds[name])
+        made.append(tensor.set_data_from_numpy(array.reshape(shape or array.shape)))
     return made
 
 
@@ -70,22 +77,21 @@ def test_the_official_triton_client_gets_the_same_answer_in_binary(
             "named": [triton.InferRequestedOutput("probability", binary_data=True)],
             "json": [triton.InferRequestedOutput(name, binary_data=False) for name in ("label", "probability")],
         }[wanted]
-        # JSON of numpy has no null, so that NaN, which stands for missing, goes in binary only.
-        answer = client.infer("flight-delay", tensors(ROWS, binary=True, shape=shape), outputs=outputs, request_id="t")
+        answer = client.infer("flight-delay", tensors(ROWS, shape=shape), outputs=outputs, request_id="t")
         assert answer.get_response()["id"] == "t"
         assert answer.as_numpy("probability").tolist() == expected
         if wanted != "named":
             assert answer.as_numpy("label").tolist() == [one >= 0.5 for one in expected]
         squeezed = client.infer(
             "flight-delay",
-            tensors(ROWS, binary=True, shape=shape),
+            tensors(ROWS, shape=shape),
             request_compression_algorithm="gzip",
             model_version="1",
         )
         assert squeezed.as_numpy("probability").tolist() == expected
         with pytest.raises(triton.InferenceServerException, match="does not serve the endpoint 'nothing'"):
-            client.infer("nothing", tensors(1, binary=True))
-        lacking = tensors(ROWS, binary=True)[:2]
+            client.infer("nothing", tensors(1))
+        lacking = tensors(ROWS)[:2]
         with pytest.raises(triton.InferenceServerException, match="The input 'carrier' is missing"):
             client.infer("flight-delay", lacking)
 
@@ -182,3 +188,69 @@ def test_a_request_is_not_answered_after_its_time(answered: tuple[Running, list[
             "/v2/models/flight-delay/infer", json=flights(1), headers={"Everline-Timeout-Ms": given}
         )
         assert answer.status_code == status, answer.text
+
+
+# --- gRPC ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_messages_are_the_official_ones() -> None:
+    for name, fields in MESSAGES.items():
+        outer, _, inner = name.partition(".")
+        official = service_pb2.DESCRIPTOR.message_types_by_name[outer]
+        official = official.nested_types_by_name[inner] if inner else official
+        assert [(one.name, one.number) for one in official.fields] == [(n, f[0]) for n, f in fields.items()], name
+        ours = CLASSES[name].DESCRIPTOR
+        assert [(one.name, one.type) for one in ours.fields] == [(one.name, one.type) for one in official.fields], name
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_the_official_grpc_client_gets_the_same_answer(
+    control: ControlPlaneSimulator, start: Start, packages: list[Package], compression: str | None
+) -> None:
+    revision = control.release(packages[0])
+    generation = control.serve(revision)
+    plane = start("--grpc-port", "0")
+    plane.follows(generation)
+    expected = plane.client.post("/v2/models/flight-delay/infer", json=flights(ROWS)).json()["outputs"][0]["data"]
+    port = re.findall(r"gRPC at 127\.0\.0\.1:(\d+)", plane.stderr())[-1]
+    with triton_grpc.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready("flight-delay", "1")
+        assert client.get_server_metadata().extensions == ["binary_tensor_data"]
+        described = client.get_model_metadata("flight-delay")
+        assert [(one.name, one.datatype) for one in described.inputs][0] == ("distance", "FP64")
+        answer = client.infer(
+            "flight-delay",
+            tensors(ROWS, triton_grpc),
+            request_id="over-grpc",
+            compression_algorithm=compression,
+            client_timeout=20,
+        )
+        assert answer.as_numpy("probability").tolist() == expected
+        assert answer.as_numpy("label").tolist() == [one >= 0.5 for one in expected]
+        parameters = answer.get_response().parameters
+        assert parameters["revision"].string_param == revision.revision
+        predictions = set(parameters["predictions"].string_param.split(","))
+        for asked, says, status in (
+            (("nothing", tensors(1, triton_grpc)), "does not serve the endpoint 'nothing'", "NOT_FOUND"),
+            (("flight-delay", tensors(1, triton_grpc)[:2]), "'carrier' is missing", "INVALID_ARGUMENT"),
+            (("flight-delay", tensors(501, triton_grpc)), "500 are allowed", "OUT_OF_RANGE"),
+        ):
+            with pytest.raises(triton.InferenceServerException, match=says) as refused:
+                client.infer(*asked)
+            assert status in refused.value.status()
+    typed = CLASSES["ModelInferRequest"](model_name="flight-delay")
+    for name, kind, values in (("distance", "fp64", [100.0]), ("hour", "int64", [5]), ("carrier", "bytes", [b"AA"])):
+        tensor = typed.inputs.add(name=name, datatype={"bytes": "BYTES"}.get(kind, kind.upper()), shape=[1])
+        getattr(tensor.contents, f"{kind}_contents").extend(values)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ask = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+        said = CLASSES["ModelInferResponse"].FromString(ask(typed.SerializeToString(), timeout=20))
+        assert len(said.outputs[0].contents.fp64_contents) == 1
+        for hostile in (b"\xff" * 50, b"\x3a\x05hello"):
+            with pytest.raises(grpc.RpcError) as error:
+                ask(hostile, timeout=20)
+            assert error.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
+    eventually(lambda: predictions <= {row["prediction"] for row in logged(control, revision)})
+    assert plane.end() == 0

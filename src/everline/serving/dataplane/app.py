@@ -46,7 +46,7 @@ _ANY_ENCODING = 47  # zlib's number for "gzip or zlib, whichever the first bytes
 _DEADLINE = b"everline-timeout-ms"
 
 
-class _Address(msgspec.Struct, frozen=True):
+class Address(msgspec.Struct, frozen=True):
     """Where predictions are asked for."""
 
     endpoint: str | None
@@ -83,12 +83,16 @@ class DataPlaneApp:
         self._shadows = Shadows(metrics, self._lane)
         self._table: RoutingTable | None = None
         self._routed: RoutingTable | None = None
-        self._routes: dict[tuple[bytes, bytes | None], tuple[ServedEndpoint, Lane]] = {}
+        self._routes: dict[tuple[Address, bytes | None], tuple[ServedEndpoint, Lane]] = {}
 
-    def handle(self, request: Request, reply: Answering) -> None:
-        """Answer one request, now or later."""
+    def handle(self, request: Request, reply: Answering, *, address: Address | None = None) -> None:
+        """Answer one request, now or later.
+
+        Args:
+            address: where predictions are asked for, when it is not the path that says so.
+        """
         try:
-            address = _address(request.path)
+            address = address or _address(request.path)
             if address is not None:
                 self._predict(address, request, reply)
             else:
@@ -116,7 +120,7 @@ class DataPlaneApp:
 
     # --- predictions -----------------------------------------------------------------------------
 
-    def _predict(self, address: _Address, request: Request, reply: Answering) -> None:
+    def _predict(self, address: Address, request: Request, reply: Answering) -> None:
         if request.method != b"POST":
             body = {"error": "This address takes POST.", "code": "method_not_allowed"}
             reply(json_reply(body, status=405, lines=header("allow", "POST")))
@@ -153,14 +157,14 @@ class DataPlaneApp:
             self._shadows.follow(call, endpoint.shadow)
         lane.submit(call)
 
-    def _route(self, address: _Address, request: Request) -> tuple[ServedEndpoint, Lane]:
+    def _route(self, address: Address, request: Request) -> tuple[ServedEndpoint, Lane]:
         """The endpoint, and the lane whose signature reads the request; any ready revision's will do."""
         table = self._source.table
         if table is not self._routed:
             self._routes.clear()
             self._routed = table
         project = request.headers.get(b"everline-project")
-        key = request.path, project
+        key = address, project
         found = self._routes.get(key)
         if found is None:
             endpoint = self._find(address.endpoint, request)
@@ -258,19 +262,19 @@ async def rotate(prediction_log: PredictionLog, *, look_s: float, finish: Callab
 
 
 @functools.lru_cache(1024)
-def _address(path: bytes) -> _Address | None:
+def _address(path: bytes) -> Address | None:
     """The place for predictions that a path means; None for any other path."""
     match path.decode("utf-8", "replace").strip("/").split("/"):
         case ["v2", "models", name, "infer"]:
-            return _Address(name, None, open_inference.FORM)
+            return Address(name, None, open_inference.FORM)
         case ["v2", "models", name, "versions", version, "infer"]:
-            return _Address(name, version, open_inference.FORM)
+            return Address(name, version, open_inference.FORM)
         case ["endpoints", name, "invocations"]:
-            return _Address(name, None, invocations.FORM)
+            return Address(name, None, invocations.FORM)
         case ["endpoints", name, "predict"]:
-            return _Address(name, None, records.FORM)
+            return Address(name, None, records.FORM)
         case ["invocations"]:
-            return _Address(None, None, invocations.FORM)
+            return Address(None, None, invocations.FORM)
     return None
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from everline.config import Settings
 from everline.loader import load
@@ -15,6 +15,9 @@ from everline.serving.dataplane.following import Reporter, Source
 from everline.serving.dataplane.http.server import HttpServer
 from everline.serving.dataplane.log.raw_segments import PredictionLog, finish
 from everline.serving.dataplane.metrics import Metrics
+
+if TYPE_CHECKING:
+    from everline.serving.dataplane.grpc.server import GrpcServer
 
 log = logging.getLogger("everline.serve")
 
@@ -33,8 +36,15 @@ class Plane:
         prediction_log: PredictionLog,
         metrics: Metrics,
         told: Told,
+        grpc_at: tuple[str, int] | None = None,
     ) -> None:
+        """Put the parts together.
+
+        Args:
+            grpc_at: host and port for gRPC; None speaks HTTP only.
+        """
         self._settings = settings
+        self._grpc_at = grpc_at
         self._source = source
         self._reporter = reporter
         self._log = prediction_log
@@ -61,11 +71,16 @@ class Plane:
             asyncio.create_task(self._app.look_after()),
             *(asyncio.create_task(one()) for one in beside),
         ]
+        drain_s = self._settings.drain_s
+        grpc = self._grpc()
         try:
+            if grpc is not None and self._grpc_at is not None:
+                port = await grpc.start(*self._grpc_at)
+                log.info("gRPC at %s:%d", self._grpc_at[0], port)
             await server.start(listener)
             self._reporter.start()
             await stop.wait()
-            await server.stop(drain_s=self._settings.drain_s)
+            await asyncio.gather(server.stop(drain_s=drain_s), *([grpc.stop(drain_s=drain_s)] if grpc else []))
         finally:
             self._source.stop()
             self._reporter.stop()
@@ -78,6 +93,12 @@ class Plane:
             if detached is not None:
                 finish(detached)
             self._app.close()
+
+    def _grpc(self) -> GrpcServer | None:
+        if self._grpc_at is None:
+            return None
+        made: GrpcServer = load("everline.serving.dataplane.grpc.server").GrpcServer(self._app, self._settings)
+        return made
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

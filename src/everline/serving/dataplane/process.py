@@ -56,6 +56,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         standing: what to serve in place of what a control plane says; the log then stays in the home, the oldest
             segments making room for new ones.
         workers: how many processes answer.
+        grpc_port: where gRPC is spoken; None where it is not.
     """
 
     control_plane: str
@@ -63,6 +64,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     standing: Standing | None = None
     workers: int = 1
+    grpc_port: int | None = None
+
+    def grpc_at(self, host: str) -> tuple[str, int] | None:
+        """Host and port for gRPC, beside HTTP on the same host."""
+        return None if self.grpc_port is None else (host, self.grpc_port)
 
 
 def run(settings: Settings, options: Options, *, listener: socket.socket, announce: Callable[[str], None]) -> None:
@@ -118,7 +124,15 @@ async def _serve(
         alone, store, report=report, address=address, every_s=settings.health_report_s, on_spool_bytes=measured
     )
     told = Told(health=reporter.health, metrics=metrics.text)
-    plane = Plane(settings, source=alone, reporter=reporter, prediction_log=prediction_log, metrics=metrics, told=told)
+    plane = Plane(
+        settings,
+        source=alone,
+        reporter=reporter,
+        prediction_log=prediction_log,
+        metrics=metrics,
+        told=told,
+        grpc_at=options.grpc_at(listener.getsockname()[0]),
+    )
     try:
         await plane.serve(listener, stop, beside=[shipper.keep_alive] if shipper else [])
     finally:

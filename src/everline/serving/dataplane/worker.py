@@ -115,7 +115,15 @@ def run(orders: WorkerOrders) -> None:
         on_spool_bytes=measured,
     )  # fmt: skip
     told = Told(health=lambda: snapshots.health(reporter.health()), metrics=snapshots.text)
-    plane = Plane(settings, source=source, reporter=reporter, prediction_log=prediction_log, metrics=metrics, told=told)
+    plane = Plane(
+        settings,
+        source=source,
+        reporter=reporter,
+        prediction_log=prediction_log,
+        metrics=metrics,
+        told=told,
+        grpc_at=options.grpc_at(orders.host),
+    )
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve(plane, listener, changed))
 

@@ -38,7 +38,9 @@ _encoder = msgspec.json.Encoder()
 _OCTETS = b"application/octet-stream"
 
 
-class _Tensor(msgspec.Struct, frozen=True):
+class Tensor(msgspec.Struct, frozen=True):
+    """One input."""
+
     name: str
     shape: list[int]
     datatype: str
@@ -46,19 +48,23 @@ class _Tensor(msgspec.Struct, frozen=True):
     parameters: dict[str, Any] = {}
 
 
-class _WantedOutput(msgspec.Struct, frozen=True):
+class WantedOutput(msgspec.Struct, frozen=True):
+    """One output that is asked for."""
+
     name: str
     parameters: dict[str, Any] = {}
 
 
-class _InferRequest(msgspec.Struct, frozen=True):
-    inputs: list[_Tensor]
+class InferRequest(msgspec.Struct, frozen=True):
+    """A question, as the protocol has it."""
+
+    inputs: list[Tensor]
     id: str | None = None
     parameters: dict[str, Any] = {}
-    outputs: list[_WantedOutput] = []
+    outputs: list[WantedOutput] = []
 
 
-_decoder = msgspec.json.Decoder(_InferRequest)
+_decoder = msgspec.json.Decoder(InferRequest)
 
 
 def read(request: Request, plan: Plan, rows_max: int) -> Ask:
@@ -72,7 +78,15 @@ def read(request: Request, plan: Plan, rows_max: int) -> Ask:
         TooLargeError: more rows than `rows_max`.
     """
     body, raw = tensors.split(request)
-    asked = decode(_decoder, body)
+    return understand(decode(_decoder, body), raw, request, plan, rows_max)
+
+
+def understand(asked: InferRequest, raw: tensors.Raw, request: Request, plan: Plan, rows_max: int) -> Ask:
+    """What a question of the protocol means; see `read`.
+
+    Args:
+        raw: the bytes of those inputs that have a `binary_data_size`.
+    """
     if not asked.inputs:
         raise InvalidInputError(
             "The request has no inputs.", hint="Send one tensor per input of the model.", field="inputs"
@@ -161,7 +175,7 @@ def describe(endpoint: str, *, versions: list[str], signature: Signature) -> dic
     }
 
 
-def _plain(inputs: list[_Tensor]) -> dict[str, Column]:
+def _plain(inputs: list[Tensor]) -> dict[str, Column]:
     """The columns of tensors that are all as most are: a list of values of shape [rows] each; {} if one is not."""
     columns: dict[str, Column] = {}
     for tensor in inputs:
@@ -173,7 +187,7 @@ def _plain(inputs: list[_Tensor]) -> dict[str, Column]:
     return columns if len(columns) == len(inputs) else {}
 
 
-def _column(tensor: _Tensor, raw: tensors.Raw) -> Column:
+def _column(tensor: Tensor, raw: tensors.Raw) -> Column:
     name = tensor.name[:128]
     shape = tensor.shape
     if not shape or len(shape) > 2 or min(shape) < 0 or (len(shape) == 2 and shape[1] != 1):
@@ -185,7 +199,7 @@ def _column(tensor: _Tensor, raw: tensors.Raw) -> Column:
     return _values(tensor, raw, expected=shape[0])
 
 
-def _matrix(tensor: _Tensor, raw: tensors.Raw, names: list[str]) -> dict[str, Column]:
+def _matrix(tensor: Tensor, raw: tensors.Raw, names: list[str]) -> dict[str, Column]:
     rows, width = tensor.shape
     if width != len(names) or rows < 0:
         raise InvalidInputError(
@@ -197,7 +211,7 @@ def _matrix(tensor: _Tensor, raw: tensors.Raw, names: list[str]) -> dict[str, Co
     return {name: data[position::width] for position, name in enumerate(names)}
 
 
-def _values(tensor: _Tensor, raw: tensors.Raw, *, expected: int) -> Column:
+def _values(tensor: Tensor, raw: tensors.Raw, *, expected: int) -> Column:
     name = tensor.name[:128]
     if tensor.datatype not in _KNOWN_DATATYPES:
         raise InvalidInputError(
@@ -222,7 +236,7 @@ def _values(tensor: _Tensor, raw: tensors.Raw, *, expected: int) -> Column:
     return data
 
 
-def _wanted(outputs: list[_WantedOutput], signature: Signature) -> list[str]:
+def _wanted(outputs: list[WantedOutput], signature: Signature) -> list[str]:
     known = [output.name for output in signature.outputs]
     for output in outputs:
         if output.name not in known:
@@ -234,7 +248,7 @@ def _wanted(outputs: list[_WantedOutput], signature: Signature) -> list[str]:
     return [output.name for output in outputs]
 
 
-def _wanted_binary(asked: _InferRequest) -> frozenset[str] | None:
+def _wanted_binary(asked: InferRequest) -> frozenset[str] | None:
     every = asked.parameters.get("binary_data_output") is True
     if not asked.outputs:
         return None if every else frozenset()
