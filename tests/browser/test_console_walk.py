@@ -223,7 +223,7 @@ def test_a_second_person_approves_by_keyboard_and_starts_the_canary(site, visit:
 def test_an_endpoint_refreshes_itself(site, visit: Open) -> None:
     page = visit("ravi")
     page.goto("/endpoints/flight-delay")
-    assert drawn(page) == 1
+    assert drawn(page) == 2
     requests = page.locator('[data-fact="requests"]')
     console_story.report_health(site.app, site.story.revision, requests=4000)
     expect(requests).to_have_text("4\u202f002", timeout=20_000)

@@ -14,12 +14,15 @@ from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.clock import parse_rfc3339, rfc3339
 from everline.releases import history as release_history
+from everline.releases import plans
+from everline.releases.types import Plan
 from everline.server.console import models, pages
+from everline.server.console.endpoint_changes import canary_of
 from everline.server.console.view import charts, render
 from everline.server.http import Request, begin, json_response
 from everline.serving import health as serving_health
 from everline.serving import predictions, service
-from everline.serving.types import Endpoint, Health, HealthSample, Prediction, RevisionHealth
+from everline.serving.types import Endpoint, Health, HealthSample, Prediction, RevisionHealth, RevisionRole
 
 routes = pages.console_routes()
 PREDICTIONS_SHOWN = 12
@@ -64,6 +67,7 @@ def show_endpoint(request: Request) -> Response:
         moment = _moment(request)
         then = release_history.live_at(uow, moment, project=project, endpoint=name) if moment else None
         logged = _logged(uow, name, project)
+        plan = plans.get_plan(uow, name, project=project)
     facts = figures_of(seen)
     return pages.page(
         request,
@@ -74,9 +78,16 @@ def show_endpoint(request: Request) -> Response:
         health=health_of(endpoint, seen),
         stats=[{"key": key, "label": label, "value": facts[key], "note": note} for key, label, note in _STATS],
         latency=_latency(endpoint, samples),
+        rate=_rate(endpoint, samples),
         live=render.path("endpoints", name, "live.json", project=project),
+        live_rate=render.path("endpoints", name, "rate.json", project=project),
+        slider=_slider(endpoint, plan),
         revisions=[_revision(item, seen.get(item.revision)) for item in endpoint.revisions],
-        shares=[{"name": f"version {item.version}", "share": item.share} for item in endpoint.revisions],
+        shares=[
+            {"name": f"version {item.version}", "share": item.share}
+            for item in endpoint.revisions
+            if item.role is not RevisionRole.SHADOW  # it answers nobody
+        ],
         history=history,
         moment=moment,
         then=then,
@@ -93,6 +104,18 @@ def live(request: Request) -> Response:
         seen = seen_by_replicas(endpoint, serving_health.list_replicas(uow, project=project), uow.clock.now())
         samples = serving_health.list_samples(uow, name, project=project, limit=SAMPLES_MAX)
     response = json_response({"chart": _latency(endpoint, samples), "facts": figures_of(seen)})
+    response.headers.update({**render.HEADERS, "cache-control": "no-store"})
+    return response
+
+
+@routes.get("/endpoints/{endpoint}/rate.json")
+def live_rate(request: Request) -> Response:
+    """Requests and errors per second, for the page to refresh itself."""
+    name, project = request.path["endpoint"], request.project
+    with begin(request) as uow:
+        endpoint = service.get_endpoint(uow, name, project=project)
+        samples = serving_health.list_samples(uow, name, project=project, limit=SAMPLES_MAX)
+    response = json_response({"chart": _rate(endpoint, samples)})
     response.headers.update({**render.HEADERS, "cache-control": "no-store"})
     return response
 
@@ -120,6 +143,7 @@ def _moment(request: Request) -> datetime | None:
     return parse_rfc3339(text, field="at") if text else None
 
 
+_RATE_SLOT_S = 10.0
 _STATS = (
     ("requests", "Requests", "since its start"),
     ("errors", "Errors", "since its start"),
@@ -219,6 +243,45 @@ def _latency(endpoint: Endpoint, samples: Sequence[HealthSample]) -> dict[str, A
         "Latency of the last hour", series=lines, x="time", format="ms", y_min=0,
         description="Median and 95th percentile latency of each revision over the last hour, in milliseconds.",
     )  # fmt: skip
+
+
+def _rate(endpoint: Endpoint, samples: Sequence[HealthSample]) -> dict[str, Any]:
+    """Requests per second of each revision, and errors where there are any; replicas added up."""
+    names = {one.revision: f"version {one.version}" for one in endpoint.revisions}
+    last: dict[tuple[str, str], HealthSample] = {}
+    found: dict[tuple[str, str], dict[str, float | None]] = defaultdict(dict)
+    for sample in samples:
+        before = last.get((sample.replica, sample.revision))
+        last[sample.replica, sample.revision] = sample
+        if sample.revision not in names or before is None or sample.requests < before.requests:
+            continue
+        seconds = (sample.at - before.at).total_seconds()
+        if seconds <= 0:
+            continue
+        at = rfc3339(sample.at)[:18] + "0Z"  # ten seconds together: replicas do not report at the same moment
+        for label, grown in (
+            ("requests", sample.requests - before.requests), ("errors", sample.errors - before.errors),
+        ):  # fmt: skip
+            points = found[sample.revision, label]
+            points[at] = (points.get(at) or 0.0) + max(grown, 0) / max(seconds, _RATE_SLOT_S)
+    lines = [
+        charts.series(f"{names[revision]} {label}", list(points.items()), dashed=label == "errors")
+        for (revision, label), points in sorted(found.items(), key=lambda item: (names[item[0][0]], item[0][1]))
+        if label == "requests" or any(points.values())
+    ]
+    return charts.lines(
+        "Requests per second", series=lines, x="time", format="number", y_min=0,
+        description="Requests per second of each revision over the last hour, and those that failed.",
+    )  # fmt: skip
+
+
+def _slider(endpoint: Endpoint, plan: Plan | None) -> dict[str, Any] | None:
+    """What the split can be set to: the canary's share now, else that of the releases to come."""
+    if not endpoint.revisions:
+        return None
+    canary = canary_of(endpoint.revisions)
+    share = canary.share if canary else (plan or Plan()).canary_share
+    return {"percent": round(share * 100, 2), "canary": canary, "most": 99 if canary else 50}
 
 
 def _revision(item: Any, seen: RevisionHealth | None) -> dict[str, Any]:

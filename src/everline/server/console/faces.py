@@ -15,6 +15,7 @@ from everline.server.console import (
     compare,
     datasets,
     delivery,
+    endpoint_changes,
     endpoints,
     incidents,
     logged_models,
@@ -64,6 +65,7 @@ all_routes = [
     logged_models.routes,
     releases.routes,
     endpoints.routes,
+    endpoint_changes.routes,
     incidents.routes,
     schedules.routes,
     difference.routes,  # before `/datasets/{name}/{version}`, which would take its address

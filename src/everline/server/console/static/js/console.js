@@ -71,3 +71,11 @@ const scrollable = () => {
 };
 addEventListener("resize", scrollable);
 scrollable();
+
+// A slider says its value beside itself.
+for (const slider of document.querySelectorAll("[data-shows]")) {
+  const shown = document.getElementById(slider.dataset.shows);
+  slider.addEventListener("input", () => {
+    shown.textContent = `${slider.value} %`;
+  });
+}
