@@ -11,7 +11,7 @@ from everline.models.package import Package
 from everline.serving.dataplane.routing import position
 from everline.serving.types import DesiredEndpoint, DesiredKey, DesiredRevision, EndpointAccess, Guard, RevisionRole
 from everline.testing.control_plane_simulator import ControlPlaneSimulator
-from integration.serving.test_dataplane_process import Running, Start, eventually, flights
+from tests_support.dataplane import Running, Start, eventually, flights
 
 
 def desired(*revisions: DesiredRevision, **options: Any) -> DesiredEndpoint:
