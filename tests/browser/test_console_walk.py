@@ -38,6 +38,8 @@ def addresses(story: console_story.Story) -> dict[str, str]:
         "version": "/models/flight-delay/2",
         "alias": "/models/flight-delay/aliases/candidate",
         "releases": "/releases",
+        "live": "/releases/at",
+        "policies": "/policies",
         "release": f"/releases/{story.waiting}",
         "release-live": f"/releases/{story.live}",
         "endpoints": "/endpoints",

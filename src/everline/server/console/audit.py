@@ -8,10 +8,12 @@ import msgspec
 from starlette.responses import Response
 
 from everline.access.types import ALL_PROJECTS, Permission
-from everline.errors import IntegrityError
+from everline.errors import IntegrityError, InvalidInputError
 from everline.governance import audit, verification
 from everline.governance.bundle import verify_proof
 from everline.governance.signing import VerifyKey, server_key
+from everline.governance.tree import merkle
+from everline.governance.tree.checkpoint import open_checkpoint
 from everline.governance.types import AuditEvent, InclusionProof, LogReport
 from everline.server.console import pages
 from everline.server.console.view import render
@@ -36,6 +38,26 @@ def verify(request: Request) -> Response:
     return _log(request, report=report)
 
 
+@routes.post("/audit/consistency")
+def check_consistency(request: Request) -> Response:
+    """Whether today's log continues the one under a checkpoint that the reader kept, with the proof."""
+    note = pages.form(request).get("note", "").replace("\r\n", "\n").lstrip()
+    note = note if note.endswith("\n") else note + "\n"
+    with begin(request) as uow:
+        try:
+            kept = open_checkpoint(note, server_key(uow.settings).verify_key)
+            now = audit.latest_checkpoint(uow, project=_scope(request), fresh=True)
+            path = audit.prove_consistency(uow, kept.size, second=now.size, project=_scope(request))
+            merkle.verify_consistency(
+                kept.size, now.size, path=[bytes.fromhex(one) for one in path], first_root=kept.root,
+                second_root=bytes.fromhex(now.root),
+            )  # fmt: skip
+            found: dict[str, Any] = {"holds": True, "first": kept.size, "second": now.size, "path": path}
+        except (IntegrityError, InvalidInputError) as error:
+            found = {"holds": False, "why": error.message}
+    return _log(request, report=None, continues=found)
+
+
 @routes.get("/audit/{index:int}")
 def show_event(request: Request) -> Response:
     """One event with its inclusion proof."""
@@ -55,12 +77,14 @@ def show_event(request: Request) -> Response:
     )
 
 
-def _log(request: Request, *, report: LogReport | None) -> Response:
-    before, action = request.query("before", int, None), request.query("action", str, "")
+def _log(request: Request, *, report: LogReport | None, continues: dict[str, Any] | None = None) -> Response:
+    before = request.query("before", int, None)
+    given = {name: request.query(name, str, "").strip() for name in ("action", "subject", "actor")}
     with begin(request) as uow:
         events = audit.list_events(
-            uow, project=_scope(request), action=action or None, before=before, limit=EVENTS_PER_PAGE + 1
-        )
+            uow, project=_scope(request), before=before, limit=EVENTS_PER_PAGE + 1, action=given["action"] or None,
+            subject=given["subject"] or None, actor=given["actor"] or None,
+        )  # fmt: skip
         checkpoint = audit.latest_checkpoint(uow, project=_scope(request))
         size = audit.read_head(uow).size
     shown = events[:EVENTS_PER_PAGE]
@@ -71,7 +95,8 @@ def _log(request: Request, *, report: LogReport | None) -> Response:
         section="audit",
         events=[_row(event, request.project) for event in shown],
         next=shown[-1].index if len(events) > EVENTS_PER_PAGE else None,
-        action=action,
+        given=given,
+        continues=continues,
         checkpoint=checkpoint,
         head_size=size,
         report=report,

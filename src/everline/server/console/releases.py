@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -10,7 +11,9 @@ from starlette.responses import Response
 
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import EverlineError, InvalidInputError
-from everline.releases import rollout, service
+from everline.governance.types import Waiver
+from everline.releases import breakglass, rollout, service
+from everline.releases.reviews import BREAK_GLASS
 from everline.releases.states import Move, State
 from everline.releases.types import Release, Transition
 from everline.server.console import pages
@@ -53,9 +56,16 @@ _WORDS = {
     Move.START_CANARY: "Canary started",
     Move.ADVANCE: "Share moved",
     Move.PROMOTE: "Promoted",
+    Move.BREAK_GLASS: "Glass broken",
     Move.SUPERSEDE: "Superseded",
     Move.RESTORE: "Restored",
     Move.ROLL_BACK: "Rolled back",
+}
+_PAST_RULES = {
+    "waive": "The rule is set aside for this release until the waiver expires.",
+    "revoke": "The waiver is taken back; the rule counts again.",
+    "break": "The glass is broken: this version answers everything now, and another person must review it.",
+    "review": "The review is closed.",
 }
 _AT_ONCE = "all traffic at once"
 _BUTTONS = {
@@ -68,8 +78,6 @@ _BUTTONS = {
     Move.ROLL_BACK: ("Roll back", "danger"),
 }
 _MOVES: dict[Move, Callable[[UnitOfWork, str, str], Release]] = {
-    Move.APPROVE: lambda uow, uid, reason: service.approve(uow, uid, reason=reason),
-    Move.REJECT: lambda uow, uid, reason: service.reject(uow, uid, reason=reason),
     Move.CHECK: lambda uow, uid, _reason: service.check(uow, uid),
     Move.START_SHADOW: lambda uow, uid, _reason: rollout.start_shadow(uow, uid),
     Move.START_CANARY: lambda uow, uid, _reason: rollout.start_canary(uow, uid),
@@ -91,7 +99,8 @@ def list_releases(request: Request) -> Response:
 def show_release(request: Request) -> Response:
     """One release."""
     done = request.query("done", str, "")
-    return _page(request, done=_DONE[Move(done)] if done in {move.value for move in _DONE} else None)
+    words = {move.value: text for move, text in _DONE.items()} | _PAST_RULES
+    return page(request, done=words.get(done))
 
 
 @routes.post("/releases/{release}")
@@ -100,7 +109,7 @@ def decide(request: Request) -> Response:
     given, uid = pages.form(request), request.path["release"]
     try:
         move = Move(given.get("move", ""))
-        act = _MOVES[move]
+        act = _decision(move, given.get("meaning", "reviewer")) or _MOVES[move]
     except (ValueError, KeyError):
         raise InvalidInputError("This page has no such button.", hint="Reload the page.", field="move") from None
     try:
@@ -109,13 +118,22 @@ def decide(request: Request) -> Response:
     except EverlineError as problem:
         if problem.status >= 500 or problem.status == 404:
             raise
-        return _page(request, problem=problem)
+        return page(request, problem=problem)
     return pages.redirect(render.path("releases", uid, project=found.project, done=move.value))
 
 
-def _page(request: Request, *, problem: EverlineError | None = None, done: str | None = None) -> Response:
+def _decision(move: Move, meaning: str) -> Callable[[UnitOfWork, str, str], Release] | None:
+    """A person's yes or no, in a capacity."""
+    decide = {Move.APPROVE: service.approve, Move.REJECT: service.reject}.get(move)
+    return decide and (lambda uow, uid, reason: decide(uow, uid, reason=reason, meaning=meaning))
+
+
+def page(request: Request, *, problem: EverlineError | None = None, done: str | None = None) -> Response:
+    """The page of a release, with what was refused or done."""
     with request.app.begin(request.actor, read_only=True) as uow:
         release = service.get(uow, request.path["release"])
+        reviews = breakglass.list_reviews(uow, project=release.project, endpoint=release.endpoint, open_only=True)
+        now = uow.clock.now()
     return pages.page(
         request,
         "release.html",
@@ -132,7 +150,25 @@ def _page(request: Request, *, problem: EverlineError | None = None, done: str |
         rollout=release.rollout,
         actions=_actions(release),
         about=_about(release),
+        change=release.check.change if release.check else None,
+        waivers=[_waiver(one, now) for one in release.waivers],
+        unmet=_unmet(release),
+        reviews=reviews,
+        may_break=Move.CHECK in release.next or release.state is State.CANARY,
     )
+
+
+def _unmet(release: Release) -> list[str]:
+    """Rules that keep the release out and can be set aside, while it can still be judged again."""
+    if release.check is None or Move.CHECK not in release.next:
+        return []
+    found = [(one.policy, rule) for one in release.check.verdicts for rule in one.rules]
+    return [f"{policy}/{rule.name}" for policy, rule in found if not rule.stands and policy != BREAK_GLASS]
+
+
+def _waiver(one: Waiver, now: datetime) -> dict[str, Any]:
+    state = "revoked" if one.revoked_at else "expired" if one.expires_at <= now else "counts"
+    return msgspec.structs.asdict(one) | {"state": state}
 
 
 def _opened(release: Release) -> dict[str, Any]:
@@ -154,6 +190,7 @@ def _actions(release: Release) -> dict[str, Any] | None:
         "refused": None,
         "href": render.path("releases", release.uid, project=release.project),
         "reason_required": False,
+        "decides": decides,
         "buttons": [
             {"move": move.value, "label": _BUTTONS[move][0], "kind": _BUTTONS[move][1], "confirm": None}
             for move in sorted(moves, key=list(_BUTTONS).index)
