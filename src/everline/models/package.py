@@ -4,6 +4,7 @@
     everline.json        the manifest: canonical JSON; its SHA-256 is the package digest
     model.skops          the model, without pickle (see docs/adr/0006-skops-not-pickle.md)
     model.onnx           the model compiled, if that gives the same answers (docs/adr/0036-compiled-models.md)
+    explanation.npz      the trees or weights of a compiled model, for exact explanations
     requirements.txt     the versions of everything the model needs, as installed where it was built
     input_example.json   made-up rows that fit the signature
 

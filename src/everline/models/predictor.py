@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from everline.errors import InvalidInputError
+from everline.loader import load
 from everline.models.signature import Array, Checked, check_columns, example_columns
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Predictor:
         self._native_from_rows = native_from_rows if len(runtimes) > 1 else None
         self._loaders = dict(runtimes)
         self._loading = Lock()
+        self._explainer: Any = None
         self._models = {self.runtimes[0]: self._loaders[self.runtimes[0]]()}
         self._cost_us: dict[str, tuple[float, float]] = {}
 
@@ -109,6 +111,21 @@ class Predictor:
         """Answer a call that was checked against this predictor's signature; see `predict`."""
         model = self._model(self.runtime_for(call.rows) if runtime is None else runtime)
         return model.predict(call.arrays, rows=call.rows)
+
+    def explain(self, call: Checked) -> dict[str, Any]:
+        """What each input contributed to each row's answer, as JSON; see `explaining.explainer.Explanation`.
+
+        Exact for trees and linear models that are compiled, sampled for others.
+        """
+        with self._loading:
+            if self._explainer is None:
+                explaining = load("everline.models.explaining.explainer")
+                compiled = self._models.get("onnx")
+                self._explainer = explaining.explainer_of(
+                    self.package.directory, self.signature, compiled=compiled, model=self._models[self.runtimes[0]]
+                )
+        explained: dict[str, Any] = msgspec.to_builtins(self._explainer.explain(call))
+        return explained
 
     def _model(self, name: str) -> LoadedModel:
         found = self._models.get(name)

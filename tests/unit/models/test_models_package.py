@@ -63,7 +63,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Package:
 
 def test_a_package_names_its_files_its_types_and_its_origin(built: Package) -> None:
     paths = [entry.path for entry in built.manifest.files]
-    assert paths == ["MLmodel", "input_example.json", "model.onnx", "model.skops", "requirements.txt"]
+    assert paths == [
+        "MLmodel",
+        "explanation.npz",
+        "input_example.json",
+        "model.onnx",
+        "model.skops",
+        "requirements.txt",
+    ]
     assert built.digest == digest_bytes((built.directory / "everline.json").read_bytes())
     assert [(field.name, str(field.type), field.nullable) for field in built.manifest.signature.inputs] == [
         ("distance", "double", True),

@@ -13,6 +13,7 @@ from everline.models.compiling.graph import Graph
 from everline.models.compiling.plan import Plan
 from everline.models.compiling.trees import LEAF, Floats, Tree, Trees, joined
 from everline.models.compiling.writing import Compiled, thresholds_of
+from everline.models.explaining.parts import About, Parts, chains_of
 from everline.models.signature import Signature
 
 if TYPE_CHECKING:
@@ -190,6 +191,12 @@ def _compiled(
         missing=True,
         single=trees.single,
     )
+    about = About(
+        kind="trees", link=link, chains=chains_of(features, columns), strict=trees.strict, single=trees.single
+    )
     return Compiled(
-        content=graph.written(plan), thresholds=thresholds_of(features, trees), native_from_rows=native_from_rows
+        content=graph.written(plan),
+        thresholds=thresholds_of(features, trees),
+        native_from_rows=native_from_rows,
+        parts=Parts(about=about, trees=trees),
     )

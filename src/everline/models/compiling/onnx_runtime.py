@@ -50,9 +50,13 @@ class OnnxModel:
         """Answer all rows; the same bits in a batch of any size."""
         return self._link.outputs(self.scores(arrays, rows=rows))
 
+    def matrix(self, arrays: Mapping[str, Array], *, rows: int) -> Array:
+        """The columns that the arithmetic takes, shape (rows, columns)."""
+        return self._encoder.matrix(arrays, rows=rows)
+
     def scores(self, arrays: Mapping[str, Array], *, rows: int) -> Array:
         """The scores before the link, shape (rows, outputs)."""
-        matrix = self._encoder.matrix(arrays, rows=rows)
+        matrix = self.matrix(arrays, rows=rows)
         if rows <= ROWS_AT_ONCE:
             found: Array = self._run(None, {"X": matrix})[0]
             return found

@@ -45,22 +45,23 @@ from everline.models.compiling.sklearn_trees import (
     forest_trees,
     histogram_trees,
 )
-from everline.models.compiling.trees import Trees
+from everline.models.compiling.trees import Floats, Trees
 from everline.models.compiling.writing import Compiled, thresholds_of
+from everline.models.explaining.parts import About, Chain, Parts, chains_of
 from everline.models.signature import Signature
 
 _LOGISTIC = (LogisticRegression, LogisticRegressionCV)
 _LINEAR = (LinearRegression, Ridge, RidgeCV, Lasso, LassoCV, ElasticNet, ElasticNetCV, SGDRegressor)
 
 
-class Parts(msgspec.Struct, frozen=True):
+class Steps(msgspec.Struct, frozen=True):
     """A model taken apart: the columns that reach its last step, and that step."""
 
     features: list[Feature]
     last: Any
 
 
-def parts(model: Any, signature: Signature) -> Parts:
+def parts(model: Any, signature: Signature) -> Steps:
     """Follow the inputs of a signature through a pipeline to its last step.
 
     Raises:
@@ -74,7 +75,7 @@ def parts(model: Any, signature: Signature) -> Parts:
         model = model.steps[-1][1]
     if type(model) in HISTOGRAM and model._preprocessor is not None:
         features = _transformed(model._preprocessor, features, names)
-    return Parts(features, model)
+    return Steps(features, model)
 
 
 def compile_model(model: Any, signature: Signature, *, threshold: float) -> Compiled:
@@ -86,7 +87,8 @@ def compile_model(model: Any, signature: Signature, *, threshold: float) -> Comp
     found = parts(model, signature)
     last, graph = found.last, Graph(single=False)
     columns = graph.columns(found.features)
-    link, missing = _arithmetic(last, graph, columns=len(found.features))
+    trees = trees_of(last)
+    link, missing = _arithmetic(last, trees, graph, columns=len(found.features))
     classes = [value.item() if isinstance(value, np.generic) else value for value in getattr(last, "classes_", ())]
     plan = Plan(
         columns=columns,
@@ -96,11 +98,37 @@ def compile_model(model: Any, signature: Signature, *, threshold: float) -> Comp
         threshold=threshold,
         missing=missing or any(op == "fill" for feature in found.features for op, _ in feature.ops),
     )
-    return Compiled(content=graph.written(plan), thresholds=thresholds_of(found.features, trees_of(last)))
+    return Compiled(
+        content=graph.written(plan),
+        thresholds=thresholds_of(found.features, trees),
+        parts=_parts(last, trees, chains_of(found.features, columns), link=link),
+    )
+
+
+def _parts(last: Any, trees: Trees | None, chains: list[Chain], *, link: str) -> Parts:
+    """What an exact explanation needs."""
+    if trees is None:
+        weights, intercept = _weights(last)
+        return Parts(about=About(kind="linear", link=link, chains=chains), weights=weights, intercept=intercept)
+    about = About(
+        kind="trees",
+        link=link,
+        chains=chains,
+        divide=float(len(last.estimators_)) if type(last) in FORESTS else 1.0,
+        rounded=type(last) not in HISTOGRAM,
+        members=[(node, list(codes)) for node, codes in trees.members.items()],
+    )
+    return Parts(about=about, trees=trees)
 
 
 def trees_of(last: Any) -> Trees | None:
-    """The trees of a model's last step; None if it has none."""
+    """The trees of a model's last step; None if it has none.
+
+    Raises:
+        NotCompiledError: they are not of a kind that is known here.
+    """
+    if getattr(last, "n_outputs_", 1) != 1:
+        raise NotCompiledError("it has several targets")
     if type(last) in HISTOGRAM:
         return histogram_trees(last)
     if type(last) in BOOSTED:
@@ -110,12 +138,9 @@ def trees_of(last: Any) -> Trees | None:
     return None
 
 
-def _arithmetic(last: Any, graph: Graph, *, columns: int) -> tuple[str, bool]:
+def _arithmetic(last: Any, trees: Trees | None, graph: Graph, *, columns: int) -> tuple[str, bool]:
     """Write the last step; returns its link and whether it takes NaN."""
-    trees = trees_of(last)
     if trees is not None:
-        if getattr(last, "n_outputs_", 1) != 1:
-            raise NotCompiledError("it has several targets")
         if type(last) not in HISTOGRAM:
             graph.rounded()
         graph.trees(trees)
@@ -124,9 +149,7 @@ def _arithmetic(last: Any, graph: Graph, *, columns: int) -> tuple[str, bool]:
         link = "mean" if type(last) in FORESTS + SINGLE else _loss_link(last._loss, last)
         return link, type(last) in HISTOGRAM or _takes_missing(last)
     if type(last) in _LOGISTIC + _LINEAR:
-        weights = np.asarray(last.coef_, dtype=np.float64)
-        weights = weights.reshape(1, -1) if weights.ndim == 1 else weights
-        intercept = np.broadcast_to(np.asarray(last.intercept_, dtype=np.float64), (len(weights),))
+        weights, intercept = _weights(last)
         if type(last) in _LINEAR and len(weights) != 1:
             raise NotCompiledError("it has several targets")
         if weights.shape[1] != columns:
@@ -134,6 +157,13 @@ def _arithmetic(last: Any, graph: Graph, *, columns: int) -> tuple[str, bool]:
         graph.linear(weights, intercept)
         return ("identity" if type(last) in _LINEAR else "logit" if len(weights) == 1 else _several(last)), False
     raise NotCompiledError(f"a {type(last).__name__} is not compiled")
+
+
+def _weights(last: Any) -> tuple[Floats, Floats]:
+    """Coefficients of shape (outputs, columns) and intercepts of shape (outputs,)."""
+    weights = np.asarray(last.coef_, dtype=np.float64)
+    weights = weights.reshape(1, -1) if weights.ndim == 1 else weights
+    return weights, np.broadcast_to(np.asarray(last.intercept_, dtype=np.float64), (len(weights),)).copy()
 
 
 def _several(last: Any) -> str:

@@ -12,10 +12,11 @@ from everline.errors import InvalidInputError
 from everline.models.compiling.features import NotCompiledError
 from everline.models.compiling.findings import COMPILED_FILE, Finding, Rows, judged
 from everline.models.compiling.onnx_runtime import OnnxModel
-from everline.models.compiling.parity import compare
+from everline.models.compiling.parity import MADE_UP_ROWS, compare
+from everline.models.explaining.parts import EXPLANATION_FILE, Parts, feature_rows, write_parts
 from everline.models.predictor import LoadedModel
 from everline.models.requirements import REQUIREMENTS_FILE, installed_closure, parse_requirements
-from everline.models.signature import Signature
+from everline.models.signature import Signature, SignatureError, check_columns, example_columns
 
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,11 +25,13 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         content: the ONNX file.
         thresholds: by input, the numbers at which an answer may jump.
+        parts: what an exact explanation needs.
         native_from_rows: from how many rows on the framework itself is faster; None where it never is.
     """
 
     content: bytes
     thresholds: Mapping[str, list[float]]
+    parts: Parts
     native_from_rows: int | None = None
 
 
@@ -79,10 +82,31 @@ def write_compiled(
     if not finding.compiled:
         path.unlink()
         return finding
+    parts = _with_means(compiled.parts, model, signature, probe=probe, rows=rows)
+    if parts is not None:
+        write_parts(parts, directory / EXPLANATION_FILE)
     listed = directory / REQUIREMENTS_FILE
     pins = parse_requirements(listed.read_text()) | installed_closure("onnxruntime")
     listed.write_text("".join(f"{name}=={version}\n" for name, version in sorted(pins.items())))
     return finding
+
+
+def _with_means(
+    parts: Parts, model: OnnxModel, signature: Signature, *, probe: Signature, rows: Rows | None
+) -> Parts | None:
+    """A linear model's parts with the mean of each column, with which an explanation compares; None without rows."""
+    if parts.trees is not None:
+        return parts
+    name, columns = (
+        ("made-up rows", example_columns(probe, rows=MADE_UP_ROWS)) if rows is None else (rows.name, rows.columns)
+    )
+    try:
+        call = check_columns(signature, columns)
+        means = feature_rows(parts, model.matrix(call.arrays, rows=call.rows)).mean(axis=0)
+    except (SignatureError, ValueError):  # rows that the model does not answer: explanations are sampled then
+        return None
+    about = msgspec.structs.replace(parts.about, background=name)
+    return msgspec.structs.replace(parts, means=means, about=about)
 
 
 def thresholds_of(features: list[Any], trees: Any) -> dict[str, list[float]]:
