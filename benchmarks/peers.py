@@ -8,6 +8,7 @@ from pathlib import Path
 
 PEERS = Path(__file__).parent.parent / ".peers"
 TABLES = "numpy==2.4.6 pandas==3.1.1 pyarrow==26.0.1"
+MODELS = "scikit-learn==1.9.1 numpy==2.4.6 pandas==3.1.1 xgboost==3.2.0 joblib==1.6.0"
 REQUIREMENTS = {
     "mlflow": "mlflow==3.18.0",
     "dvc": "dvc==3.67.1",
@@ -19,6 +20,11 @@ REQUIREMENTS = {
     "zenml": f"zenml[local]==0.98.0 {TABLES}",
     "ray": f"ray==2.60.0 {TABLES}",
     "dbos": f"dbos==3.4.0 {TABLES}",
+    "fastapi": f"fastapi==0.165.0 uvicorn[standard]==0.54.0 onnxruntime==1.32.0 {MODELS}",
+    "litserve": f"litserve==0.2.19 {MODELS}",
+    "bentoml": f"bentoml==1.4.40 {MODELS}",
+    "mlserver": f"mlserver==1.7.1 {MODELS}",
+    "rayserve": f"ray[serve]==2.60.0 {MODELS}",
 }
 
 

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import msgspec
 import numpy as np
 import pandas as pd
 
+from everline.canonical import canonical_json
 from everline.demo.flight_delay import FEATURES, TARGET, WEATHER, joined
 from everline.demo.flights import flights_of, weather
 from everline.loader import load
-from everline.models.package import Package, build_package, open_package
+from everline.models.package import MANIFEST_FILE, Package, build_package, open_package
 from everline.models.signature_inference import infer_signature
 
 KINDS = ("hgb", "xgboost", "logistic")
@@ -76,6 +78,22 @@ class Trained:
         self.package: Package = open_package(self.folder / "package")
         self.rows: list[dict[str, Any]] = json.loads((self.folder / "rows.json").read_text())
         self.numeric = frozenset(name for name in self.rows[0] if name not in _CODED or kind == "xgboost")
+
+    def native(self) -> Trained:
+        """The same model packaged without a compiled one."""
+        other = Trained.__new__(Trained)
+        other.__dict__.update(self.__dict__)
+        folder = self.folder / "native"
+        if not folder.exists():
+            shutil.copytree(self.package.directory, folder)
+            (folder / "model.onnx").unlink()
+            manifest = self.package.manifest
+            metadata = {name: fact for name, fact in manifest.metadata.items() if name != "runtimes"}
+            files = [entry for entry in manifest.files if entry.path != "model.onnx"]
+            plain = msgspec.structs.replace(manifest, files=files, metadata=metadata)
+            (folder / MANIFEST_FILE).write_bytes(canonical_json(msgspec.to_builtins(plain)))
+        other.package = open_package(folder)
+        return other
 
     def _write(self) -> None:
         model, frame = train(self.kind)
