@@ -30,12 +30,20 @@ def ask(
     seconds: float = SECONDS,
     content_type: str = "application/json",
     header_length: int | None = None,
+    whole: bool = False,
 ) -> Measured:
-    """Ask an address for so long over so many connections, each asking again as soon as it is answered."""
+    """Ask an address for so long over so many connections, each asking again as soon as it is answered.
+
+    Args:
+        bodies: a question per line; or with `whole` one question.
+        header_length: the length of the JSON before binary tensors.
+    """
     tool = shutil.which("wrk")
     if tool is None:
         raise SystemExit("There is no `wrk` on this machine: `apt-get install wrk`.")
     environment = {**os.environ, "BENCH_BODIES": str(bodies), "BENCH_CONTENT_TYPE": content_type}
+    if whole:
+        environment["BENCH_WHOLE"] = "1"
     if header_length is not None:
         environment["BENCH_HEADER_LENGTH"] = str(header_length)
     command = [tool, "-t1", f"-c{connections}", f"-d{max(int(seconds), 1)}s", "--timeout", "10s", "-s", SCRIPT, url]

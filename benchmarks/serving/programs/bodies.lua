@@ -1,6 +1,12 @@
 -- wrk: POST the lines of a file in turn; count what was not answered with 200.
 local bodies = {}
-for line in io.lines(os.getenv("BENCH_BODIES")) do bodies[#bodies + 1] = line end
+if os.getenv("BENCH_WHOLE") then
+  local file = io.open(os.getenv("BENCH_BODIES"), "rb")
+  bodies[1] = file:read("*a")
+  file:close()
+else
+  for line in io.lines(os.getenv("BENCH_BODIES")) do bodies[#bodies + 1] = line end
+end
 local headers = {["content-type"] = os.getenv("BENCH_CONTENT_TYPE") or "application/json"}
 local length = os.getenv("BENCH_HEADER_LENGTH")
 if length then headers["inference-header-content-length"] = length end

@@ -19,6 +19,8 @@ class Guard(StrEnum):
     """Answer an error that names the field."""
     FLAG = "flag"
     """Answer, and mark the prediction."""
+    REPAIR = "repair"
+    """Mend what has one meaning, answer, and mark the prediction; refuse the rest."""
 
 
 class EndpointAccess(StrEnum):

@@ -19,6 +19,7 @@ from tritonclient.grpc import service_pb2
 
 from everline.models.package import Package
 from everline.serving.dataplane.grpc.messages import CLASSES, MESSAGES, SERVICE
+from everline.serving.types import Guard
 from everline.testing.control_plane_simulator import ControlPlaneSimulator
 from tests_support.dataplane import Running, Start, eventually, flights, logged
 
@@ -179,6 +180,37 @@ def test_in_one_batch_the_wrong_request_alone_is_refused(answered: tuple[Running
     assert [answer.status_code for answer in answers] == [200] * ROWS + [400] + [200] * ROWS
     said = [answer.json()["outputs"]["probability"] for answer in answers if answer.status_code == 200]
     assert said == expected * 2
+
+
+def test_an_endpoint_that_repairs_mends_what_has_one_meaning_and_refuses_the_rest(
+    answered: tuple[Running, list[float]], packages: list[Package]
+) -> None:
+    (control, plane), expected = answered
+    revision = control.release(packages[0])
+    plane.follows(control.serve(revision, guard=Guard.REPAIR))
+    right = records(ROWS)[1]
+    wrong = {
+        "distance": str(right["distance"]),
+        "hour": float(right["hour"]),
+        "carrier": f" {right['carrier']} ",
+        "x": 1,
+    }
+    said = plane.client.post("/endpoints/flight-delay/predict", json=wrong).json()
+    assert said["outputs"]["probability"] == expected[1]
+    assert [flag.split(" was repaired")[0] for flag in said["flags"][:3]] == [
+        f"Input {name!r}" for name in ("distance", "hour", "carrier")
+    ]
+    absent = {name: value for name, value in records(1)[0].items() if name != "distance"}
+    assert (
+        plane.client.post("/endpoints/flight-delay/predict", json=absent).json()["outputs"]["probability"]
+        == expected[0]
+    )
+    for name, value in (("hour", 5.5), ("hour", "soon"), ("hour", None), ("carrier", 1.5), ("distance", True)):
+        answer = plane.client.post("/endpoints/flight-delay/predict", json={**right, name: value})
+        assert (answer.status_code, answer.json()["field"]) == (400, name), answer.text
+    assert re.search(r'everline_input_flags_total{.*field="hour",problem="repaired"', plane.client.get("/metrics").text)
+    kept = eventually_logged(plane, control, said["prediction"])
+    assert [row["inputs"] for row in kept if row["prediction"] == said["prediction"]] == [right]
 
 
 def test_a_request_is_not_answered_after_its_time(answered: tuple[Running, list[float]]) -> None:

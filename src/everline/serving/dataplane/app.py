@@ -136,6 +136,7 @@ class DataPlaneApp:
         try:
             if _DEADLINE in request.headers:
                 deadline = time.monotonic() + _seconds(request, self._settings.request_s)
+            lane.admit(deadline)
             if b"content-encoding" in request.headers:
                 _decompress(request, bytes_max=self._settings.request_bytes_max)
             ask = form.read(request, lane.plan, rows_max)

@@ -25,6 +25,7 @@ from everline.errors import EverlineError, InvalidInputError, UnavailableError
 from everline.ids import new_uids
 from everline.loader import late
 from everline.models.package import Predictor
+from everline.models.repairing import repair
 from everline.models.signature import Array, Checked, Finding, check_columns
 from everline.serving.dataplane.forms.ask import Answer, Ask, Form, Origin
 from everline.serving.dataplane.http.messages import Answering, Reply, refusal
@@ -150,15 +151,26 @@ class Lane:
         A call that would not be answered in time is refused at once.
         """
         self._stats.started()
-        ahead = self._stats.queue_rows + (self._running.given.rows if self._running else 0)
-        if ahead and time.monotonic() + (ahead + call.ask.rows) * self._row_s > call.deadline:
-            message = f"{ahead} rows are ahead of this request, which takes longer than it may wait."
-            self._refuse(call, UnavailableError(message, hint="Try again in a second."))
+        try:
+            self.admit(call.deadline, rows=call.ask.rows)
+        except UnavailableError as error:
+            self._refuse(call, error)
             return
         self._stats.queue_rows += call.ask.rows
         self._waiting.append(call)
         if self._running is None and not self._due:
             self._plan_turn(self._wait_s)
+
+    def admit(self, deadline: float, *, rows: int = 1) -> None:
+        """Make sure that a request would be answered in time; it need not have been read for that.
+
+        Raises:
+            UnavailableError: what is ahead of it takes too long.
+        """
+        ahead = self._stats.queue_rows + (self._running.given.rows if self._running else 0)
+        if ahead and time.monotonic() + (ahead + rows) * self._row_s > deadline:
+            message = f"{ahead} rows are ahead of this request, which takes longer than it may wait."
+            raise UnavailableError(message, hint="Try again in a second.")
 
     def refused_unread(self, error: EverlineError) -> None:
         """Count a request that could not even be read."""
@@ -245,11 +257,14 @@ class Lane:
         for call in calls:
             try:
                 columns = call.ask.by_column(self.plan.names)
+                repairs: list[Finding] = []
+                if call.endpoint.repairs:
+                    columns, repairs = repair(self.predictor.signature, columns)
                 checked = check_columns(self.predictor.signature, columns, ignore_unknown=call.endpoint.ignore_unknown)
             except EverlineError as error:
                 self._refuse(call, error)
                 continue
-            call.flags = [flag for flag in checked.flags if flag.problem == "unknown"]
+            call.flags = [*repairs, *(flag for flag in checked.flags if flag.problem == "unknown")]
             fitting.append(call)
             parts.append(checked.arrays)
         if not fitting:

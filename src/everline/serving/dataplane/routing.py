@@ -43,7 +43,12 @@ class ServedEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ignore_unknown(self) -> bool:
         """Whether unknown columns are dropped and flagged instead of refused."""
-        return self.desired.guard is Guard.FLAG
+        return self.desired.guard in (Guard.FLAG, Guard.REPAIR)
+
+    @property
+    def repairs(self) -> bool:
+        """Whether rows that do not fit are mended where that has one meaning."""
+        return self.desired.guard is Guard.REPAIR
 
     def choose(self, request: str, key: str | None = None) -> ServedRevision:
         """The revision that answers a request: always the same one for the same request and shares.

@@ -30,6 +30,7 @@ log = logging.getLogger("everline.shipper")
 _LOOK_S = 0.2
 _BACK_OFF_FIRST_S = 0.5
 _BACK_OFF_MAX_S = 15.0
+_NICE = 10
 _REFUSED = frozenset({400, 413, 415})
 """The control plane read the segment and does not want it; anything else is worth another try."""
 
@@ -120,6 +121,7 @@ def _input_ended() -> bool:
 
 def main() -> None:
     """Entry point of `python -m everline.serving.dataplane.log.shipper`; orders come in the environment."""
+    os.nice(_NICE)  # whoever waits for an answer goes first
     logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel("WARNING")
     sys.exit(run(msgspec.json.decode(os.environ.pop(ORDERS_VARIABLE), type=Orders)))
