@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group("predictions")
 def command() -> None:
-    """List and show logged predictions."""
+    """List, show, explain and query logged predictions."""
 
 
 @command.command("list")
@@ -62,6 +62,36 @@ def show(client: Client, *, prediction: str, as_json: bool) -> int:
         ])  # fmt: skip
 
     emit(one, as_json=as_json, human=human)
+    return 0
+
+
+@command.command("explain")
+@click.argument("prediction")
+@client_options
+def explain(client: Client, *, prediction: str, as_json: bool) -> int:
+    """Show what each input contributed to PREDICTION, by SHAP's definitions; the package is fetched and asked here."""
+    found = client.predictions.explain(prediction)
+
+    def human() -> None:
+        unit = "" if found["scale"] == "output" else f" ({found['scale']})"
+        facts([
+            ("prediction", prediction),
+            ("explained", f"{found['output']}{unit}"),
+            ("method", found["method"]),
+            ("compared with", found["background"]),
+            ("base value", f"{found['base'][0]:.6g}"),
+            ("sum", f"{found['values'][0]:.6g}"),
+        ])  # fmt: skip
+        click.echo()
+        errors = found["standard_errors"] or {}
+        each = sorted(found["contributions"].items(), key=lambda item: -abs(item[1][0]))
+        rows = [
+            (name, found["inputs"][name], f"{value[0]:+.6g}", f"± {errors[name][0]:.2g}" if errors else "")
+            for name, value in each
+        ]
+        table(rows, headers=("input", "value", "contribution", ""), empty="")
+
+    emit(found, as_json=as_json, human=human)
     return 0
 
 

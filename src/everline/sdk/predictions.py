@@ -176,6 +176,22 @@ class PredictionsApi:
                 ) from None
         return found
 
+    def explain(self, prediction: str) -> dict[str, Any]:
+        """What each input contributed to a logged prediction, by SHAP's definitions.
+
+        The package is fetched, verified and asked the logged inputs in this process.
+
+        Returns:
+            `method`, `output`, `scale`, `background`, `inputs`, and with one value each `base`, `values` (the sum),
+            `contributions` by input and, if they are sampled, `standard_errors`.
+
+        Raises:
+            NotFoundError: there is no such prediction.
+            IntegrityError: the package is not what the log names.
+        """
+        found: dict[str, Any] = load("everline.sdk.replaying").explain_one(self._client, prediction)
+        return found
+
     def list(self, endpoint: str, *, limit: int = 100) -> list[Prediction]:
         """An endpoint's predictions, newest first."""
         return self._client.list_all(f"/endpoints/{endpoint}/predictions", kind=Prediction, limit=limit)

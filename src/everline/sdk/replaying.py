@@ -22,6 +22,7 @@ from everline.errors import EverlineError, IntegrityError, InvalidInputError, No
 from everline.governance.signing import VerifyKey
 from everline.loader import load
 from everline.models.package import Package, Predictor, fetch_package
+from everline.models.signature import check_columns
 from everline.models.signing import verify_package_signature
 from everline.reproduction.tolerance import RELATIVE_MAX
 from everline.reproduction.types import REPLAY_LEVELS, Cause, FirstDifference, Replay, ReplayBatch, Verdict
@@ -61,6 +62,17 @@ def replay_one(client: Client, prediction: str) -> Replay:
         )
     with tempfile.TemporaryDirectory(prefix="everline-replay-") as folder:
         return _Replayer(client, Path(folder)).replay(logged)
+
+
+def explain_one(client: Client, prediction: str) -> dict[str, Any]:
+    """What each input contributed to a prediction; see `client.predictions.explain`."""
+    logged: Prediction = client.predictions.get(prediction)
+    with tempfile.TemporaryDirectory(prefix="everline-explain-") as folder:
+        predictor = _Replayer(client, Path(folder)).predictor(logged)
+        names = [field.name for field in predictor.signature.inputs]
+        _check_names([logged], names)
+        call = check_columns(predictor.signature, {name: [logged.inputs[name]] for name in names})
+        return predictor.explain(call) | {"prediction": prediction, "inputs": {n: logged.inputs[n] for n in names}}
 
 
 def replay_many(client: Client, endpoint: str, *, sample: int) -> ReplayBatch:
@@ -139,7 +151,7 @@ class _Replayer:
     def _equal_rows(self, first: Prediction, rows: pa.Table) -> Any:
         """Which rows come out with the logged bits; None if the package does not load or refuses them as they are."""
         try:
-            predictor = self._predictor(first)
+            predictor = self.predictor(first)
             answer = ask_columns(predictor, rows, runtime=first.runtime)
         except EverlineError:
             return None  # asked one by one, each row says what is wrong with it
@@ -150,7 +162,7 @@ class _Replayer:
         if problem is not None:
             return [_result(one, level="P0", first=problem, verdict=Verdict.DIVERGED) for one in logged]
         try:
-            predictor = self._predictor(logged[0])
+            predictor = self.predictor(logged[0])
         except EverlineError as error:
             first = FirstDifference(step=None, cause=Cause.PACKAGE, detail=error.message)
             return [_result(one, level="P0", first=first, verdict=Verdict.DIVERGED) for one in logged]
@@ -171,7 +183,8 @@ class _Replayer:
             return FirstDifference(step=None, cause=Cause.PACKAGE, detail=detail)
         return None
 
-    def _predictor(self, prediction: Prediction) -> Predictor:
+    def predictor(self, prediction: Prediction) -> Predictor:
+        """The package that answered, fetched, verified and loaded."""
         if prediction.package not in self._loaded:
             self._loaded[prediction.package] = self._package(prediction).load()
         return self._loaded[prediction.package]

@@ -55,6 +55,15 @@ def test_a_logged_prediction_replays_bit_for_bit_with_a_certificate(
     assert found[0].body["level"] == "P3"
 
 
+def test_a_logged_prediction_is_explained_from_its_own_package(client: Client, live: Live) -> None:
+    logged = client.predictions.get(live.log(3)[1])
+    found = client.predictions.explain(logged.prediction)
+    assert found["inputs"] == logged.inputs and set(found["contributions"]) == set(logged.inputs)
+    assert found["base"][0] + sum(value[0] for value in found["contributions"].values()) == pytest.approx(
+        found["values"][0]
+    )
+
+
 def test_many_predictions_replay_in_one_go(client: Client, live: Live) -> None:
     live.log(40)
     batch = client.reproduction.replay_many("flight-delay", sample=30)

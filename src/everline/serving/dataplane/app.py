@@ -28,7 +28,7 @@ from everline.errors import EverlineError, InvalidInputError, NotFoundError, Too
 from everline.ids import new_uid
 from everline.serving.dataplane.following import Source, describe_health
 from everline.serving.dataplane.forms import invocations, open_inference, records
-from everline.serving.dataplane.forms.ask import Form, sticky_key
+from everline.serving.dataplane.forms.ask import Form, sticky_key, wants_explanation
 from everline.serving.dataplane.http.messages import Answering, Reply, Request, header, json_reply, refusal
 from everline.serving.dataplane.keys import Gate
 from everline.serving.dataplane.lanes import AtHand, Call, Lane
@@ -141,6 +141,7 @@ class DataPlaneApp:
                 _decompress(request, bytes_max=self._settings.request_bytes_max)
             ask = form.read(request, lane.plan, rows_max)
             ask.key = sticky_key(ask.key, request)
+            explain = bool(request.query) and wants_explanation(request, rows=ask.rows)
             if address.version is None and endpoint.canary is not None:
                 ask.request = ask.request or new_uid()
                 served = endpoint.choose(ask.request, ask.key)
@@ -149,6 +150,7 @@ class DataPlaneApp:
                     again = form.read(request, chosen.plan, rows_max)
                     ask = msgspec.structs.replace(again, request=ask.request, key=ask.key)
                 lane = chosen
+            ask.explain = explain
         except EverlineError as error:
             lane.refused_unread(error)
             raise

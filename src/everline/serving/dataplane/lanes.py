@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -58,8 +58,8 @@ class Call:
     """One request that waits for its answer."""
 
     __slots__ = (
-        "_at_hand", "_reply", "ask", "deadline", "done", "endpoint", "flags", "form", "mirror", "primaries", "role",
-        "started_ns",
+        "_at_hand", "_reply", "ask", "deadline", "done", "endpoint", "explanations", "flags", "form", "mirror",
+        "primaries", "role", "started_ns",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +84,8 @@ class Call:
         self.started_ns = started_ns
         self.deadline = deadline
         self.flags: list[Finding] = []
+        self.explanations: dict[str, Any] = {}
+        """What each input contributed, where that was asked."""
         self.done = False
         self.role = RevisionRole.PRIMARY
         """What the answering revision was when it was chosen."""
@@ -277,7 +279,7 @@ class Lane:
     # --- the model -------------------------------------------------------------------------------
 
     def _run(self, batch: Batch) -> None:
-        if self._expected_us(batch) <= _IN_LOOP_US_MAX:
+        if self._expected_us(batch) <= _IN_LOOP_US_MAX and not any(call.ask.explain for call in batch.calls):
             self._finish(batch, *self._asked(batch))
             return
         if self._thread is None:
@@ -307,9 +309,17 @@ class Lane:
         try:
             call = Checked(rows=batch.given.rows, arrays=batch.given.arrays, values={}, flags=[])
             outputs = self.predictor.predict_checked(call, batch.runtime)
+            self._explain(batch)
         except Exception as error:  # told apart in `_finish`, in the loop's thread
             return None, error, time.perf_counter() - began
         return outputs, None, time.perf_counter() - began
+
+    def _explain(self, batch: Batch) -> None:
+        for call, start, stop in zip(batch.calls, batch.bounds, batch.bounds[1:], strict=False):
+            if call.ask.explain and not call.primaries:
+                arrays = {name: array[start:stop] for name, array in batch.given.arrays.items()}
+                own = Checked(rows=stop - start, arrays=arrays, values={}, flags=[])
+                call.explanations = self.predictor.explain(own)
 
     def _finish(self, batch: Batch, outputs: dict[str, Array] | None, error: Exception | None, seconds: float) -> None:
         row_s = seconds / batch.given.rows
@@ -382,6 +392,7 @@ class Lane:
                 outputs=lists,
                 arrays=arrays,
                 flags=[flag.message for flag in flags],
+                extra={"explanations": call.explanations} if call.explanations else {},
             )
             call.answer(call.form.write(answer, call.ask, signature))
             if call.mirror is not None:

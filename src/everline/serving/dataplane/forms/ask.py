@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -29,6 +30,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REQUEST_CHARACTERS_MAX = 128
 _KEY_CHARACTERS_MAX = 256
 _PREDICTION_HEADERS_MAX = 32
+EXPLAINED_ROWS_MAX = 100
 
 _encoder = msgspec.json.Encoder()
 
@@ -48,6 +50,7 @@ class Ask(msgspec.Struct, kw_only=True):
         single: asked about one thing, not about a list of one.
         outputs: the outputs that are wanted; empty means all.
         binary: the outputs that are wanted as binary tensors; None means each that is not named otherwise.
+        explain: whether the answer shall say what each input contributed.
     """
 
     request: str
@@ -60,6 +63,7 @@ class Ask(msgspec.Struct, kw_only=True):
     key: str | None = None
     outputs: list[str] = []
     binary: frozenset[str] | None = frozenset()
+    explain: bool = False
 
     def by_column(self, names: Sequence[str]) -> dict[str, Column]:
         """The values as columns, whichever way they came."""
@@ -191,6 +195,25 @@ def sticky_key(given: Any, request: Request) -> str | None:
         hint="Send what stays the same for a customer or a session, or leave it out.",
         field="key",
     )
+
+
+def wants_explanation(request: Request, *, rows: int) -> bool:
+    """Whether `?explain=true` is in the address.
+
+    Raises:
+        InvalidInputError: it says something else than true or false.
+        TooLargeError: of more than `EXPLAINED_ROWS_MAX` rows.
+    """
+    said = parse_qs(request.query.decode("latin-1"), keep_blank_values=True).get("explain", ["false"])[-1]
+    if said not in ("true", "false"):
+        raise InvalidInputError(f"explain is {said[:32]!r}.", hint="Write ?explain=true or false.", field="explain")
+    if said == "true" and rows > EXPLAINED_ROWS_MAX:
+        raise TooLargeError(
+            f"The request has {rows} rows; {EXPLAINED_ROWS_MAX} are explained in one.",
+            hint="Send fewer rows, or ask without ?explain=true.",
+            field="explain",
+        )
+    return said == "true"
 
 
 def count_rows(columns: Mapping[str, Column], *, rows_max: int) -> int:
