@@ -22,7 +22,7 @@ test: $(VENV)/.dev ## Run the whole suite on SQLite, PostgreSQL and Chromium
 	# Four workers on two cores: most of them wait for server processes most of the time.
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not drill" $(ARGS)
 
-drill: $(VENV)/.dev ## Run what takes longer than the suite may: rebuilds of whole environments
+drill: $(VENV)/.dev ## Run what takes longer than the suite may: rebuilds of whole environments, ten minutes of load under changes
 	$(BIN)/python scripts/prepare_tests.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m drill $(ARGS)
 
