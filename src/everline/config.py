@@ -131,6 +131,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Most logged predictions that one such look reads, the newest first."""
     experiment_rows_max: int = 500_000
     """Most logged predictions that one comparison of two revisions reads, the newest first."""
+    access_log: str = ""
+    """Where a data plane writes a line of JSON for each request: a file, or `stderr`; empty for nowhere."""
+    tracing: bool = False
+    """Whether a data plane sends OpenTelemetry spans; `OTEL_*` variables say where to."""
+    tls_certificate: str = ""
+    """File of a data plane's TLS certificate and its chain, in PEM; empty speaks plain HTTP."""
+    tls_key: str = ""
+    """File of the certificate's key, in PEM."""
     session_s: int = 12 * 3600
     """How long a login lasts."""
     pipeline_lease_s: int = 30

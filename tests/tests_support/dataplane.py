@@ -73,7 +73,7 @@ class DataPlane:
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        found = re.search(r"http://\S+", line)
+        found = re.search(r"https?://\S+", line)
         assert found, f"no address in {line!r}: {self.stderr()}"
         self.client = httpx.Client(base_url=found.group(), timeout=20)
 

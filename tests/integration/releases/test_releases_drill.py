@@ -1,4 +1,4 @@
-"""The drill: load at a fixed rate while everything about an endpoint changes and breaks; nothing fails, nothing is lost.
+"""The drill: load at a fixed rate while all of an endpoint changes and breaks; nothing fails, nothing is lost.
 
 `EVERLINE_DRILL_S` is its length in seconds (600), `EVERLINE_DRILL_RATE` is requests per second (50).
 """

@@ -7,7 +7,7 @@ import sys
 
 FORBIDDEN = [
     *("sqlalchemy", "alembic", "starlette", "everline.server", "everline.storage", "everline.access"),
-    *("sklearn", "skops", "pandas", "scipy", "pyarrow", "polars"),
+    *("sklearn", "skops", "pandas", "scipy", "pyarrow", "polars", "opentelemetry", "grpc"),
 ]
 
 

@@ -17,7 +17,7 @@ import functools
 import logging
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -37,6 +37,7 @@ from everline.serving.dataplane.metrics import CONTENT_TYPE, Metrics
 from everline.serving.dataplane.quotas import Quotas
 from everline.serving.dataplane.routing import RoutingTable, ServedEndpoint, ServedRevision
 from everline.serving.dataplane.shadow import Shadows
+from everline.serving.dataplane.watching import Watcher
 from everline.serving.types import Health, RevisionRole
 
 log = logging.getLogger("everline.serve")
@@ -72,8 +73,10 @@ class DataPlaneApp:
         prediction_log: PredictionLog,
         metrics: Metrics,
         told: Told,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         self._settings = settings
+        self._watchers = watchers
         self._source = source
         self._told = told
         self._log = prediction_log
@@ -91,6 +94,8 @@ class DataPlaneApp:
         Args:
             address: where predictions are asked for, when it is not the path that says so.
         """
+        for watcher in self._watchers:
+            reply = watcher.watch(request, reply)
         try:
             address = address or _address(request.path)
             if address is not None:

@@ -21,6 +21,7 @@ from everline.models.signature import Finding
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 WINDOW_S = 60.0
 _WINDOW_REQUESTS_MAX = 10_000
+_BUSY_S = 10.0
 _BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _BATCH_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0)
 _WHICH = ("endpoint", "revision")
@@ -112,6 +113,8 @@ class Metrics:
             _WHICH,
             registry=self.registry,
         )
+        busy = Gauge("everline_busy_ratio", "Share of one core that this process took lately.", registry=self.registry)
+        busy.set_function(_Busy().ratio)
         self.shadow_dropped = Counter(
             "everline_shadow_dropped", "Requests that a busy shadow was not asked.", _WHICH, registry=self.registry
         )
@@ -122,6 +125,22 @@ class Metrics:
     def text(self) -> bytes:
         """Everything in the Prometheus text format."""
         return generate_latest(self.registry)
+
+
+class _Busy:
+    """How busy a process is: what autoscalers go by. Near 1, answers wait for one another."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, float]] = deque([(time.monotonic(), time.process_time())], maxlen=100)
+
+    def ratio(self) -> float:
+        """CPU seconds for each second of the last ten or more."""
+        now, used = time.monotonic(), time.process_time()
+        while len(self._looks) > 1 and now - self._looks[1][0] >= _BUSY_S:
+            self._looks.popleft()
+        since, before = self._looks[0]
+        self._looks.append((now, used))
+        return (used - before) / max(now - since, 1e-3)
 
 
 class RevisionStats:

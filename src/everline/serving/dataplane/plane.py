@@ -15,6 +15,7 @@ from everline.serving.dataplane.following import Reporter, Source
 from everline.serving.dataplane.http.server import HttpServer
 from everline.serving.dataplane.log.raw_segments import PredictionLog, finish
 from everline.serving.dataplane.metrics import Metrics
+from everline.serving.dataplane.watching import tls_files, tls_of, watchers_of
 
 if TYPE_CHECKING:
     from everline.serving.dataplane.grpc.server import GrpcServer
@@ -48,7 +49,12 @@ class Plane:
         self._source = source
         self._reporter = reporter
         self._log = prediction_log
-        self._app = DataPlaneApp(settings, source=source, prediction_log=prediction_log, metrics=metrics, told=told)
+        self._tls, self._tls_files = tls_of(settings), tls_files(settings)
+        self._watchers = watchers_of(settings)
+        self._app = DataPlaneApp(
+            settings, source=source, prediction_log=prediction_log, metrics=metrics, told=told,
+            watchers=self._watchers.each,
+        )  # fmt: skip
 
     async def serve(
         self, listener: socket.socket, stop: asyncio.Event, *, beside: Sequence[Callable[[], Any]] = ()
@@ -75,9 +81,9 @@ class Plane:
         grpc = self._grpc()
         try:
             if grpc is not None and self._grpc_at is not None:
-                port = await grpc.start(*self._grpc_at)
+                port = await grpc.start(*self._grpc_at, credentials=self._credentials())
                 log.info("gRPC at %s:%d", self._grpc_at[0], port)
-            await server.start(listener)
+            await server.start(listener, tls=self._tls)
             self._reporter.start()
             await stop.wait()
             await asyncio.gather(server.stop(drain_s=drain_s), *([grpc.stop(drain_s=drain_s)] if grpc else []))
@@ -93,6 +99,12 @@ class Plane:
             if detached is not None:
                 finish(detached)
             self._app.close()
+            self._watchers.close()
+
+    def _credentials(self) -> Any:
+        if self._tls_files is None:
+            return None
+        return load("grpc").ssl_server_credentials([self._tls_files])
 
     def _grpc(self) -> GrpcServer | None:
         if self._grpc_at is None:

@@ -23,6 +23,7 @@ from everline.serving.dataplane.metrics import Metrics
 from everline.serving.dataplane.plane import Plane, loop_factory
 from everline.serving.dataplane.store import LocalStore
 from everline.serving.dataplane.tables import Tables
+from everline.serving.dataplane.watching import address_of, tls_of
 from everline.serving.types import Health
 
 log = logging.getLogger("everline.serve")
@@ -83,7 +84,8 @@ def run(settings: Settings, options: Options, *, listener: socket.socket, announ
         InvalidInputError: the key cannot be read.
     """
     store = LocalStore(settings.home)
-    address = "http://{}:{}".format(*listener.getsockname()[:2])
+    tls_of(settings)  # refused here, before anything runs
+    address = address_of(settings, *listener.getsockname()[:2])
     with store.lock(), asyncio.Runner(loop_factory=loop_factory()) as runner:
         adopted = adopt_open_segments(store.spool)
         if adopted:

@@ -25,6 +25,7 @@ EVERY_S = 0.5
 _FRESH_S = 10.0
 _MERGE: dict[str, Callable[[Iterable[float]], float]] = {
     "everline_revision_ready": min,
+    "everline_busy_ratio": max,
     "everline_spool_bytes": max,
     "everline_model_load_seconds": max,
     "process_start_time_seconds": min,

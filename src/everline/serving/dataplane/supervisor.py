@@ -38,6 +38,7 @@ from everline.serving.dataplane.routing import RoutingTable
 from everline.serving.dataplane.snapshots import Snapshots
 from everline.serving.dataplane.standing import Standing
 from everline.serving.dataplane.store import LocalStore
+from everline.serving.dataplane.watching import address_of
 from everline.serving.dataplane.worker import ORDERS_VARIABLE, WorkerOrders
 from everline.serving.types import DesiredState, Health
 
@@ -142,7 +143,7 @@ class Supervisor:
         self._store = store
         self._port = listener  # held, so that nobody else takes the port while a worker is away
         host, port = listener.getsockname()[:2]
-        self._address = f"http://{host}:{port}"
+        self._address = address_of(settings, host, port)
         self._snapshots = Snapshots(store.workers, metrics=Metrics())
         level = logging.getLevelName(logging.getLogger().level)
         orders = WorkerOrders(settings=settings, options=options, host=host, port=port, log_level=level)

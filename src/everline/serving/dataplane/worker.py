@@ -28,6 +28,7 @@ from everline.serving.dataplane.routing import RoutingTable
 from everline.serving.dataplane.snapshots import EVERY_S, Snapshots
 from everline.serving.dataplane.store import LocalStore
 from everline.serving.dataplane.tables import Tables
+from everline.serving.dataplane.watching import address_of
 
 log = logging.getLogger("everline.serve")
 
@@ -111,7 +112,7 @@ def run(orders: WorkerOrders) -> None:
     )
     listener = _listener(orders.host, orders.port)
     reporter = Reporter(
-        source, store, report=snapshots.write, address=f"http://{orders.host}:{orders.port}", every_s=EVERY_S,
+        source, store, report=snapshots.write, address=address_of(settings, orders.host, orders.port), every_s=EVERY_S,
         on_spool_bytes=measured,
     )  # fmt: skip
     told = Told(health=lambda: snapshots.health(reporter.health()), metrics=snapshots.text)
