@@ -41,6 +41,7 @@ _FLAVORS = {
     "sklearn": "everline.models.flavors.sklearn",
     "xgboost": "everline.models.flavors.xgboost",
     "lightgbm": "everline.models.flavors.lightgbm",
+    "onnx": "everline.models.flavors.onnx",
     "function": "everline.models.flavors.function",
     "pyfunc": "everline.models.flavors.pyfunc",
 }

@@ -29,15 +29,21 @@ class Model:
         estimator: the framework's object, such as a fitted scikit-learn pipeline.
         features: input columns in the order the estimator was fitted on.
         target: column with the true outcome; never an input.
-        flavor: how the object is stored; only flavors without pickle exist.
+        flavor: how the object is stored; empty takes its framework's own. Only flavors without pickle exist.
         metadata: JSON facts for the package, such as hyperparameters.
     """
 
     estimator: Any
     features: tuple[str, ...]
     target: str
-    flavor: str = "sklearn"
+    flavor: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.flavor:
+            framework = type(self.estimator).__module__.partition(".")[0]
+            found = framework if framework in ("xgboost", "lightgbm") else "sklearn"
+            object.__setattr__(self, "flavor", found)
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True):

@@ -76,8 +76,11 @@ def test_a_booster_comes_back_from_the_bytes_that_a_step_keeps() -> None:
     again = xgboost_flavor.from_files(kept)
     assert again.predict_proba(rows).tolist() == MODELS["xgboost two"].predict_proba(rows).tolist()
     assert xgboost_flavor.to_files(again) == kept
-    text = lightgbm_flavor.to_files(MODELS["lightgbm number"])
-    assert lightgbm_flavor.from_files(text).predict(rows).tolist() == MODELS["lightgbm number"].predict(rows).tolist()
+    for name in ("lightgbm number", "lightgbm two"):
+        text = lightgbm_flavor.to_files(MODELS[name])
+        again = lightgbm_flavor.from_files(text)
+        assert again.predict(rows).tolist() == MODELS[name].predict(rows).tolist()
+        assert lightgbm_flavor.to_files(again) == text
 
 
 def test_what_has_no_place_in_a_package_is_said(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class OnnxModel:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
             plan = msgspec.json.decode(session.get_modelmeta().custom_metadata_map[PLAN_KEY], type=Plan)
             self._run: Any = session.run
             self._encoder = Encoder(plan)

@@ -83,7 +83,7 @@ def booster_of(model: Any) -> tuple[Any, list[Any] | None]:
             hint="Give a fitted LGBMClassifier, LGBMRegressor or Booster.",
             field="model",
         ) from error
-    classes = getattr(model, "classes_", None) if isinstance(model, lightgbm.LGBMClassifier) else None
+    classes = getattr(model, "classes_", None)
     return booster, None if classes is None else [getattr(one, "item", lambda one=one: one)() for one in classes]
 
 
@@ -164,18 +164,47 @@ def compilable(
     return LightgbmModel(booster, signature, said), partial(compiling.compile_lightgbm, tree_dump, signature, said)
 
 
+class KeptRegressor:
+    """What comes back from the bytes that a step kept: LightGBM's own classes are read back by pickle only."""
+
+    def __init__(self, booster: Any) -> None:
+        self.booster_ = booster
+        self.n_features_in_ = booster.num_feature()
+
+    def predict(self, rows: Any) -> Any:
+        """Predictions, shape (rows,)."""
+        return self.booster_.predict(rows, num_threads=1)
+
+
+class KeptClassifier(KeptRegressor):
+    """The same for classifiers."""
+
+    def __init__(self, booster: Any, classes: list[Any]) -> None:
+        super().__init__(booster)
+        self.classes_ = np.asarray(classes)
+
+    def predict_proba(self, rows: Any) -> Any:
+        """Probabilities, shape (rows, classes)."""
+        said = np.asarray(self.booster_.predict(rows, num_threads=1))
+        return np.column_stack([1 - said, said]) if said.ndim == 1 else said
+
+    def predict(self, rows: Any) -> Any:
+        """Labels, shape (rows,)."""
+        return self.classes_[self.predict_proba(rows).argmax(axis=1)]
+
+
 def to_files(model: Any) -> dict[str, bytes]:
-    """A fitted model as named bytes, equal for equal models: how a pipeline keeps the result of a step.
-
-    What comes back is a `Booster`: LightGBM's scikit-learn classes cannot be read back without pickle.
-    """
-    booster, _ = booster_of(model)
-    return {MODEL_FILE: _text(booster, booster.best_iteration).encode()}
+    """A fitted model as named bytes, equal for equal models: how a pipeline keeps the result of a step."""
+    booster, classes = booster_of(model)
+    said = msgspec.json.encode({"classes": classes}, order="sorted")
+    return {MODEL_FILE: _text(booster, booster.best_iteration).encode(), "facts.json": said}
 
 
-def from_files(files: Mapping[str, bytes]) -> Any:
-    """The booster that `to_files` wrote."""
-    return lightgbm.Booster(model_str=files[MODEL_FILE].decode())
+def from_files(files: Mapping[str, bytes]) -> KeptRegressor:
+    """The model that `to_files` wrote, which predicts as LightGBM's own classes do."""
+    booster = lightgbm.Booster(model_str=files[MODEL_FILE].decode())
+    classes = msgspec.json.decode(files["facts.json"])["classes"]
+    return KeptRegressor(booster) if classes is None else KeptClassifier(booster, classes)
 
 
 def _text(booster: Any, iterations: int) -> str:
