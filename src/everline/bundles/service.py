@@ -19,7 +19,7 @@ from everline.canonical import canonical_json
 from everline.clock import rfc3339
 from everline.datasets import service as datasets
 from everline.errors import InvalidInputError, NotFoundError
-from everline.governance import audit, evidence
+from everline.governance import audit, evidence, rotation
 from everline.governance.signing import dsse_sign, server_key
 from everline.governance.types import AuditEvent
 from everline.ids import check_uid, digest_bytes
@@ -288,7 +288,7 @@ def _certificates(uow: UnitOfWork, project: str, subjects: Sequence[str]) -> lis
     for subject in subjects:
         for one in reproduction.list_certificates(uow, project, subject=subject, limit=CERTIFICATES_MAX):
             found.append(reproduction.get_certificate(uow, project, one.uid).envelope)
-    return found
+    return found + rotation.statements(uow)
 
 
 def _signed(uow: UnitOfWork, contents: Contents) -> dict[str, Any]:

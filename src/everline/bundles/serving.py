@@ -7,6 +7,7 @@ import platform
 import shutil
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from everline.bundles import archive, verification
 from everline.bundles.archive import Reader
@@ -53,7 +54,8 @@ def open_bundle(file: Path, store: LocalStore, metrics: Metrics, *, key: VerifyK
         endpoint = reader.read(archive.SERVING, DesiredEndpoint)
         assert endpoint is not None  # `require` has read it
         _tell_differences(reader)
-        loader = Loader(store, download=lambda digest, path: _copy(reader, digest, path), key=believed)
+        led = reader.read(archive.CERTIFICATES, list[dict[str, Any]]) or []
+        loader = Loader(store, download=lambda digest, path: _copy(reader, digest, path), key=believed, rotations=led)
         (revision,) = endpoint.revisions
         predictor = loader.load(endpoint, revision)
     if key is None and pinned is None:

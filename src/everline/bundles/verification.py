@@ -14,6 +14,7 @@ from everline.bundles import archive
 from everline.bundles.archive import Reader
 from everline.bundles.types import BundleReport, Facts, Finding, Kind, Proofs
 from everline.errors import EverlineError, IntegrityError, InvalidInputError
+from everline.governance import rotations
 from everline.governance.bundle import verify_proof
 from everline.governance.signing import VerifyKey, dsse_verify
 from everline.governance.types import AuditEvent
@@ -73,11 +74,20 @@ def verify(reader: Reader, key: VerifyKey) -> BundleReport:
     )
 
 
+def _led_to(reader: Reader, key: VerifyKey) -> list[VerifyKey]:
+    """The trusted key, and those that it leads to along the rotations in the bundle, which both keys signed."""
+    try:
+        return rotations.expand([key], reader.read(archive.CERTIFICATES, list[dict[str, Any]]) or [])
+    except EverlineError:
+        return [key]  # what is wrong with the file is said by its own check
+
+
 class _Checks:
     """One check a method: it returns what it found, or raises why it is not so."""
 
     def __init__(self, reader: Reader, key: VerifyKey) -> None:
         self._reader, self._key = reader, key
+        self._keys = _led_to(reader, key)
         self._events: list[AuditEvent] = []
         self.findings: list[Finding] = []
 
@@ -106,7 +116,7 @@ class _Checks:
         proofs = self._reader.read(archive.PROOFS, Proofs)
         if proofs is None or not proofs.proofs:
             raise IntegrityError("The bundle proves no event of the audit log.")
-        self._events = [verify_proof(proof, self._key) for proof in proofs.proofs]
+        self._events = [verify_proof(proof, self._keys) for proof in proofs.proofs]
         return f"{len(self._events)} events are in the signed log of {max(proof.size for proof in proofs.proofs)}"
 
     def package(self) -> str:
@@ -115,7 +125,7 @@ class _Checks:
         envelope = self._reader.read(archive.SIGNATURE, dict[str, Any])
         if envelope is None:
             raise IntegrityError("The bundle has no signature of the package.")
-        verify_package_signature(package.manifest_bytes, envelope, self._key)
+        verify_package_signature(package.manifest_bytes, envelope, self._keys)
         version = self._facts().version or {}
         if version.get("package") != package.digest:
             raise IntegrityError(f"The version's package is {version.get('package')}, and this is {package.digest}.")
@@ -164,7 +174,7 @@ class _Checks:
         (revision,) = endpoint.revisions
         if revision.package != self._reader.contents.package:
             raise IntegrityError(f"What is to be served is {revision.package}, which is not the package in the bundle.")
-        verify_release(endpoint, revision, key=self._key)
+        verify_release(endpoint, revision, key=self._keys)
         moves = [event.action for event in self._events if event.subject == f"release:{revision.release}"]
         if not moves:
             raise IntegrityError("No event in the bundle speaks of the release.")
@@ -203,12 +213,12 @@ class _Checks:
         """Each certificate is signed."""
         envelopes = self._reader.read(archive.CERTIFICATES, list[dict[str, Any]]) or []
         for envelope in envelopes:
-            dsse_verify(envelope, self._key, payload_type=PAYLOAD_TYPE)
+            dsse_verify(envelope, self._keys, payload_type=PAYLOAD_TYPE)
         return f"{len(envelopes)} signed"
 
     def _statement(self, raw: bytes) -> dict[str, Any]:
         try:
-            payload = dsse_verify(msgspec.json.decode(raw), self._key, payload_type=PAYLOAD_TYPE)
+            payload = dsse_verify(msgspec.json.decode(raw), self._keys, payload_type=PAYLOAD_TYPE)
             statement: dict[str, Any] = msgspec.json.decode(payload, type=dict[str, Any])
         except msgspec.DecodeError as error:
             raise IntegrityError(f"The bundle's signature cannot be read: {error}.") from error

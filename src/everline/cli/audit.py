@@ -281,5 +281,5 @@ def _note(path: Path) -> str:
         raise InvalidInputError(f"The checkpoint {path} cannot be read: {error}.", field="checkpoint") from error
 
 
-for _one in (witnessing.witness, witnessing.cosign, witnessing.tiles):
+for _one in (witnessing.witness, witnessing.cosign, witnessing.tiles, witnessing.rotate_key):
     command.add_command(_one)

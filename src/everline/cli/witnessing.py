@@ -55,6 +55,21 @@ def cosign(client: Client, *, as_json: bool, url: str, key: str) -> int:
     return 0
 
 
+@click.command("rotate-key")
+@click.option("--reason", required=True, help="Why; goes into the audit log.")
+@client_options
+def rotate_key(client: Client, *, as_json: bool, reason: str) -> int:
+    """Sign with a new key from now on. The event is signed by both keys; what the old one signed stays valid."""
+    found = client.audit.rotate_key(reason=reason)
+
+    def human() -> None:
+        facts([("from", found.previous), ("to", found.next)])
+        click.echo("Publish the new key. Whoever has the old one is led to the new one by the log, and back.")
+
+    emit(found, as_json=as_json, human=human)
+    return 0
+
+
 @click.command("tiles")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--bundle", type=click.Path(path_type=Path), help="An exported log. [the server's, exported now]")

@@ -24,7 +24,7 @@ from everline.clock import rfc3339
 from everline.errors import ConflictError, ForbiddenError, IntegrityError, InvalidInputError
 from everline.governance import audit
 from everline.governance.evidence import check_subject
-from everline.governance.signing import dsse_sign, dsse_verify, server_key
+from everline.governance.signing import dsse_sign, dsse_verify, server_key, server_keys
 from everline.governance.tables import approval as table
 from everline.governance.types import Approval
 from everline.ids import check_digest, new_uid
@@ -127,7 +127,7 @@ def verify_statement(uow: UnitOfWork, approval: Approval) -> None:
         IntegrityError: the statement is not signed by this server, or says something else than the row.
     """
     envelope = msgspec.json.decode(uow.blobs.get_bytes(approval.statement))
-    payload = dsse_verify(envelope, server_key(uow.settings).verify_key, payload_type=PAYLOAD_TYPE)
+    payload = dsse_verify(envelope, server_keys(uow.settings), payload_type=PAYLOAD_TYPE)
     said = {
         "decision": approval.decision,
         "meaning": approval.meaning,

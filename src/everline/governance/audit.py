@@ -22,7 +22,7 @@ from everline.access.types import Permission
 from everline.access.unit_of_work import Event, UnitOfWork
 from everline.canonical import canonical_json
 from everline.clock import rfc3339
-from everline.errors import InvalidInputError, NotFoundError, TooLargeError
+from everline.errors import IntegrityError, InvalidInputError, NotFoundError, TooLargeError
 from everline.governance.tables import audit_checkpoint, audit_event, audit_head, audit_node
 from everline.governance.tree import merkle
 from everline.governance.types import AuditEvent, CheckpointInfo, InclusionProof
@@ -213,7 +213,7 @@ def prove(uow: UnitOfWork, index: int) -> InclusionProof:
     """
     leaf = _read_leaf(uow, index)
     latest = _latest_checkpoint(uow)
-    if latest is None or latest.size <= index:
+    if latest is None or latest.size <= index or not _is_of_now(uow, latest):
         latest = _sign(uow, read_head(uow))
     path = merkle.inclusion_proof(index, latest.size, node_reader(uow))
     return InclusionProof(
@@ -266,6 +266,15 @@ def sign_head(uow: UnitOfWork) -> CheckpointInfo:
 def _sign(uow: UnitOfWork, head: Head) -> CheckpointInfo:
     note = checkpoints.sign_checkpoint(signing.server_key(uow.settings), size=head.size, root=head.root)
     return CheckpointInfo(size=head.size, root=head.root.hex(), note=note, at=uow.clock.now())
+
+
+def _is_of_now(uow: UnitOfWork, info: CheckpointInfo) -> bool:
+    """Whether a stored checkpoint is signed by the key in force."""
+    try:
+        checkpoints.open_checkpoint(info.note, signing.server_key(uow.settings).verify_key)
+    except IntegrityError:
+        return False
+    return True
 
 
 def _latest_checkpoint(uow: UnitOfWork) -> CheckpointInfo | None:

@@ -14,11 +14,12 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
 from everline.errors import IntegrityError, InvalidInputError
+from everline.governance import rotations
 from everline.governance.signing import VerifyKey
 from everline.governance.tree import merkle
 from everline.governance.tree.checkpoint import NOTE_BYTES_MAX, open_checkpoint
@@ -31,6 +32,7 @@ EVENTS_MAX = 100_000_000
 CHECKPOINTS_MAX = 100_000
 PROOF_BYTES_MAX = 4 << 20
 _BATCH = 10_000
+_ROTATES = b'"key.rotate"'
 
 README = """\
 This is an exported Everline audit log.
@@ -111,17 +113,18 @@ def _verify_open(
     bundle: zipfile.ZipFile, key: VerifyKey, known: list[str], witnesses: Sequence[WitnessKey]
 ) -> LogReport:
     note = _read(bundle, "checkpoint.txt", NOTE_BYTES_MAX).decode()
+    keys = _keys(bundle, key)
     with bundle.open("checkpoints.jsonl") as file:
         earlier = [msgspec.json.decode(line, type=str) for line in _lines(file, NOTE_BYTES_MAX * 2, CHECKPOINTS_MAX)]
-    walk = Walk([note, *earlier, *known], key)
+    walk = Walk([note, *earlier, *known], keys)
     found = _feed(bundle, walk)
     size = len(found)
     raw = _read(bundle, "hashes.bin", EVENTS_MAX * merkle.HASH_BYTES)
     claimed = [raw[start : start + merkle.HASH_BYTES] for start in range(0, len(raw), merkle.HASH_BYTES)]
     compare(walk, claimed=claimed, found=found)
     walk.finish()
-    witnessed = [_witnessed([note, *earlier, *known], walk, one, key) for one in witnesses]
-    signed = _signed_size(note, key)
+    witnessed = [_witnessed([note, *earlier, *known], walk, one, keys) for one in witnesses]
+    signed = _signed_size(note, keys)
     if signed is not None and size > signed:
         walk.report("invented", signed, f"{size - signed} events stand after the last one that is signed.")
     return LogReport(
@@ -136,7 +139,7 @@ def _verify_open(
     )
 
 
-def _witnessed(notes: Iterable[str], walk: Walk, witness: WitnessKey, key: VerifyKey) -> int:
+def _witnessed(notes: Iterable[str], walk: Walk, witness: WitnessKey, key: Sequence[VerifyKey]) -> int:
     """The size of the largest checkpoint that a witness cosigned; a problem if there is none."""
     sizes = [0]
     for note in notes:
@@ -164,7 +167,23 @@ def _feed(bundle: zipfile.ZipFile, walk: Walk) -> list[bytes]:
     return found
 
 
-def _signed_size(note: str, key: VerifyKey) -> int | None:
+def _keys(bundle: zipfile.ZipFile, key: VerifyKey) -> list[VerifyKey]:
+    """The trusted key, and those that it leads to along the rotations in the log."""
+    envelopes: list[dict[str, Any]] = []
+    with bundle.open("leaves.jsonl") as file:
+        for line in _lines(file, LEAF_BYTES_MAX, EVENTS_MAX):
+            if _ROTATES not in line or len(envelopes) >= rotations.ROTATIONS_MAX:
+                continue
+            try:
+                event = msgspec.convert(msgspec.json.decode(line) | {"index": 0}, AuditEvent)
+            except (msgspec.MsgspecError, TypeError, UnicodeDecodeError):
+                continue  # the walk says so
+            if isinstance(statement := event.data.get("statement"), dict):
+                envelopes.append(statement)
+    return rotations.expand([key], envelopes)
+
+
+def _signed_size(note: str, key: Sequence[VerifyKey]) -> int | None:
     try:
         return open_checkpoint(note, key).size
     except IntegrityError:
@@ -202,7 +221,7 @@ def _malformed(key: VerifyKey, detail: str) -> LogReport:
     )
 
 
-def verify_proof(proof: InclusionProof, key: VerifyKey | str) -> AuditEvent:
+def verify_proof(proof: InclusionProof, key: VerifyKey | str | Sequence[VerifyKey]) -> AuditEvent:
     """Check one inclusion proof offline, and return the event that it proves.
 
     Raises:

@@ -9,7 +9,7 @@ from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import IntegrityError, InvalidInputError
 from everline.governance import audit
-from everline.governance.signing import server_key
+from everline.governance.signing import server_keys
 from everline.governance.tables import audit_checkpoint
 from everline.governance.tree import merkle
 from everline.governance.tree.checkpoint import open_checkpoint
@@ -32,7 +32,7 @@ def keep_cosigned(uow: UnitOfWork, note: str, *, witness: str) -> CheckpointInfo
     """
     uow.require_anywhere(Permission.AUDIT_READ)
     key = WitnessKey.parse(witness)
-    found = open_checkpoint(note, server_key(uow.settings).verify_key)
+    found = open_checkpoint(note, server_keys(uow.settings))
     head = audit.read_head(uow)
     if not 0 < found.size <= head.size:
         raise InvalidInputError(f"The log has {head.size} events, not {found.size}.", field="note")

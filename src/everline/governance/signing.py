@@ -120,7 +120,7 @@ class SigningKey:
         """
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _publish(path, cls.generate(name=name)._private_text() + "\n", mode=0o600)
+            _publish(path, cls.generate(name=name).private_text() + "\n", mode=0o600)
         key = cls.load(path)
         public = path.with_suffix(".pub")
         if not public.exists():
@@ -168,19 +168,68 @@ class SigningKey:
         """Return the 64-byte Ed25519 signature over the message."""
         return self.private.sign(message)
 
-    def _private_text(self) -> str:
+    def private_text(self) -> str:
+        """The private half in text, for its file alone."""
         encoded = base64.b64encode(ED25519 + self.private.private_bytes_raw()).decode()
         return f"{_PRIVATE_PREFIX}{self.name}+{self.verify_key.short_hash.hex()}+{encoded}"
 
 
 def server_key(settings: Settings) -> SigningKey:
-    """The key that this server signs with; made at the first call ever."""
-    return _load_cached(settings.signing_key_file.absolute(), settings.log_name)
+    """The key that this server signs with; made at the first call ever, and read again when it was rotated."""
+    path = settings.signing_key_file.absolute()
+    return _load_cached(path, settings.log_name, _stamp(path))
+
+
+def server_keys(settings: Settings) -> list[VerifyKey]:
+    """The public keys that signatures of this server may be of: the one in force, then retired ones, newest first."""
+    return [server_key(settings).verify_key, *(key.verify_key for key in reversed(_retired(settings)))]
+
+
+def sealing_key(settings: Settings) -> SigningKey:
+    """The first key that this server ever had, of which the keys that seal secrets are derived."""
+    return next(iter(_retired(settings)), None) or server_key(settings)
+
+
+def put_in_place(settings: Settings, new: SigningKey) -> None:
+    """Retire the key in force and sign with another one from now on, in every process that uses this file."""
+    path = settings.signing_key_file.absolute()
+    folder = _retired_folder(path)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    number = len(_retired(settings)) + 1
+    _publish(folder / f"{number:06d}.key", path.read_text(encoding="ascii"), mode=0o600)
+    for target, text, mode in (
+        (path.with_suffix(".pub"), new.public_text, 0o644), (path, new.private_text(), 0o600),
+    ):  # fmt: skip
+        fresh = target.with_name(f".{target.name}.new-{secrets.token_hex(8)}")
+        _publish(fresh, text + "\n", mode=mode)
+        fresh.replace(target)
+
+
+def _retired(settings: Settings) -> tuple[SigningKey, ...]:
+    folder = _retired_folder(settings.signing_key_file.absolute())
+    return _load_retired(folder, _stamp(folder)) if folder.is_dir() else ()
+
+
+def _retired_folder(path: Path) -> Path:
+    return path.with_name("retired")
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_ino, found.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=16)
-def _load_cached(path: Path, name: str) -> SigningKey:
+def _load_cached(path: Path, name: str, _stamped: tuple[int, int]) -> SigningKey:
     return SigningKey.load_or_create(path, name=name)
+
+
+@functools.lru_cache(maxsize=16)
+def _load_retired(folder: Path, _stamped: tuple[int, int]) -> tuple[SigningKey, ...]:
+    return tuple(SigningKey.load(path) for path in sorted(folder.glob("*.key")))
 
 
 def check_key_name(name: str) -> None:
@@ -240,6 +289,15 @@ def dsse_verify(
         f"The statement is not signed by a trusted key (trusted: {names}).",
         hint="Its content was changed after signing, or it was signed by another server.",
     )
+
+
+def signed_by(envelope: Mapping[str, Any], key: VerifyKey) -> bool:
+    """Whether one signature of a DSSE envelope is of this key."""
+    try:
+        dsse_verify(envelope, key)
+    except IntegrityError:
+        return False
+    return True
 
 
 def _publish(path: Path, text: str, *, mode: int) -> None:

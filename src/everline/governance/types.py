@@ -44,6 +44,15 @@ class InclusionProof(msgspec.Struct, frozen=True, kw_only=True):
     """The signed note whose root the path leads to."""
 
 
+class KeyRotation(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of the server's key, by both public keys in text."""
+
+    previous: str
+    next: str
+    reason: str
+    at: datetime
+
+
 class LogProblem(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is wrong with a log, and where."""
 

@@ -14,7 +14,7 @@ from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.governance import audit
 from everline.governance.bundle import Leaf, write_bundle
-from everline.governance.signing import server_key
+from everline.governance.signing import server_key, server_keys
 from everline.governance.tables import audit_checkpoint, audit_event, audit_head, audit_node
 from everline.governance.tree import merkle
 from everline.governance.tree.walk import Walk, compare
@@ -47,12 +47,12 @@ def verify(uow: UnitOfWork, *, project: str | None = None) -> LogReport:
         uow.require_anywhere(Permission.AUDIT_READ)
     else:
         uow.require(Permission.AUDIT_READ, project)
-    key = server_key(uow.settings).verify_key
+    keys = server_keys(uow.settings)
     # Checkpoints before the head: on PostgreSQL others go on writing, and a signature over events that came
     # after our look at the head would seem to be one over events that are gone.
     notes = _notes(uow)
     head = audit.read_head(uow)
-    walk = Walk(notes, key)
+    walk = Walk(notes, keys)
     claimed, found = _recompute(uow, walk, head.size)
     compare(walk, claimed=claimed, found=found)
     if (walk.tree.size, walk.tree.root, walk.tree.peaks) != (head.size, head.root, head.peaks):
@@ -68,7 +68,7 @@ def verify(uow: UnitOfWork, *, project: str | None = None) -> LogReport:
         root=walk.tree.root.hex(),
         checkpoint_size=walk.agreed,
         checkpoints=len(walk.checkpoints),
-        key=key.text,
+        key=keys[0].text,
         problems=walk.problems,
     )
 

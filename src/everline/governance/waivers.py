@@ -25,7 +25,7 @@ from everline.clock import rfc3339
 from everline.errors import ConflictError, ForbiddenError, IntegrityError, InvalidInputError, NotFoundError
 from everline.governance import audit
 from everline.governance.evidence import check_subject
-from everline.governance.signing import dsse_sign, dsse_verify, server_key
+from everline.governance.signing import dsse_sign, dsse_verify, server_key, server_keys
 from everline.governance.tables import waiver as table
 from everline.governance.types import RuleVerdict, Waived, Waiver
 from everline.ids import check_digest, check_name, new_uid
@@ -164,7 +164,7 @@ def apply(policy: str, rules: Sequence[RuleVerdict], aside: Sequence[Mapping[str
 
 def _verify(uow: UnitOfWork, one: Waiver) -> None:
     envelope = msgspec.json.decode(uow.blobs.get_bytes(one.statement))
-    payload = dsse_verify(envelope, server_key(uow.settings).verify_key, payload_type=PAYLOAD_TYPE)
+    payload = dsse_verify(envelope, server_keys(uow.settings), payload_type=PAYLOAD_TYPE)
     if payload != canonical_json(_statement(msgspec.structs.asdict(one))):
         raise IntegrityError(
             f"The waiver {one.uid} by {one.person_name} is not what was signed: it was altered in the database.",

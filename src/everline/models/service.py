@@ -23,7 +23,7 @@ from everline.access.unit_of_work import UnitOfWork
 from everline.canonical import canonical_json
 from everline.errors import EverlineError, IntegrityError, InvalidInputError, NotFoundError
 from everline.governance import evidence
-from everline.governance.signing import server_key
+from everline.governance.signing import server_key, server_keys
 from everline.ids import check_digest, check_name
 from everline.models import contents, registry, rows
 from everline.models.package import MANIFEST_FILE, FileEntry, Manifest, Package, parse_manifest
@@ -168,7 +168,7 @@ def check_package(uow: UnitOfWork, version: ModelVersion) -> PackageCheck:
     """Verify a version without leaving a trace; asks for no permission."""
     if version.contents is not None:
         return _check_contents(uow, version, version.contents)
-    key = server_key(uow.settings).verify_key
+    keys = server_keys(uow.settings)
     files = size = 0
     try:
         if version.package is None or version.signature is None:
@@ -179,10 +179,10 @@ def check_package(uow: UnitOfWork, version: ModelVersion) -> PackageCheck:
         _check_files(uow, opened.manifest)
         files, size = len(opened.manifest.files), sum(entry.bytes for entry in opened.manifest.files)
         envelope = msgspec.json.decode(uow.blobs.get_bytes(version.signature))
-        verify_package_signature(opened.manifest_bytes, envelope, key)
+        signer = verify_package_signature(opened.manifest_bytes, envelope, keys)
     except (EverlineError, msgspec.DecodeError) as error:
         return PackageCheck(verified=False, key=None, files=files, bytes=size, problem=str(error))
-    return PackageCheck(verified=True, key=key.keyid, files=files, bytes=size)
+    return PackageCheck(verified=True, key=signer.keyid, files=files, bytes=size)
 
 
 def _check_contents(uow: UnitOfWork, version: ModelVersion, expected: str) -> PackageCheck:

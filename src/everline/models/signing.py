@@ -16,7 +16,7 @@ import msgspec
 
 from everline.canonical import canonical_json
 from everline.errors import IntegrityError
-from everline.governance.signing import SigningKey, VerifyKey, dsse_sign, dsse_verify
+from everline.governance.signing import SigningKey, VerifyKey, dsse_sign, dsse_verify, signed_by
 from everline.ids import digest_bytes
 from everline.models.package import MANIFEST_FILE, Package, parse_manifest
 
@@ -74,13 +74,17 @@ def sign_package(package: Package, key: SigningKey, *, name: str = "package") ->
 
 def verify_package_signature(
     manifest_bytes: bytes, envelope: Mapping[str, Any], keys: VerifyKey | Iterable[VerifyKey]
-) -> None:
+) -> VerifyKey:
     """Check that one of `keys` signed exactly the files that this manifest lists, and the manifest itself.
+
+    Returns:
+        The key that did.
 
     Raises:
         IntegrityError: not signed by a trusted key, or signed for another package.
     """
-    payload = dsse_verify(envelope, keys, payload_type=PAYLOAD_TYPE)
+    trusted = [keys] if isinstance(keys, VerifyKey) else list(keys)
+    payload = dsse_verify(envelope, trusted, payload_type=PAYLOAD_TYPE)
     try:
         statement = msgspec.json.decode(payload, type=_Statement)
     except msgspec.DecodeError as error:
@@ -101,6 +105,7 @@ def verify_package_signature(
     roots = [subject.digest.get("sha256") for subject in statement.subject]
     if roots != [_root(expected)]:
         raise IntegrityError("The package signature's subject does not match the files that it lists.")
+    return next(key for key in trusted if signed_by(envelope, key))
 
 
 def _resources(manifest_bytes: bytes) -> dict[str, str]:

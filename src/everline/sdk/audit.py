@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from everline.governance.types import AuditEvent, CheckpointInfo, InclusionProof, LogReport
+from everline.governance.types import AuditEvent, CheckpointInfo, InclusionProof, KeyRotation, LogReport
 from everline.loader import load
 from everline.sdk.client import Client
 
@@ -96,6 +96,10 @@ class AuditApi:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(self._client.send("GET", "/api/v1/audit/export").content)
         return partial.replace(target)
+
+    def rotate_key(self, *, reason: str) -> KeyRotation:
+        """Let the server sign with a new key from now on; what the old one signed stays valid."""
+        return self._client.call("POST", "/keys/rotate", body={"reason": reason}, returns=KeyRotation)
 
     def keys(self) -> builtins.list[PublicKey]:
         """The public keys that the server says are its own."""

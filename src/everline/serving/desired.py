@@ -10,6 +10,7 @@ from everline.access.declare import read
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import ConflictError, InvalidInputError
+from everline.governance import rotation
 from everline.serving import tables
 from everline.serving.keys import desired_keys
 from everline.serving.types import (
@@ -51,6 +52,7 @@ def desired_state(uow: UnitOfWork) -> DesiredState:
     keys = desired_keys(uow)
     return DesiredState(
         generation=number,
+        rotations=rotation.statements(uow),
         endpoints=[
             DesiredEndpoint(
                 endpoint=row.name,

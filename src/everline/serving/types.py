@@ -197,6 +197,8 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
 
     generation: int
     endpoints: list[DesiredEndpoint]
+    rotations: list[dict[str, Any]] = []
+    """Signed statements of key rotations: they lead a data plane from the key that it pinned to the one in force."""
 
 
 class RevisionHealth(msgspec.Struct, frozen=True, kw_only=True):

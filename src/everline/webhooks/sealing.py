@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from everline.config import Settings
 from everline.errors import IntegrityError
-from everline.governance.signing import server_key
+from everline.governance.signing import sealing_key
 
 _INFO = b"everline webhook secret v1"
 _FINGERPRINT = b"everline webhook fingerprint v1"
@@ -58,7 +58,7 @@ def fingerprint(settings: Settings, value: str) -> str:
 
 def derived_key(settings: Settings, purpose: bytes) -> bytes:
     """32 bytes that only this server knows, different for each purpose."""
-    private = server_key(settings).private.private_bytes_raw()
+    private = sealing_key(settings).private.private_bytes_raw()
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(private)
 
 

@@ -21,7 +21,7 @@ PROBLEMS_MAX = 20
 class Walk:
     """Grows a tree from the events that are there, comparing it at the size of every checkpoint."""
 
-    def __init__(self, notes: Iterable[str], key: VerifyKey) -> None:
+    def __init__(self, notes: Iterable[str], key: VerifyKey | Sequence[VerifyKey]) -> None:
         self.problems: list[LogProblem] = []
         self.checkpoints: dict[int, Checkpoint] = {}
         self.tree = merkle.Growth.start()
@@ -34,7 +34,7 @@ class Walk:
         if self._ahead and self._ahead[-1] == 0:
             self._compare()
 
-    def _open(self, note: str, key: VerifyKey) -> None:
+    def _open(self, note: str, key: VerifyKey | Sequence[VerifyKey]) -> None:
         try:
             opened = open_checkpoint(note, key)
         except IntegrityError as error:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from everline.config import Settings
-from everline.governance.signing import server_key
+from everline.governance.signing import sealing_key
 from everline.ids import whole_number
 
 TOLERANCE_S = 300
@@ -34,7 +34,7 @@ _IDENTIFIERS = ("webhook-id", "x-github-delivery", "x-gitlab-event-uuid", "idemp
 
 def secret_of(settings: Settings, schedule: str, *, number: int) -> str:
     """The secret of a schedule; `number` counts how often it was given out anew, from 1."""
-    private = server_key(settings).private.private_bytes_raw()
+    private = sealing_key(settings).private.private_bytes_raw()
     info = b"|".join((_INFO, schedule.encode(), str(number).encode()))
     return (
         _PREFIX + base64.b64encode(HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(private)).decode()

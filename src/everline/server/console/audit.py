@@ -11,7 +11,7 @@ from everline.access.types import ALL_PROJECTS, Permission
 from everline.errors import IntegrityError, InvalidInputError
 from everline.governance import audit, verification
 from everline.governance.bundle import verify_proof
-from everline.governance.signing import VerifyKey, server_key
+from everline.governance.signing import VerifyKey, server_key, server_keys
 from everline.governance.tree import merkle
 from everline.governance.tree.checkpoint import open_checkpoint
 from everline.governance.types import AuditEvent, InclusionProof, LogReport
@@ -45,7 +45,7 @@ def check_consistency(request: Request) -> Response:
     note = note if note.endswith("\n") else note + "\n"
     with begin(request) as uow:
         try:
-            kept = open_checkpoint(note, server_key(uow.settings).verify_key)
+            kept = open_checkpoint(note, server_keys(uow.settings))
             now = audit.latest_checkpoint(uow, project=_scope(request), fresh=True)
             path = audit.prove_consistency(uow, kept.size, second=now.size, project=_scope(request))
             merkle.verify_consistency(

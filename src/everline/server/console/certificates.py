@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from everline.access.unit_of_work import UnitOfWork
 from everline.errors import ForbiddenError, IntegrityError, NotFoundError
-from everline.governance.signing import dsse_verify, server_key
+from everline.governance.signing import dsse_verify, server_key, server_keys
 from everline.models import service as models
 from everline.pipelines import service as pipelines
 from everline.reproduction import service
@@ -182,7 +182,7 @@ def _drawing(
 
 def _signed(detail: CertificateDetail, request: Request) -> dict[str, str]:
     try:
-        dsse_verify(detail.envelope, server_key(request.app.settings).verify_key, payload_type=PAYLOAD_TYPE)
+        dsse_verify(detail.envelope, server_keys(request.app.settings), payload_type=PAYLOAD_TYPE)
     except IntegrityError as error:
         return {"text": "signature not verified", "tone": "bad", "why": error.message}
     return {"text": "signature verified", "tone": "good", "why": ""}

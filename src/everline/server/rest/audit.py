@@ -10,10 +10,11 @@ import msgspec
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
 
+from everline.access.types import SYSTEM
 from everline.clock import parse_rfc3339
-from everline.governance import audit, cosigning, verification
-from everline.governance.signing import server_key
-from everline.governance.types import AuditEvent, CheckpointInfo, InclusionProof, LogReport
+from everline.governance import audit, cosigning, rotation, verification
+from everline.governance.signing import SigningKey, put_in_place, server_key, server_keys
+from everline.governance.types import AuditEvent, CheckpointInfo, InclusionProof, KeyRotation, LogReport
 from everline.server.http import Page, Request, Routes, begin, decode
 
 routes = Routes(tag="audit")
@@ -34,6 +35,12 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     keys: list[PublicKey]
 
 
+class Rotate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why the key is changed."""
+
+    reason: str
+
+
 class Cosigned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A checkpoint with a witness's signature line, and the witness's public key."""
 
@@ -51,8 +58,21 @@ class Consistency(msgspec.Struct, frozen=True, kw_only=True):
 @routes.get("/keys", returns=Keys, public=True)
 def keys(request: Request) -> Keys:
     """Give the public keys that check our signatures; compare them with a copy that came another way."""
-    key = server_key(request.app.settings)
-    return Keys(keys=[PublicKey(name=key.name, public=key.public_text, keyid=key.keyid)])
+    keys = server_keys(request.app.settings)
+    return Keys(keys=[PublicKey(name=key.name, public=key.text, keyid=key.keyid) for key in keys])
+
+
+@routes.post("/keys/rotate", body=Rotate, returns=KeyRotation, status=201)
+def rotate_key(request: Request) -> KeyRotation:
+    """Sign with a new key from now on; the event is signed by both, and what the old one signed stays valid."""
+    body, settings = decode(Rotate, request), request.app.settings
+    new = SigningKey.generate(name=server_key(settings).name)
+    with begin(request) as uow:
+        found = rotation.record_rotation(uow, new, reason=body.reason)
+    with request.app.begin(SYSTEM) as uow:
+        audit.checkpoint(uow)  # the last word of the old key covers the event
+    put_in_place(settings, new)
+    return found
 
 
 @routes.get("/audit/events", returns=Page[AuditEvent])

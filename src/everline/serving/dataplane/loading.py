@@ -10,13 +10,14 @@ The order is deliberate: bytes that nobody released are not even downloaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from everline.errors import IntegrityError
+from everline.governance.rotations import expand
 from everline.governance.signing import VerifyKey, dsse_verify
 from everline.ids import check_digest, digest_file
 from everline.models.package import Package, Predictor, fetch_package
@@ -56,17 +57,19 @@ class Loader:
         *,
         download: Callable[[str, Path], object],
         key: VerifyKey,
+        rotations: Sequence[Mapping[str, Any]] = (),
         pickle_projects: Collection[str] = (),
     ) -> None:
         """Load from a store.
 
         Args:
             download: writes the blob of a digest to a path: from the control plane, or out of a bundle.
+            rotations: signed statements that lead from the pinned key to others.
             pickle_projects: projects whose MLflow models may hold pickles.
         """
         self._store = store
         self._download = download
-        self._key = key
+        self._keys = expand([key], rotations)
         self._pickle_projects = frozenset(pickle_projects)
 
     def load(self, endpoint: DesiredEndpoint, revision: DesiredRevision) -> Predictor:
@@ -85,11 +88,11 @@ class Loader:
             IntegrityError: something is not what it claims to be; the message says what.
             UnavailableError: something is not on this disk and the control plane does not answer.
         """
-        verify_release(endpoint, revision, key=self._key)
+        verify_release(endpoint, revision, key=self._keys)
         check_digest(revision.package, field="package")
         directory = self._store.packages / revision.package.removeprefix("sha256:")
         package = fetch_package(revision.package, download=self._download, out_dir=directory)
-        verify_package_signature(package.manifest_bytes, self._envelope(revision.signature), self._key)
+        verify_package_signature(package.manifest_bytes, self._envelope(revision.signature), self._keys)
         return package
 
     def _envelope(self, digest: str) -> dict[str, Any]:
@@ -106,7 +109,9 @@ class Loader:
         return envelope
 
 
-def verify_release(endpoint: DesiredEndpoint, revision: DesiredRevision, *, key: VerifyKey) -> None:
+def verify_release(
+    endpoint: DesiredEndpoint, revision: DesiredRevision, *, key: VerifyKey | Sequence[VerifyKey]
+) -> None:
     """Check that a release let exactly this package onto exactly this endpoint.
 
     Raises:

@@ -61,7 +61,7 @@ class Fetcher:
 
     def apply(self, state: DesiredState, *, key: VerifyKey) -> bool:
         """Fetch what is new; whether nothing was refused."""
-        loader = Loader(self._store, download=self._control_plane.download, key=key)
+        loader = Loader(self._store, download=self._control_plane.download, key=key, rotations=state.rotations)
         complete = True
         for endpoint in state.endpoints:
             for revision in endpoint.revisions:

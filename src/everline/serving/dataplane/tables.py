@@ -49,7 +49,10 @@ class Tables:
 
     def apply(self, state: DesiredState, *, key: VerifyKey) -> bool:
         """Verify and load what is new, and replace the table; whether nothing was refused."""
-        loader = Loader(self._store, download=self._download, key=key, pickle_projects=self._pickle_projects)
+        loader = Loader(
+            self._store, download=self._download, key=key, rotations=state.rotations,
+            pickle_projects=self._pickle_projects,
+        )  # fmt: skip
         before = {} if self.table is None else {_key(one.desired): one for one in self.table.endpoints}
         endpoints = []
         for desired in state.endpoints:
