@@ -1,4 +1,4 @@
-"""What an `MLmodel` file says about a scikit-learn model that MLflow's own client wrote: format, columns, example.
+"""What an `MLmodel` file says about a model that MLflow's own client wrote: flavor, format, columns, example.
 
 The file comes from whoever logged the model, so that nothing in it is believed further than it can be checked.
 """
@@ -24,6 +24,12 @@ _TENSOR_TYPES = {
     "int32": ColumnType.INTEGER,
     "bool": ColumnType.BOOLEAN,
 }
+_FRAMEWORKS = {
+    "sklearn": ("scikit-learn", "sklearn_version"),
+    "xgboost": ("xgboost", "xgb_version"),
+    "lightgbm": ("lightgbm", "lgb_version"),
+}
+"""Flavors that are packaged, with the name of the framework and where its version stands."""
 _TYPES = frozenset(str(kind) for kind in ColumnType)
 
 
@@ -31,16 +37,20 @@ class MlModel(msgspec.Struct, frozen=True, kw_only=True):
     """What is needed to load a model and to ask it.
 
     Attributes:
+        flavor: `sklearn`, `xgboost` or `lightgbm`.
         file: path of the model's file beside `MLmodel`.
-        format: `skops`, `pickle` or `cloudpickle`.
+        format: `skops`, `pickle`, `cloudpickle`, or `own` for the framework's own.
+        kind: the class that was logged, such as `xgboost.sklearn.XGBClassifier`; empty where it is not said.
         inputs: columns in the model's order, without the ranges and categories that MLflow does not record;
             None if the model was logged without a signature.
         example: path of its input example, if it has one.
-        versions: of MLflow and scikit-learn, where it was logged.
+        versions: of MLflow and the framework, where it was logged.
     """
 
+    flavor: str
     file: str
     format: str
+    kind: str = ""
     inputs: Signature | None
     example: str | None
     versions: dict[str, str]
@@ -53,27 +63,39 @@ def read_mlmodel(data: bytes, *, name: str) -> MlModel:
         name: of the model version, for errors.
 
     Raises:
-        InvalidInputError: it is malformed, the model is of another framework than scikit-learn, or its inputs
-            are no columns of booleans, numbers, text or times.
+        InvalidInputError: it is malformed, the model is of a framework that has no flavor here, or its inputs are no
+            columns of booleans, numbers, text or times.
     """
     said = _yaml(data, name=name)
     flavors = _mapping(said.get("flavors"))
-    if "sklearn" not in flavors:
+    known = [flavor for flavor in _FRAMEWORKS if flavor in flavors]
+    if not known:
         found = ", ".join(sorted(str(flavor) for flavor in flavors if flavor != "python_function")) or "python_function"
         raise InvalidInputError(
-            f"{name} is a model of the flavor {found}, which cannot be packaged yet: only scikit-learn's can.",
-            hint="Load it with MLflow's client: `mlflow.pyfunc.load_model` works for every flavor.",
+            f"{name} is a model of the flavor {found}, which is not packaged from here.",
+            hint="Fetch its folder and package it to run in a process of its own: "
+            'build_package(MlflowModel(folder), flavor="pyfunc", …).',
             field="version",
         )
-    flavor = _mapping(flavors["sklearn"])
+    flavor = _mapping(flavors[known[0]])
+    framework, version = _FRAMEWORKS[known[0]]
+    file = str(flavor.get("pickled_model") or flavor.get("data") or "model.pkl")
     return MlModel(
-        file=str(flavor.get("pickled_model") or "model.pkl"),
-        # MLflow's default where the file does not say.
-        format=str(flavor.get("serialization_format") or "pickle"),
+        flavor=known[0],
+        file=file,
+        format=_format(known[0], flavor, file),
+        kind=str(flavor.get("model_class") or ""),
         inputs=_inputs(_mapping(said.get("signature")).get("inputs"), name=name),
         example=_example(_mapping(said.get("saved_input_example_info"))),
-        versions={"mlflow": str(said.get("mlflow_version")), "scikit-learn": str(flavor.get("sklearn_version"))},
+        versions={"mlflow": str(said.get("mlflow_version")), framework: str(flavor.get(version))},
     )
+
+
+def _format(flavor: str, said: Mapping[str, Any], file: str) -> str:
+    if flavor != "sklearn" and not file.endswith((".pkl", ".skops", ".pickle")):
+        return "own"
+    # MLflow's default where the file does not say.
+    return str(said.get("serialization_format") or "pickle")
 
 
 def read_example(data: bytes, *, names: Sequence[str] | None) -> dict[str, list[Any]] | None:

@@ -15,6 +15,7 @@ import msgspec
 
 from everline.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
 from everline.ids import check_name, digest_bytes
+from everline.loader import load
 from everline.models.compiling.findings import Rows
 from everline.models.flavors import sklearn
 from everline.models.mlmodel import MLMODEL_FILE, MlModel, matrix_columns, read_example, read_mlmodel
@@ -39,9 +40,9 @@ def package_version(client: Client, model: str, version: int | str, *, into: str
     origin = _origin(found)
     _check_new(client, found, origin=origin, into=into)
     said = read_mlmodel(_download(client, found, MLMODEL_FILE), name=origin)
-    if said.format not in ("skops", "pickle", "cloudpickle"):
+    if said.format not in ("skops", "pickle", "cloudpickle", "own"):
         raise InvalidInputError(f"{origin} is kept in the format {said.format[:80]!r}, which is not known here.")
-    if said.format != "skops" and not trust_pickle:
+    if said.format not in ("skops", "own") and not trust_pickle:
         raise InvalidInputError(
             f"{origin} is kept as a {said.format}, and loading one runs whatever its author put in there.",
             hint='Log it with `mlflow.sklearn.log_model(…, serialization_format="skops")`; or, if you trust who logged '
@@ -132,7 +133,7 @@ def _download(client: Client, found: ModelVersion, path: str) -> bytes:
     except NotFoundError as error:
         raise NotFoundError(
             f"{found.model} {found.version} has no file {path[:200]} at {found.source}.",
-            hint="Only a folder that `mlflow.sklearn.log_model` wrote can be packaged.",
+            hint="Only a folder that MLflow's `log_model` wrote can be packaged.",
         ) from error
     if answer.headers.get("etag", "").strip('"') != digest_bytes(answer.content):
         raise IntegrityError(f"The file {path[:200]} of {found.model} {found.version} was altered on its way.")
@@ -140,6 +141,9 @@ def _download(client: Client, found: ModelVersion, path: str) -> bytes:
 
 
 def _estimator(data: bytes, said: MlModel, *, folder: Path, origin: str) -> Any:
+    if said.flavor != "sklearn" and said.format in ("skops", "own"):
+        flavor = load(f"everline.models.flavors.{said.flavor}")
+        return flavor.read_logged(data, kind=said.kind, kept=said.format)
     if said.format == "skops":
         file = folder / sklearn.MODEL_FILE
         file.write_bytes(data)
@@ -198,6 +202,7 @@ def _build(logged: _Logged, *, out_dir: Path) -> Package:
     facts = {"version": logged.origin, "format": logged.said.format, "file": logged.digest, **logged.said.versions}
     built = build_package(
         logged.estimator,
+        flavor=logged.said.flavor,
         signature=logged.signature,
         out_dir=out_dir,
         created_from={} if logged.run is None else {"run": logged.run},
@@ -206,7 +211,7 @@ def _build(logged: _Logged, *, out_dir: Path) -> Package:
         probe=_probe(logged.signature, logged.example),
         rows=None if logged.example is None else Rows(columns=logged.example, name="input example"),
     )
-    if logged.example is not None:
+    if logged.example is not None and logged.said.flavor == "sklearn":
         sklearn.check_answers(logged.estimator, built, logged.example)
     return built
 

@@ -10,10 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightgbm
+import mlflow.lightgbm
 import mlflow.sklearn
+import mlflow.xgboost
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
 import yaml
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestRegressor
@@ -70,6 +74,11 @@ def saved(flights: pd.DataFrame, classifier: Pipeline, tmp_path_factory: pytest.
         pip_requirements=[],
         skops_trusted_types=["sklearn.tree._tree.Tree"],
     )
+    numbers, late = flights[["distance", "hour"]].astype(float), flights["hour"] > 15
+    boosted = xgboost.XGBClassifier(n_estimators=4).fit(numbers, late)
+    mlflow.xgboost.save_model(boosted, folder / "xgboost", input_example=numbers.head(5), pip_requirements=[])
+    light = lightgbm.LGBMClassifier(n_estimators=4, verbose=-1).fit(numbers, np.where(late, "late", "on time"))
+    mlflow.lightgbm.save_model(light, folder / "lightgbm", input_example=numbers.head(5), pip_requirements=[])
     return folder
 
 
@@ -135,6 +144,21 @@ def test_a_logged_model_becomes_a_version_with_a_package_that_answers_the_same(
     assert answer["probability"][:20].tolist() == one_by_one
 
 
+@pytest.mark.parametrize("framework", ["xgboost", "lightgbm"])
+def test_boosters_that_were_logged_are_packaged_by_their_own_flavor(
+    client: Client, log: Log, flights: pd.DataFrame, framework: str, tmp_path: Path
+) -> None:
+    name = log(framework)
+    made = client.models.package(name)
+    package = open_package(client.models.export(name, made.version, directory=tmp_path / "out"), digest=made.package)
+    assert package.manifest.flavor == framework and package.load().runtimes == ("onnx", "native")
+    answer = package.load().predict({column: flights[column].astype(float).tolist() for column in ("distance", "hour")})
+    late = (flights["hour"] > 15).tolist()
+    assert answer["label"].tolist() == (
+        late if framework == "xgboost" else ["late" if one else "on time" for one in late]
+    )
+
+
 def test_a_matrix_has_columns_and_another_model_can_take_the_package(client: Client, log: Log) -> None:
     name = log("matrix")
     made = client.models.package(name, into=f"{name}-served")
@@ -182,7 +206,7 @@ def test_a_version_is_packaged_once(client: Client, log: Log) -> None:
 
 
 def _foreign(folder: Path, described: dict[str, Any]) -> None:
-    described["flavors"]["xgboost"] = described["flavors"].pop("sklearn")
+    described["flavors"]["prophet"] = described["flavors"].pop("sklearn")
 
 
 def _unknown(folder: Path, described: dict[str, Any]) -> None:
@@ -205,7 +229,7 @@ def _broken(folder: Path, described: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
-        (_foreign, InvalidInputError, "flavor xgboost, which cannot be packaged yet"),
+        (_foreign, InvalidInputError, "flavor prophet, which is not packaged from here"),
         (_unknown, InvalidInputError, "without a signature and without an input example"),
         (_image, InvalidInputError, "tensor of shape .*28"),
         (_unlike, InvalidInputError, "input example of .* does not fit its signature: The input 'hour' is missing"),

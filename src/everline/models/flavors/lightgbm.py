@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from everline.models.package import Package
 
 MODEL_FILE = "model.txt"
+_TRUSTED_TYPES = (
+    "collections.OrderedDict",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "lightgbm.sklearn.LGBMRegressor",
+)
+"""Types that a skops file of MLflow's may hold: data containers, and the text of the trees."""
 _CLASSIFIERS = ("binary", "multiclass", "multiclassova")
 
 
@@ -210,3 +217,17 @@ def from_files(files: Mapping[str, bytes]) -> KeptRegressor:
 def _text(booster: Any, iterations: int) -> str:
     text: str = booster.model_to_string(num_iteration=iterations if iterations > 0 else None)
     return text
+
+
+def read_logged(data: bytes, *, kind: str, kept: str) -> Any:
+    """The model in a file that MLflow's client wrote: LightGBM's text, or a skops file of its scikit-learn classes.
+
+    Raises:
+        IntegrityError: the file is something else, or holds other types.
+    """
+    try:
+        if kept == "skops":
+            return load("skops.io").loads(data, trusted=list(_TRUSTED_TYPES))
+        return lightgbm.Booster(model_str=data.decode())
+    except Exception as error:  # both raise whatever damage makes them raise
+        raise IntegrityError(f"The logged file is no model of LightGBM: {str(error)[:200]}.") from error

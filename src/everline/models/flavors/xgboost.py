@@ -205,3 +205,21 @@ def from_files(files: Mapping[str, bytes]) -> Any:
 def _loaded(booster: Any, signature: Signature, facts: Facts) -> XgboostModel:
     booster.set_param({"nthread": 1})
     return XgboostModel(booster, signature, facts)
+
+
+def read_logged(data: bytes, *, kind: str, kept: str) -> Any:
+    """The model in a file that MLflow's client wrote.
+
+    Args:
+        kind: the class that was logged, such as `xgboost.sklearn.XGBClassifier`.
+
+    Raises:
+        IntegrityError: the file is something else.
+    """
+    classes = {"XGBClassifier": xgboost.XGBClassifier, "XGBRegressor": xgboost.XGBRegressor}
+    model = classes.get(kind.rpartition(".")[2], xgboost.Booster)()
+    try:
+        model.load_model(bytearray(data))
+    except (xgboost.core.XGBoostError, ValueError, TypeError) as error:
+        raise IntegrityError(f"The logged file is no model of XGBoost: {str(error)[:200]}.") from error
+    return model
