@@ -20,7 +20,7 @@ REQUIREMENTS = {
     "zenml": f"zenml[local]==0.98.0 {TABLES}",
     "ray": f"ray==2.60.0 {TABLES}",
     "dbos": f"dbos==3.4.0 {TABLES}",
-    "fastapi": f"fastapi==0.165.0 uvicorn[standard]==0.54.0 onnxruntime==1.32.0 {MODELS}",
+    "fastapi": f"fastapi==0.165.0 uvicorn[standard]==0.54.0 onnxruntime==1.32.0 skl2onnx==1.20.0 protobuf<7 {MODELS}",
     "litserve": f"litserve==0.2.19 {MODELS}",
     "bentoml": f"bentoml==1.4.40 {MODELS}",
     "mlserver": f"mlserver==1.7.1 {MODELS}",

@@ -66,7 +66,7 @@ class Server:
         """What the process is told."""
         return {
             "BENCH_MODEL": str(self.trained.pickle),
-            "BENCH_ONNX": str(self.trained.package.directory / "model.onnx"),
+            "BENCH_ONNX": str(self.trained.folder / "peer.onnx"),
             "BENCH_NAMES": json.dumps([field.name for field in self.trained.package.manifest.signature.inputs]),
             "BENCH_PORT": str(self.port),
             "BENCH_WORKERS": str(self.workers),
@@ -196,6 +196,16 @@ class FastapiOnnx(Server):
     how = "written by hand: no checks, no log"
     product = False
 
+    @contextlib.contextmanager
+    def prepared(self) -> Iterator[None]:
+        converted = self.trained.folder / "peer.onnx"
+        if not converted.exists():
+            names = [field.name for field in self.trained.package.manifest.signature.inputs]
+            texts = [name for name in names if name not in self.trained.numeric]
+            arguments = [str(self.trained.pickle), json.dumps(texts), json.dumps(names), str(converted)]
+            subprocess.run([self.python(), str(PROGRAMS / "convert.py"), *arguments], check=True)
+        yield
+
     def command(self) -> list[str]:
         return uvicorn(self, "fastapi_onnx:app")
 
@@ -285,8 +295,6 @@ class MLServer(Server):
         for tensor in inputs:
             tensor["parameters"] = {"content_type": "str" if tensor["datatype"] == "BYTES" else "np"}
             tensor["shape"] = [len(rows), 1]
-            if tensor["datatype"] == "FP64":
-                tensor["data"] = [float("nan") if value is None else value for value in tensor["data"]]
         return json.dumps({"parameters": {"content_type": "pd"}, "inputs": inputs}).encode()
 
 
