@@ -77,6 +77,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Most rows of several requests that a model is asked together."""
     batch_wait_s: float = 0.0
     """How long a request may wait for others to be asked with; 0 asks what arrived in one turn of the event loop."""
+    kept_answers_max: int = 0
+    """How many different requests of each revision a data plane keeps the model's answers to; 0 keeps none."""
     requests_in_flight_max: int = 2048
     """Most requests that a data plane has at hand at once; further ones are told to come back."""
     request_s: float = 10.0

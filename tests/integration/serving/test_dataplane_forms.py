@@ -213,6 +213,33 @@ def test_an_endpoint_that_repairs_mends_what_has_one_meaning_and_refuses_the_res
     assert [row["inputs"] for row in kept if row["prediction"] == said["prediction"]] == [right]
 
 
+def test_kept_answers_are_predictions_of_their_own(
+    control: ControlPlaneSimulator, start: Start, packages: list[Package]
+) -> None:
+    revision = control.release(packages[0])
+    generation = control.serve(revision)
+    plane = start(EVERLINE_KEPT_ANSWERS_MAX="2")
+    plane.follows(generation)
+    rows = records(3)
+
+    def ask(row: dict[str, Any]) -> dict[str, Any]:
+        said: dict[str, Any] = plane.client.post("/endpoints/flight-delay/predict", json=row).json()
+        return said
+
+    def kept() -> float:
+        lines = plane.client.get("/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("everline_kept_answers_total{"))
+
+    first, second, again = ask(rows[0]), ask(rows[1]), ask(rows[0])
+    assert (again["outputs"], kept()) == (first["outputs"], 1)
+    assert again["prediction"] != first["prediction"]
+    ask(rows[2])  # the room is for two: what was asked for longest ago makes it
+    assert (ask(rows[0])["outputs"], kept()) == (first["outputs"], 2)
+    assert (ask(rows[1])["outputs"], kept()) == (second["outputs"], 2)
+    asked = {first["prediction"], second["prediction"], again["prediction"]}
+    eventually(lambda: asked <= {row["prediction"] for row in logged(control, revision)})
+
+
 def test_a_request_is_not_answered_after_its_time(answered: tuple[Running, list[float]]) -> None:
     (_, plane), _ = answered
     for given, status in (("1000000", 200), ("soon", 400), ("0", 400)):

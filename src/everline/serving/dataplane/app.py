@@ -26,12 +26,13 @@ from everline import __version__
 from everline.config import Settings
 from everline.errors import EverlineError, InvalidInputError, NotFoundError, TooLargeError, UnavailableError
 from everline.ids import new_uid
+from everline.serving.dataplane.calls import AtHand, Call
 from everline.serving.dataplane.following import Source, describe_health
 from everline.serving.dataplane.forms import invocations, open_inference, records
 from everline.serving.dataplane.forms.ask import Form, sticky_key, wants_explanation
 from everline.serving.dataplane.http.messages import Answering, Reply, Request, header, json_reply, refusal
 from everline.serving.dataplane.keys import Gate
-from everline.serving.dataplane.lanes import AtHand, Call, Lane
+from everline.serving.dataplane.lanes import Lane
 from everline.serving.dataplane.log.raw_segments import PredictionLog
 from everline.serving.dataplane.metrics import CONTENT_TYPE, Metrics
 from everline.serving.dataplane.quotas import Quotas

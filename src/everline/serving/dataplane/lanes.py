@@ -13,12 +13,10 @@ import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from everline.config import Settings
 from everline.errors import EverlineError, InvalidInputError, UnavailableError
@@ -27,13 +25,14 @@ from everline.loader import late
 from everline.models.package import Predictor
 from everline.models.repairing import repair
 from everline.models.signature import Array, Checked, Finding, check_columns
-from everline.serving.dataplane.forms.ask import Answer, Ask, Form, Origin
-from everline.serving.dataplane.http.messages import Answering, Reply, refusal
+from everline.serving.dataplane.calls import Batch, Call, part, rows_of
+from everline.serving.dataplane.forms.ask import Answer, Origin
+from everline.serving.dataplane.http.messages import Reply, refusal
+from everline.serving.dataplane.kept_answers import ROWS_MAX, KeptAnswers
 from everline.serving.dataplane.log.packing import Packer
 from everline.serving.dataplane.log.raw_segments import PredictionLog, PredictionRecord
 from everline.serving.dataplane.plan import Arrays, Plan, UnfitError, gather
 from everline.serving.dataplane.routing import ServedEndpoint, ServedRevision, position
-from everline.serving.types import RevisionRole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,72 +45,6 @@ _IN_LOOP_US_MAX = 2_000.0
 """A batch that is expected to take longer than this runs in the lane's thread, so that the loop stays free."""
 _SMOOTHING = 0.1
 _SILENCE = Reply(200, b"")
-
-
-class AtHand:
-    """How many requests a process has at hand."""
-
-    requests = 0
-
-
-class Call:
-    """One request that waits for its answer."""
-
-    __slots__ = (
-        "_at_hand", "_reply", "ask", "deadline", "done", "endpoint", "explanations", "flags", "form", "mirror",
-        "primaries", "role", "started_ns",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        ask: Ask,
-        form: Form,
-        endpoint: ServedEndpoint,
-        reply: Answering,
-        *,
-        at_hand: AtHand,
-        started_ns: int,
-        deadline: float,
-    ) -> None:
-        """Wait for an answer.
-
-        Args:
-            deadline: when the answer is of no use any more, by `time.monotonic`.
-        """
-        self.ask = ask
-        self.form = form
-        self.endpoint = endpoint
-        self.started_ns = started_ns
-        self.deadline = deadline
-        self.flags: list[Finding] = []
-        self.explanations: dict[str, Any] = {}
-        """What each input contributed, where that was asked."""
-        self.done = False
-        self.role = RevisionRole.PRIMARY
-        """What the answering revision was when it was chosen."""
-        self.mirror: Callable[[list[str]], None] | None = None
-        """Is told the predictions once they were answered, for a shadow to be asked the same."""
-        self.primaries: list[str] = []
-        """Of a shadow's call, the predictions that were answered in its place: nobody waits for this one."""
-        self._reply = reply
-        self._at_hand = at_hand
-        at_hand.requests += 1
-
-    def answer(self, reply: Reply) -> None:
-        """Give the reply, unless it was given."""
-        if not self.done:
-            self.done = True
-            self._at_hand.requests -= 1
-            self._reply(reply)
-
-
-class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """Calls that are asked together; call i has the rows from bounds[i] to bounds[i + 1]."""
-
-    calls: list[Call]
-    bounds: list[int]
-    runtime: str
-    given: Arrays
 
 
 class Lane:
@@ -127,6 +60,8 @@ class Lane:
         self.plan = Plan(self.predictor.signature)
         self._inputs = Packer(self.predictor.signature.inputs)
         self._outputs = Packer(self.predictor.signature.outputs)
+        entries = settings.kept_answers_max
+        self._kept = KeptAnswers(self._inputs, requests_max=entries) if entries else None
         self._stats = served.stats
         self._log = prediction_log
         self._project = endpoint.desired.project
@@ -279,6 +214,11 @@ class Lane:
     # --- the model -------------------------------------------------------------------------------
 
     def _run(self, batch: Batch) -> None:
+        if self._kept is not None:
+            unknown = self._answer_known(self._kept, batch)
+            if unknown is None:
+                return
+            batch = unknown
         if self._expected_us(batch) <= _IN_LOOP_US_MAX and not any(call.ask.explain for call in batch.calls):
             self._finish(batch, *self._asked(batch))
             return
@@ -293,6 +233,32 @@ class Lane:
             loop.call_soon_threadsafe(self._ran, batch, *outcome)
 
         self._thread.submit(work)
+
+    def _answer_known(self, kept: KeptAnswers, batch: Batch) -> Batch | None:
+        """Answer the calls whose question was answered before; the others as a batch, None if there are none."""
+        known: list[int] = []
+        outputs: list[dict[str, Array]] = []
+        for number, call in enumerate(batch.calls):
+            if call.ask.rows > ROWS_MAX or call.ask.explain:
+                continue
+            own = part(batch, [number]).given.arrays
+            call.digest = kept.digest(own, runtime=batch.runtime)
+            found = kept.find(call.digest)
+            if found is not None:
+                known.append(number)
+                outputs.append(found)
+        if not known:
+            return batch
+        joined = {name: np.concatenate([one[name] for one in outputs]) for name in outputs[0]}
+        self._stats.kept(len(known))
+        self._finish(part(batch, known), joined, None, 0.0)
+        unknown = [number for number in range(len(batch.calls)) if number not in set(known)]
+        return part(batch, unknown) if unknown else None
+
+    def _keep(self, kept: KeptAnswers, batch: Batch, outputs: dict[str, Array]) -> None:
+        for call, start, stop in zip(batch.calls, batch.bounds, batch.bounds[1:], strict=False):
+            if call.digest:
+                kept.keep(call.digest, {name: array[start:stop] for name, array in outputs.items()})
 
     def _ran(self, batch: Batch, outputs: dict[str, Array] | None, error: Exception | None, seconds: float) -> None:
         self._running = None
@@ -322,11 +288,14 @@ class Lane:
                 call.explanations = self.predictor.explain(own)
 
     def _finish(self, batch: Batch, outputs: dict[str, Array] | None, error: Exception | None, seconds: float) -> None:
-        row_s = seconds / batch.given.rows
-        self._row_s += (row_s - self._row_s) * (_SMOOTHING if self._row_s else 1.0)
+        if seconds:
+            row_s = seconds / batch.given.rows
+            self._row_s += (row_s - self._row_s) * (_SMOOTHING if self._row_s else 1.0)
         if outputs is None:
             self._failed(batch, error)
             return
+        if self._kept is not None and seconds:
+            self._keep(self._kept, batch, outputs)
         try:
             self._answer(batch, outputs)
         except EverlineError as refused:
@@ -341,7 +310,7 @@ class Lane:
         """The model failed: on one call it is that call's; on several, each is asked alone to see whose it is."""
         if len(batch.calls) > 1:
             for position in range(len(batch.calls)):
-                alone = _part(batch, [position])
+                alone = part(batch, [position])
                 self._finish(alone, *self._asked(alone))
             return
         (call,) = batch.calls
@@ -363,9 +332,9 @@ class Lane:
         if not waiting:
             return
         if len(waiting) < len(batch.calls):  # the others were refused meanwhile: nobody is told, nothing is logged
-            rows = _rows(batch, waiting)
+            rows = rows_of(batch, waiting)
             arrays = {name: array[rows] for name, array in arrays.items()}
-            batch = _part(batch, waiting)
+            batch = part(batch, waiting)
         calls, bounds = batch.calls, batch.bounds
         uids = _name(calls, bounds[-1])
         now_ns = time.perf_counter_ns()
@@ -405,10 +374,10 @@ class Lane:
             chosen = [n for n, call in enumerate(batch.calls) if is_logged(call.ask.request, desired.log_share)]
             if not chosen:
                 return
-            rows = _rows(batch, chosen)
+            rows = rows_of(batch, chosen)
             arrays = {name: array[rows] for name, array in arrays.items()}
             uids, latency_us = [uids[row] for row in rows.tolist()], [latency_us[n] for n in chosen]
-            batch = _part(batch, chosen)
+            batch = part(batch, chosen)
         signature, origin = self.predictor.signature, self._origin
         record = PredictionRecord(
             at_us=time.time_ns() // 1000,
@@ -463,24 +432,6 @@ def _hashed_keys(calls: Sequence[Call]) -> list[str | None]:
     if not any(keys):
         return []
     return [None if key is None else hashlib.sha256(key.encode()).hexdigest()[:16] for key in keys]
-
-
-def _part(batch: Batch, positions: Sequence[int]) -> Batch:
-    """Some of a batch's calls as a batch of their own."""
-    rows = _rows(batch, positions)
-    calls = [batch.calls[position] for position in positions]
-    bounds = list(accumulate((call.ask.rows for call in calls), initial=0))
-    given = Arrays(
-        rows=bounds[-1],
-        arrays={name: array[rows] for name, array in batch.given.arrays.items()},
-        outside=[(field, mask[rows]) for field, mask in batch.given.outside],
-    )
-    return Batch(calls=calls, bounds=bounds, runtime=batch.runtime, given=given)
-
-
-def _rows(batch: Batch, positions: Sequence[int]) -> Array:
-    parts = [np.arange(batch.bounds[position], batch.bounds[position + 1]) for position in positions]
-    return np.concatenate(parts)
 
 
 def _too_late() -> UnavailableError:

@@ -97,6 +97,9 @@ class Metrics:
         self.queue = Gauge(
             "everline_queue_rows", "Rows that wait until the model is free.", _WHICH, registry=self.registry
         )
+        self.kept_answers = Counter(
+            "everline_kept_answers", "Requests whose answer was known.", _WHICH, registry=self.registry
+        )
         self.predictions = Counter("everline_predictions", "Answered rows.", _WHICH, registry=self.registry)
         self.flags = Counter(
             "everline_input_flags",
@@ -178,6 +181,10 @@ class RevisionStats:
         now = time.monotonic()
         self._window.extend((now, one) for one in seconds)
         self.last_prediction_at = datetime.now(UTC)
+
+    def kept(self, requests: int) -> None:
+        """Requests were answered with what the model had said to the same before."""
+        self._metrics.kept_answers.labels(*self._labels).inc(requests)
 
     def refused(self, *, code: int, reason: str, started: bool = True) -> None:
         """A request was not answered; only failures of this process count as errors of the revision."""

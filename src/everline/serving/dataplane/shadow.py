@@ -13,9 +13,10 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from everline.errors import EverlineError
+from everline.serving.dataplane.calls import AtHand, Call
 from everline.serving.dataplane.forms.ask import Ask
 from everline.serving.dataplane.http.messages import Reply, refusal
-from everline.serving.dataplane.lanes import AtHand, Call, Lane
+from everline.serving.dataplane.lanes import Lane
 from everline.serving.dataplane.metrics import Metrics
 from everline.serving.dataplane.routing import ServedEndpoint, ServedRevision, position
 from everline.serving.types import RevisionRole
