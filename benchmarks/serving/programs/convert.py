@@ -1,6 +1,6 @@
 """The pipeline as ONNX, as its converter's documentation has it: a float32 or text input per column.
 
-    python convert.py MODEL.joblib TEXT_COLUMNS ALL_COLUMNS OUT.onnx
+python convert.py MODEL.joblib TEXT_COLUMNS ALL_COLUMNS OUT.onnx
 """
 
 import json
