@@ -31,6 +31,7 @@ from everline.releases.deletion import require_kept
 from everline.releases.gate import explain, judge, require_intact
 from everline.releases.plans import check_plan, get_plan
 from everline.releases.rows import digest_of, move, recording_refusals, require_row, to_release
+from everline.releases.scanning import ensure_scanned
 from everline.releases.states import PENDING, Move, State, after
 from everline.releases.types import Check, Plan, Release
 from everline.serving import service as serving
@@ -87,7 +88,9 @@ def create(
         uow, "release.create", subject=f"release:{row['uid']}", project=project, endpoint=endpoint,
         model=found.model, version=found.version, package=found.package, digest=row["digest"], plan=row["plan"],
     )  # fmt: skip
-    require_intact(uow, require_row(uow, str(row["uid"])))
+    made = require_row(uow, str(row["uid"]))
+    require_intact(uow, made)
+    ensure_scanned(uow, made)
     return check(uow, str(row["uid"]))
 
 

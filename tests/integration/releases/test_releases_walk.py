@@ -47,7 +47,7 @@ def test_the_whole_walk_from_missing_evidence_to_rollback(world):
         attest(uow, first)
     release = world.do(service.check, release.uid, by=MAYA)
     assert release.state is State.AWAITING_APPROVAL
-    assert {one.kind for one in release.check.evidence} == {"evaluation", "lineage", "signature"}
+    assert {one.kind for one in release.check.evidence} == {"evaluation", "lineage", "scan", "signature"}
 
     with pytest.raises(ForbiddenError, match="four eyes"):
         world.do(service.approve, release.uid, by=MAYA_APPROVING)
@@ -256,7 +256,7 @@ def test_the_statement_of_a_revision_names_release_package_and_endpoint_and_is_s
     assert statement["subject"] == [{"name": "flight-delay/1", "digest": {"sha256": release.package[7:]}}]
     assert statement["predicate"]["properties"] == ["EVERLINE_RELEASED"]
     assert (statement["predicate"]["release"], statement["predicate"]["endpoint"]) == (release.uid, "flight-delay")
-    assert set(statement["predicate"]["evidence"]) == {"evaluation", "lineage", "signature"}
+    assert set(statement["predicate"]["evidence"]) == {"evaluation", "lineage", "scan", "signature"}
 
 
 # --- who may do what, and bad input ---------------------------------------------------------------
