@@ -12,7 +12,10 @@ from typing import Any
 import grpc
 import httpx
 import numpy as np
+import pandas as pd
 import pytest
+from mlflow.deployments import get_deploy_client
+from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from tritonclient import grpc as triton_grpc
 from tritonclient import http as triton
 from tritonclient.grpc import service_pb2
@@ -135,6 +138,35 @@ def test_every_form_gives_the_same_answer_and_the_log_keeps_the_same_inputs(
 def eventually_logged(plane: Any, control: Any, prediction: str) -> list[dict[str, Any]]:
     eventually(lambda: any(row["prediction"] == prediction for row in control.predictions()))
     return list(control.predictions())
+
+
+def test_a_missing_value_may_be_nan_where_mlflow_sends_it_so_and_infinity_is_refused(
+    answered: tuple[Running, list[float]],
+) -> None:
+    (_, plane), expected = answered
+    row = {**records(1)[0], "distance": float("nan")}
+    body = json.dumps({"dataframe_records": [row]})
+    assert plane.client.post("/invocations", content=body).json()["predictions"][0]["probability"] == expected[0]
+    for word in ("Infinity", "-Infinity"):
+        refused = plane.client.post("/invocations", content=body.replace("NaN", word))
+        assert (refused.status_code, refused.json()["field"]) == (400, "distance")
+    assert plane.client.post("/invocations", content=body.replace("NaN", "NaN, NaN")).status_code == 400
+
+
+def test_mlflows_own_clients_get_the_same_answer(answered: tuple[Running, list[float]]) -> None:
+    (_, plane), expected = answered
+    address = plane.client.base_url
+    scoring = ScoringServerClient(str(address.host), address.port)
+    scoring.ping()
+    assert scoring.get_version()
+    table = pd.DataFrame(columns(ROWS))
+    assert scoring.invoke(table).get_predictions()["probability"].tolist() == expected
+    deployed = get_deploy_client(str(address)).predict(
+        endpoint="flight-delay", inputs={"dataframe_records": records(ROWS)}
+    )
+    assert [one["probability"] for one in deployed["predictions"]] == expected
+    with pytest.raises(Exception, match="'hour' must be of type long"):
+        scoring.invoke(table.assign(hour="soon"))
 
 
 def test_what_a_csv_or_a_record_cannot_be_asked_with_is_said(answered: tuple[Running, list[float]]) -> None:
