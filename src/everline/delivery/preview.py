@@ -139,7 +139,7 @@ def _declared(step: Step) -> Compiled | None:
 
 def _judge(policy: Compiled | None, release: Release, facts: dict[str, Any]) -> list[RuleVerdict] | None:
     """The rules' verdicts, or None where the policy does not speak."""
-    if policy is None or not policy.applies(action="release", endpoint=release.endpoint, model=release.model):
+    if policy is None or not policy.applies(action="release", facts=facts):
         return None
     return policy.judge(facts)
 

@@ -57,6 +57,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     endpoints: list[str] = []
     models: list[str] = []
+    tiers: list[str] = []
+    """Risk tiers (`risk.tier` in the evidence); a model whose tier is not known is meant by all of them."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,13 +99,17 @@ class Compiled(msgspec.Struct, frozen=True):
         pairs = zip(self.document.rules, self.programs, strict=True)
         return [_judge(rule, program, facts) for rule, program in pairs]
 
-    def applies(self, *, action: str, endpoint: str, model: str) -> bool:
-        """Whether the policy speaks of this."""
+    def applies(self, *, action: str, facts: Mapping[str, Any]) -> bool:
+        """Whether the policy speaks of what these facts are about."""
+        named = {name: facts.get(name) or {} for name in ("release", "model", "risk")}
+        endpoint, model = named["release"].get("endpoint", ""), named["model"].get("name", "")
+        tier = named["risk"].get("tier")
         scope = self.document.scope
         return (
             self.document.action == action
             and (not scope.endpoints or endpoint in scope.endpoints)
             and (not scope.models or model in scope.models)
+            and (not scope.tiers or tier is None or tier in scope.tiers)
         )
 
     def run_cases(self) -> list[CaseResult]:

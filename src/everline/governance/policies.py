@@ -242,13 +242,11 @@ def judge(
         A verdict per policy, with every clause and the values that it saw, and the digest of the policy's text.
     """
     uow.require(Permission.RELEASE_READ, project)
-    endpoint = (facts.get("release") or {}).get("endpoint", "")
-    model = (facts.get("model") or {}).get("name", "")
     verdicts = []
     aside = facts.get("waivers") or []
     for policy in _with_drafts(project, _in_force(uow, project), instead or {}):
         compiled = compile_document(policy.source)
-        if not compiled.applies(action=action, endpoint=endpoint, model=model):
+        if not compiled.applies(action=action, facts=facts):
             continue
         rules = compiled.judge(facts)
         wanted = compiled.document.approvals
@@ -273,12 +271,10 @@ def foreseen(uow: UnitOfWork, *, project: str, facts: Mapping[str, Any]) -> list
     Args:
         facts: as `gather` gives them.
     """
-    endpoint = (facts.get("release") or {}).get("endpoint", "")
-    model = (facts.get("model") or {}).get("name", "")
     found = []
     for policy in _in_force(uow, project):
         compiled = compile_document(policy.source)
-        if compiled.pre_determined is None or not compiled.applies(action="release", endpoint=endpoint, model=model):
+        if compiled.pre_determined is None or not compiled.applies(action="release", facts=facts):
             continue
         clauses = compiled.pre_determined.judge(facts)
         holds = together(clauses) is Outcome.PASS

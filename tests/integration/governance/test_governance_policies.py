@@ -309,6 +309,23 @@ def test_a_policy_holds_from_its_activation_on_in_its_scope(begin, complete):
     assert [verdict.policy for verdict in judged(begin, endpoint="other")] == ["baseline"]
 
 
+def test_a_policy_for_a_tier_holds_for_that_tier_and_for_what_has_none(begin, complete):
+    source = FAIR.replace('scope.endpoints = ["flight-delay"]', 'scope.tiers = ["high"]')
+    with begin() as uow:
+        policies.save(uow, source, project="default")
+        enforcing.activate(uow, "fair", project="default")
+    said = []
+    for tier in (None, "low", "high"):
+        with begin() as uow:
+            if tier:
+                evidence.attach(
+                    uow, subject=VERSION, kind="risk", body={"assessed": True, "tier": tier}, project="default"
+                )
+            found = policies.explain(uow, project="default", model_version=VERSION)
+            said.append([one.policy for one in found])
+    assert said == [["baseline", "fair"], ["baseline"], ["baseline", "fair"]]
+
+
 def test_two_approvals_are_two_people(begin, complete):
     saved(begin, FAIR.replace(">= 3", ">= 0"))
     decide(begin, RAVI)
