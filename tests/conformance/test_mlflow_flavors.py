@@ -119,6 +119,7 @@ def test_xgboost_autologging(
     assert loaded.predict(table).tolist() == model.predict(table).tolist()
 
 
+@pytest.mark.drill
 @ONCE
 def test_lightgbm_autologging(
     mlflow_client: MlflowClient, chosen: str, unique: str, table: pd.DataFrame, target: pd.Series

@@ -102,6 +102,7 @@ def test_a_second_run_takes_all_from_the_cache_and_registers_no_second_version(
     assert again["value"]["package"] == answer["value"]["package"]
 
 
+@pytest.mark.drill
 def test_a_rebuild_in_another_home_and_process_gives_the_same_bytes(
     first: tuple[Place, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def run(name: str, server: Server, tmp_path: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.drill
 def test_an_unmodified_xgboost_script_leaves_its_run_its_curves_and_its_model(running: Server, tmp_path: Path) -> None:
     assert "import everline" not in (EXAMPLES / "xgboost_autolog.py").read_text()
     said = run("xgboost_autolog.py", running, tmp_path)

@@ -66,6 +66,7 @@ def run(*options: str) -> str:
     return str(msgspec.json.decode(done.stdout)["run"])
 
 
+@pytest.mark.drill
 def test_the_commit_that_moved_a_metric_is_found_past_one_that_does_not_run(
     client: Client, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

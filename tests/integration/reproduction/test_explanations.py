@@ -223,6 +223,7 @@ def test_the_same_rows_with_another_outcome_are_not_comparable(client: Client, r
     assert "same rows with another outcome" in found.reason
 
 
+@pytest.mark.drill
 @only_sqlite
 def test_code_and_a_parameter_that_need_each_other_are_one_cause(client: Client, run: Start) -> None:
     before = run("--data", "numbers=1")

@@ -55,6 +55,7 @@ def test_the_executed_cells_are_recorded_and_run_again_in_order(
     assert client.runs.get(report.rebuilds[0]).metrics == {"value": 4.0}
 
 
+@pytest.mark.drill
 def test_a_notebook_of_the_mlflow_client_is_run_from_its_commit(
     client: Client, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -203,6 +203,7 @@ def test_a_run_of_the_mlflow_client_is_done_again_from_its_commit(
     assert (again.level, again.verdict) == ("L5", Verdict.IDENTICAL), again.reason
 
 
+@pytest.mark.drill
 @only_sqlite
 def test_models_count_by_content_and_nothing_but_the_rebuilds_own_run_changes(
     client: Client, start: Callable[..., str], repository: Path
