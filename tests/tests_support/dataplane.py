@@ -37,7 +37,12 @@ FAST = {
 }
 
 
-def build(directory: Path, *, rounds: int) -> Package:
+def build(directory: Path, *, rounds: int, order: tuple[str, ...] = ("distance", "hour", "carrier")) -> Package:
+    """A package of a small model.
+
+    Args:
+        order: of the inputs in its signature.
+    """
     random = np.random.default_rng(11)
     rows = 500
     table = pd.DataFrame(
@@ -47,6 +52,7 @@ def build(directory: Path, *, rounds: int) -> Package:
             "carrier": random.choice(["AA", "B6", "UA"], rows),
         }
     )
+    table = table[list(order)]
     late = table["hour"].to_numpy() + random.normal(0, 4, rows) > 15
     encode = make_column_transformer(
         (OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), ["carrier"]), remainder="passthrough"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from everline.ids import digest_bytes, new_uid
@@ -11,7 +12,7 @@ from everline.models.package import Package
 from everline.serving.dataplane.routing import position
 from everline.serving.types import DesiredEndpoint, DesiredKey, DesiredRevision, EndpointAccess, Guard, RevisionRole
 from everline.testing.control_plane_simulator import ControlPlaneSimulator
-from tests_support.dataplane import Running, Start, eventually, flights
+from tests_support.dataplane import Running, Start, build, eventually, flights
 
 
 def desired(*revisions: DesiredRevision, **options: Any) -> DesiredEndpoint:
@@ -128,3 +129,23 @@ def test_a_sample_is_logged_and_rows_may_wait_as_long_as_the_endpoint_says(
     assert plane.end(signal.SIGTERM) == 0
     assert {row["request"] for row in control.predictions()} == wanted
     assert 5 < len(wanted) < 30
+
+
+def test_revisions_whose_inputs_stand_in_another_order_are_asked_right(
+    running: Running, packages: list[Package], tmp_path: Path
+) -> None:
+    control, plane = running
+    other = build(tmp_path / "other", rounds=10, order=("carrier", "distance", "hour"))
+    one, two = control.release(packages[0]), control.release(other, version=2, role=RevisionRole.SHADOW, share=1.0)
+    plane.follows(control.desire(desired(one, two)))
+    row = {"distance": 500.0, "hour": 17, "carrier": "UA"}
+    said = plane.client.post("/endpoints/flight-delay/predict", json=row).json()
+    eventually(lambda: any(found["revision"] == two.revision for found in control.predictions()))
+    (shadow,) = [found for found in control.predictions() if found["revision"] == two.revision]
+    assert shadow["inputs"] == row
+    assert shadow["outputs"] == said["outputs"]
+    canary = control.release(other, version=3, role=RevisionRole.CANARY, share=0.5)
+    plane.follows(control.desire(desired(one, canary)))
+    answers = [plane.client.post("/endpoints/flight-delay/predict", json=row) for _ in range(12)]
+    assert {answer.headers["everline-revision"] for answer in answers} == {one.revision, canary.revision}
+    assert {answer.json()["outputs"]["probability"] for answer in answers} == {said["outputs"]["probability"]}

@@ -163,7 +163,7 @@ class DataPlaneApp:
         call = Call(ask, form, endpoint, reply, at_hand=self._at_hand, started_ns=request.started_ns, deadline=deadline)
         call.role = role
         if endpoint.shadow is not None:
-            self._shadows.follow(call, endpoint.shadow)
+            self._shadows.follow(call, endpoint.shadow, lane.plan)
         lane.submit(call)
 
     def _route(self, address: Address, request: Request) -> tuple[ServedEndpoint, Lane]:

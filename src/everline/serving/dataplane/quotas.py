@@ -18,6 +18,8 @@ from everline.errors import TooBusyError
 from everline.serving.types import DesiredKey
 
 _SLOTS = 4096
+_PLACES = 8
+"""So many slots, one after the other, may hold a key; all of them are locked while it is looked for."""
 _SLOT = struct.Struct("<16sddqq")  # whose, tokens, when they were counted, day, requests of the day
 _DAY_S = 86_400
 
@@ -58,8 +60,8 @@ class Quotas:
         whose = hashlib.sha256(key.uid.encode()).digest()[:16]
         slots = self._open()
         # Keys that happen to share a place are told apart by looking on from there, up to a few places.
-        home = int.from_bytes(whose[:4], "big") % _SLOTS
-        fcntl.lockf(self._handle, fcntl.LOCK_EX, 1, home)
+        home = int.from_bytes(whose[:4], "big") % (_SLOTS - _PLACES)
+        fcntl.lockf(self._handle, fcntl.LOCK_EX, _PLACES, home)
         try:
             place, kept = _find(slots, whose, home)
             owner, tokens, counted_at, day, requests = kept
@@ -81,7 +83,7 @@ class Quotas:
                 tokens -= 1.0
             _SLOT.pack_into(slots, place * _SLOT.size, whose, tokens, now, day, requests + 1)
         finally:
-            fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, home)
+            fcntl.lockf(self._handle, fcntl.LOCK_UN, _PLACES, home)
 
     def _open(self) -> mmap.mmap:
         if self._map is None:
@@ -99,8 +101,7 @@ def _burst(key: DesiredKey) -> float:
 
 def _find(slots: mmap.mmap, whose: bytes, home: int) -> tuple[int, tuple[bytes, float, float, int, int]]:
     oldest, place = float("inf"), home
-    for step in range(8):
-        at = (home + step) % _SLOTS
+    for at in range(home, home + _PLACES):
         kept = _SLOT.unpack_from(slots, at * _SLOT.size)
         if kept[0] == whose:
             return at, kept
