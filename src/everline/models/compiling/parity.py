@@ -56,7 +56,7 @@ def compare(
     if sample is not None:
         groups = {sample_name: _spread(sample, rows_max)} | groups
     groups |= _awkward(signature, probe, thresholds)
-    rows = flips = 0
+    rows, flips, asked = 0, 0, []
     difference, refusals, same_bits = 0.0, [], True
     for name, columns in groups.items():
         try:
@@ -64,6 +64,7 @@ def compare(
         except SignatureError:
             continue  # rows that no endpoint would let through
         rows += call.rows
+        asked.append(name)
         answers = [_answer(model, call) for model in (native, compiled)]
         if answers[0] is None or answers[1] is None:
             if answers[0] is not answers[1]:
@@ -74,7 +75,7 @@ def compare(
         same_bits = same_bits and worst == 0.0
     return Parity(
         rows=rows,
-        sample=" and ".join(list(groups)[: 1 if sample is None else 2]),
+        sample=" and ".join(name for name in asked if name in (sample_name, "made-up rows")),
         difference_max=_rounded_up(difference),
         flips=flips,
         same_bits=same_bits,

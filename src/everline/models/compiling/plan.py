@@ -54,6 +54,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         classes: labels in the model's order; None for regressors.
         threshold: the label of a binary classifier is its second class from this probability on.
         missing: whether the model takes NaN.
+        filled: columns in which NaN is replaced before the model sees it.
         single: whether the matrix is of 32 bits.
     """
 
@@ -63,6 +64,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     classes: list[Any] | None = None
     threshold: float = 0.5
     missing: bool = False
+    filled: list[int] = []
     single: bool = False
 
 
@@ -73,7 +75,8 @@ class Encoder:
         self._steps = [(column.input, None if column.table is None else _Table(column)) for column in plan.columns]
         self._width = len(plan.columns)
         self.dtype: Any = np.float32 if plan.single else np.float64
-        self._missing = plan.missing
+        kept = [place for place in range(self._width) if not plan.missing and place not in plan.filled]
+        self._refusing = slice(None) if len(kept) == self._width else kept
 
     def matrix(self, arrays: Mapping[str, Array], *, rows: int) -> Floats:
         """The matrix, of shape (rows, columns).
@@ -85,7 +88,7 @@ class Encoder:
         for position, (name, table) in enumerate(self._steps):
             values = arrays[name]
             matrix[:, position] = values if table is None else table.numbers(values)
-        if not self._missing and matrix.size and np.isnan(matrix).any():
+        if self._refusing and np.isnan(matrix[:, self._refusing]).any():
             raise ValueError("the input contains NaN, which the model does not take")
         made: Floats = matrix
         return made

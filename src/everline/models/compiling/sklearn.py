@@ -35,7 +35,7 @@ from sklearn.preprocessing import (
 
 from everline.models.compiling.features import Feature, NotCompiledError, first_features
 from everline.models.compiling.graph import Graph
-from everline.models.compiling.plan import Plan
+from everline.models.compiling.plan import Column, Plan
 from everline.models.compiling.sklearn_trees import (
     BOOSTED,
     FORESTS,
@@ -96,13 +96,20 @@ def compile_model(model: Any, signature: Signature, *, threshold: float) -> Comp
         link=link,
         classes=classes or None,
         threshold=threshold,
-        missing=missing or any(op == "fill" for feature in found.features for op, _ in feature.ops),
+        missing=missing,
+        filled=_filled(found.features, columns),
     )
     return Compiled(
         content=graph.written(plan),
         thresholds=thresholds_of(found.features, trees),
         parts=_parts(last, trees, chains_of(found.features, columns), link=link),
     )
+
+
+def _filled(features: list[Feature], columns: list[Column]) -> list[int]:
+    """The places of columns whose NaN never reaches the model."""
+    open_ = {columns.index(feature.column()) for feature in features if not feature.ops or feature.ops[0][0] != "fill"}
+    return [place for place in range(len(columns)) if place not in open_]
 
 
 def _parts(last: Any, trees: Trees | None, chains: list[Chain], *, link: str) -> Parts:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from everline.models.compiling.features import Feature
 
 EXPLANATION_FILE = "explanation.npz"
-NODES_MAX = 200_000
+NODES_MAX = 60_000
+"""Larger forests are explained by sampling: an exact explanation looks at every leaf."""
 _ARRAYS = ("roots", "feature", "threshold", "left", "right", "missing_left", "value", "cover", "base")
 
 
