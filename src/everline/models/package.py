@@ -46,6 +46,7 @@ _FLAVORS = {
     "pyfunc": "everline.models.flavors.pyfunc",
 }
 _MAY_HOLD_PICKLES = frozenset({"pyfunc"})
+_RUNS_CODE = frozenset({"function", "pyfunc"})
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,17 +82,23 @@ class Package(msgspec.Struct, frozen=True, kw_only=True):
     manifest_bytes: bytes
     directory: Path
 
-    def load(self, *, allow_pickle: bool = False) -> Predictor:
+    def load(self, *, allow_pickle: bool = False, run_code: bool = True) -> Predictor:
         """Load the model into this process; a function or an MLflow model is started in one of its own.
 
         Args:
             allow_pickle: whether an MLflow model may hold pickles; they are loaded in its own process only.
+            run_code: whether a model that is code may run at all: never in the control plane.
 
         Raises:
             MissingExtraError: the framework is not installed.
             IntegrityError: the model file holds types outside of the flavor's allow list, or pickles.
             ModelFailedError: the model's own process cannot load it.
         """
+        if self.manifest.flavor in _RUNS_CODE and not run_code:
+            raise IntegrityError(
+                f"The package {self.digest} is code of its own ({self.manifest.flavor}), which is not run here.",
+                hint="Ask it where it is served, or from your own machine with the Python client.",
+            )
         if self.manifest.flavor in _MAY_HOLD_PICKLES:
             _flavor(self.manifest.flavor).check_pickles(self, allowed=allow_pickle)
         finding = finding_of(self.manifest.metadata)

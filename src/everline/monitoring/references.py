@@ -142,7 +142,8 @@ def predictor_of(uow: UnitOfWork, package: str | None) -> Predictor | None:
     folder = uow.settings.home / "cache" / "packages" / package.removeprefix("sha256:")
     try:
         found: Predictor = _kept.get(
-            ("package", package), lambda: fetch_package(package, download=uow.blobs.fetch, out_dir=folder).load()
+            ("package", package),
+            lambda: fetch_package(package, download=uow.blobs.fetch, out_dir=folder).load(run_code=False),
         )
     except (NotFoundError, IntegrityError, MissingExtraError):
         return None

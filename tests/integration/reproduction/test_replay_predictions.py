@@ -62,6 +62,8 @@ def test_a_logged_prediction_is_explained_from_its_own_package(client: Client, l
     assert found["base"][0] + sum(value[0] for value in found["contributions"].values()) == pytest.approx(
         found["values"][0]
     )
+    told = client.call("GET", f"/predictions/{logged.prediction}/explanation", returns=dict[str, Any])
+    assert told["contributions"] == found["contributions"] and told["method"] == "trees, path-dependent"
 
 
 def test_many_predictions_replay_in_one_go(client: Client, live: Live) -> None:

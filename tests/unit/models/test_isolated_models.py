@@ -89,6 +89,8 @@ def test_a_function_answers_from_a_process_of_its_own(package: Package, predicto
     assert answer["probability"].tolist() == [0.5, 0.5, 0.75]
     assert set(answer["process"].tolist()) != {os.getpid()}
     assert predictor.runtimes == ("native",) and not predictor.rows_alone
+    with pytest.raises(IntegrityError, match=r"is code of its own \(function\), which is not run here"):
+        package.load(run_code=False)
     assert "numpy==" in (package.directory / "requirements.txt").read_text()
 
 

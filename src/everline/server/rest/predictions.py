@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.responses import Response
 
 from everline.clock import parse_rfc3339
 from everline.server.http import Page, Request, Routes, begin
-from everline.serving import predictions
+from everline.serving import explanations, predictions
 from everline.serving.predictions import arrow_stream
 from everline.serving.types import Prediction
 
@@ -49,3 +51,10 @@ def get_prediction(request: Request) -> Prediction:
     """Show one prediction with its inputs, outputs and outcome."""
     with begin(request) as uow:
         return predictions.get_prediction(uow, request.path["uid"], project=request.project)
+
+
+@routes.get("/predictions/{uid}/explanation", returns=dict[str, Any])
+def explain_prediction(request: Request) -> dict[str, Any]:
+    """Say what each input contributed to a prediction, by SHAP's definitions."""
+    with begin(request) as uow:
+        return explanations.explain_prediction(uow, request.path["uid"], project=request.project)
