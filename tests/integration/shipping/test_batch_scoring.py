@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pytest
+import xgboost
 
 from everline.cli.app import run as everline
 from everline.errors import IntegrityError, InvalidInputError, NotFoundError
-from everline.models.package import Package
+from everline.models.package import Package, build_package
+from everline.models.signature_inference import infer_signature
 from everline.pipelines.types import StepFailedError
 from everline.pipelines.values import RunContext
 from everline.sdk.client import Client
@@ -66,6 +68,20 @@ def test_predictions_are_a_dataset_version_that_says_what_made_them(
     newest = client.runs.list(limit=1)[0].run
     cached = {one.name: one.cached for one in client.pipelines.steps(newest)}
     assert cached == {"score": True, "check_online": True, "publish": False}
+
+
+def test_a_booster_is_scored_with_the_bits_of_small_requests_not_of_its_large_ones(
+    begin: Callable[..., Any], client: Client, tmp_path: Path
+) -> None:
+    numbers = TABLE.select(["distance", "temp"]).to_pandas()
+    model = xgboost.XGBClassifier(n_estimators=30).fit(
+        numbers, numbers["distance"] + 9 * numbers["temp"].fillna(0) > 2000
+    )
+    booster = build_package(model, flavor="xgboost", signature=infer_signature(numbers), out_dir=tmp_path / "p")
+    assert booster.load().runtime_for(ROWS) == "native"
+    Live(begin, booster)
+    client.datasets.add_table("flights", TABLE)
+    assert client.models.score("flight-delay", "flights", out="scored", sample=ROWS).checked == ROWS
 
 
 @pytest.mark.drill
