@@ -43,13 +43,13 @@ def main(folder: Path) -> None:
 
         say("Maya trains on everything that the bank wrote down, race included.")
         maya.datasets.add_table("applications", applications())
-        first = train(maya, folder, "everything", EVERLINE_URL=url, EVERLINE_TOKEN=tokens["maya"])
+        first = train(maya, "everything")
         release = maya.releases.create(ENDPOINT, "mortgage", first)
         assert release.state == "blocked"
         tell(release)
 
         say("She takes race and its proxies out, reweighs, and tries again.")
-        second = train(maya, folder, "finances", EVERLINE_URL=url, EVERLINE_TOKEN=tokens["maya"])
+        second = train(maya, "finances")
         release = maya.releases.create(ENDPOINT, "mortgage", second)
         assert release.state == "awaiting_approval", release.check
         tell(release)
@@ -100,14 +100,12 @@ def hire(url: str, folder: Path) -> tuple[dict[str, Client], dict[str, str]]:
     return people, tokens
 
 
-def train(client: Client, folder: Path, inputs: str, **told: str) -> int:
-    """Run the pipeline; return the number of the version that it registered."""
-    command = ("run", "lending:lending", "--param", f"inputs={inputs}", "--json")
-    out = everline(*command, cwd=HERE, quiet=True, EVERLINE_HOME=str(folder / "maya"), **told)
-    run = json.loads(out)["run"]
-    [made] = [one for one in client.models.versions("mortgage") if one.run == run]
-    print(f"  mortgage/{made.version}")
-    return made.version
+def train(client: Client, inputs: str) -> int:
+    """Run the pipeline, as `everline run lending:lending --param inputs=…` does; return its version's number."""
+    result = client.pipelines.run("lending:lending", params={"inputs": inputs}, on="inline", directory=HERE)
+    version = int(result.value["version"])
+    print(f"  mortgage/{version}")
+    return version
 
 
 def tell(release: object) -> None:
@@ -180,17 +178,14 @@ def process(home: Path, *arguments: str, **environment: str):
             running.wait(30)
 
 
-def everline(*arguments: object, cwd: Path, quiet: bool = False, **environment: str) -> str:
+def everline(*arguments: object, cwd: Path) -> None:
     """Run a command; what it says is part of the story."""
-    if not quiet:
-        print(f"  $ everline {' '.join(map(str, arguments))}")
+    print(f"  $ everline {' '.join(map(str, arguments))}")
     command = [sys.executable, "-m", "everline", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=clean(**environment), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=cwd, env=clean(), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{done.stdout}\n{done.stderr}")
-    if not quiet:
-        print("".join(f"  {line}\n" for line in done.stdout.splitlines()), end="")
-    return done.stdout
+    print("".join(f"  {line}\n" for line in done.stdout.splitlines()), end="")
 
 
 def clean(**environment: str) -> dict[str, str]:
