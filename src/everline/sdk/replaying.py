@@ -152,7 +152,7 @@ class _Replayer:
         """Which rows come out with the logged bits; None if the package does not load or refuses them as they are."""
         try:
             predictor = self.predictor(first)
-            answer = ask_columns(predictor, rows, runtime=first.runtime)
+            answer = ask_columns(predictor, rows, runtime=_runtime_here(predictor, first))
         except EverlineError:
             return None  # asked one by one, each row says what is wrong with it
         return same_columns(rows, answer)
@@ -216,7 +216,9 @@ def ask(predictor: Predictor, logged: Sequence[Prediction]) -> list[Replay]:
     names = [field.name for field in predictor.signature.inputs]
     try:
         _check_names(logged, names)
-        answer = predictor.predict({name: [one.inputs[name] for one in logged] for name in names}, logged[0].runtime)
+        answer = predictor.predict(
+            {name: [one.inputs[name] for one in logged] for name in names}, _runtime_here(predictor, logged[0])
+        )
     except EverlineError as error:
         if len(logged) > 1:  # One bad row must not speak for the others.
             return [replay for one in logged for replay in ask(predictor, [one])]
@@ -226,6 +228,11 @@ def ask(predictor: Predictor, logged: Sequence[Prediction]) -> list[Replay]:
         return [_result(logged[0], level="P1", first=first, verdict=Verdict.DIVERGED)]
     columns = {name: values.tolist() for name, values in answer.items()}
     return [_judge(one, {name: values[row] for name, values in columns.items()}) for row, one in enumerate(logged)]
+
+
+def _runtime_here(predictor: Predictor, logged: Prediction) -> str | None:
+    """The runtime that answered; where it is not installed, whichever is: what it answers is compared all the same."""
+    return logged.runtime if logged.runtime in predictor.runtimes else None
 
 
 def _check_names(logged: Sequence[Prediction], names: Sequence[str]) -> None:
