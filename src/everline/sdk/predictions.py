@@ -32,7 +32,12 @@ class PredictionsApi:
         self._client = client
 
     def predict(
-        self, endpoint: str, rows: Sequence[Mapping[str, Any]] | Mapping[str, Any], *, serve_url: str | None = None
+        self,
+        endpoint: str,
+        rows: Sequence[Mapping[str, Any]] | Mapping[str, Any],
+        *,
+        serve_url: str | None = None,
+        api_key: str | None = None,
     ) -> dict[str, Any]:
         """Ask an endpoint for predictions.
 
@@ -40,6 +45,7 @@ class PredictionsApi:
             rows: records by column name, one record, or a whole body of MLflow's `/invocations`.
             serve_url: the data plane's address; None takes `EVERLINE_SERVE_URL`, else what the control plane
                 knows, else http://127.0.0.1:4681.
+            api_key: where the endpoint asks for one; None takes `EVERLINE_ENDPOINT_KEY`.
 
         Returns:
             `predictions` with one answer per row, and `parameters.predictions` with their ids.
@@ -55,6 +61,9 @@ class PredictionsApi:
         else:
             body = {"dataframe_records": [*rows]}
         headers = {"Content-Type": "application/json", "Everline-Project": self._client.project}
+        secret = api_key or os.environ.get("EVERLINE_ENDPOINT_KEY")
+        if secret:
+            headers["Authorization"] = f"Bearer {secret}"
         try:
             response = httpx.post(
                 f"{base}/endpoints/{endpoint}/invocations",

@@ -33,6 +33,7 @@ class ControlPlaneSimulator:
         down: while True every request is answered 503.
         refuse_segments: while set, segments are answered with this status.
         blobs: by digest; change a value to play the attacker.
+        held: digests of blobs that are not handed out before `let_go`; `waiting` counts who waits for one.
         segments: the Parquet bodies that were acknowledged, by digest.
     """
 
@@ -43,6 +44,8 @@ class ControlPlaneSimulator:
         self.segment_posts = 0
         self.reports: list[Health] = []
         self.down = False
+        self.held: set[str] = set()
+        self.waiting = 0
         self.refuse_segments = 0
         self._changed = threading.Condition()
         self._state = DesiredState(generation=1, endpoints=[])
@@ -133,6 +136,20 @@ class ControlPlaneSimulator:
             self._changed.wait_for(lambda: self._state.generation != known, timeout=wait_s)
             return self._state
 
+    def let_go(self) -> None:
+        """Hand out what was held."""
+        with self._changed:
+            self.held.clear()
+            self._changed.notify_all()
+
+    def hold(self, digest: str) -> None:
+        """Wait while a blob is held."""
+        if digest in self.held:
+            with self._changed:
+                self.waiting += 1
+                self._changed.wait_for(lambda: digest not in self.held, timeout=60)
+                self.waiting -= 1
+
     def predictions(self) -> list[dict[str, Any]]:
         """All logged rows that were shipped, in the order of their ids."""
         tables = [pq.read_table(io.BytesIO(body)) for body in list(self.segments.values())]
@@ -166,6 +183,7 @@ def _handler(simulator: ControlPlaneSimulator) -> type[BaseHTTPRequestHandler]:
             elif url.path == "/api/v1/keys":
                 self._answer(200, msgspec.json.encode({"keys": [{"public": simulator.key.public_text}]}))
             elif url.path.startswith("/api/v1/blobs/") and url.path.rpartition("/")[2] in simulator.blobs:
+                simulator.hold(url.path.rpartition("/")[2])
                 self._answer(200, simulator.blobs[url.path.rpartition("/")[2]])
             else:
                 self._answer(404, b'{"code":"not_found","detail":"There is no such thing."}')

@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+from msgspec.structs import replace
+
 from everline.ids import digest_bytes, new_uid
 from everline.models.package import Package
 from everline.serving.dataplane.routing import position
@@ -149,3 +152,29 @@ def test_revisions_whose_inputs_stand_in_another_order_are_asked_right(
     answers = [plane.client.post("/endpoints/flight-delay/predict", json=row) for _ in range(12)]
     assert {answer.headers["everline-revision"] for answer in answers} == {one.revision, canary.revision}
     assert {answer.json()["outputs"]["probability"] for answer in answers} == {said["outputs"]["probability"]}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_rollback_takes_effect_while_another_model_is_still_being_fetched(
+    control: ControlPlaneSimulator, start: Start, packages: list[Package], tmp_path: Path, workers: str
+) -> None:
+    first, second = control.release(packages[0]), control.release(packages[1], version=2)
+    warm = replace(first, role=RevisionRole.WARM, share=0.0)
+    generation = control.desire(desired(second, warm))
+    plane = start("--workers", workers)
+    plane.follows(generation)
+    assert plane.ask().json()["model_version"] == "2"
+    late = build(tmp_path / "late", rounds=5)
+    canary = control.release(late, version=3, role=RevisionRole.CANARY, share=0.1)
+    control.held = {entry.digest for entry in late.manifest.files}
+    control.desire(desired(replace(second, share=0.9), canary, warm))
+    eventually(lambda: control.waiting == 1)
+    rolled_back = control.desire(desired(first))
+    plane.follows(rolled_back)  # nothing of it has to be fetched
+    assert {plane.ask(1, id=f"r{n}").json()["model_version"] for n in range(20)} == {"1"}
+    assert control.waiting == 1
+    control.let_go()
+    eventually(lambda: control.waiting == 0)
+    again = control.desire(desired(replace(first, share=0.5), replace(canary, share=0.5)))
+    plane.follows(again)
+    assert {plane.ask(1, id=f"r{n}").json()["model_version"] for n in range(40)} == {"1", "3"}

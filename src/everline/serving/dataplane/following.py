@@ -12,6 +12,7 @@ import msgspec
 
 from everline.errors import EverlineError, UnavailableError
 from everline.governance.signing import VerifyKey
+from everline.serving.dataplane.applying import Applier, Applying
 from everline.serving.dataplane.control_plane import ControlPlane
 from everline.serving.dataplane.metrics import WINDOW_S
 from everline.serving.dataplane.routing import RoutingTable, ServedEndpoint, ServedRevision
@@ -45,15 +46,6 @@ class Source(Protocol):
         """End soon."""
 
 
-class Applier(Protocol):
-    """What brings a desired state about."""
-
-    table: RoutingTable | None
-
-    def apply(self, state: DesiredState, *, key: VerifyKey) -> bool:
-        """Bring a state about as far as possible; whether nothing of it was refused."""
-
-
 class Follower:
     """Brings this process to the desired state, from local disk first, then from the control plane, for ever."""
 
@@ -77,6 +69,7 @@ class Follower:
         self._store = store
         self._control_plane = control_plane
         self._applier = applier
+        self._applying = Applying(applier, early=self._early, done=self._done, failed=self._faulted)
         self._on_applied = on_applied
         self._refused = False
         self._key = key
@@ -101,15 +94,18 @@ class Follower:
     def stop(self) -> None:
         """End soon; a question that waits for newer state dies with the process."""
         self._stop.set()
+        self._applying.stop()
 
     def _run(self) -> None:
         kept = self._store.read_state()
         try:
             self._key = self._key or self._store.read_pinned_key()
             if kept is not None and self._key is not None:
-                self._apply(kept, key=self._key)
+                self._desired = kept
+                self._applying.now(kept, self._key)
         except EverlineError as error:
             self._troubled(error)
+        self._applying.start()
         pause_s = 0.0
         while not self._stop.wait(pause_s):
             try:
@@ -144,11 +140,24 @@ class Follower:
             self._stop.wait(_BACK_OFF_FIRST_S)
 
     def _apply(self, state: DesiredState, *, key: VerifyKey) -> None:
-        self._refused = not self._applier.apply(state, key=key)
+        self._refused = False  # until it was looked at
         self._desired = state
-        self._retry_at = time.monotonic() + self._refused_retry_s
+        self._applying.give(state, key)
+
+    def _early(self, state: DesiredState) -> None:
         self._store.write_state(state)
         self._on_applied()
+
+    def _done(self, state: DesiredState, complete: bool) -> None:
+        self._retry_at = time.monotonic() + self._refused_retry_s
+        self._refused = not complete
+        self._store.write_state(state)
+        self._on_applied()
+
+    def _faulted(self, error: Exception) -> None:
+        self.trouble = f"{type(error).__name__}: {error}"
+        self._retry_at = time.monotonic() + _BACK_OFF_MAX_S
+        self._refused = True
 
     def _troubled(self, error: EverlineError) -> None:
         if self.trouble != error.message:

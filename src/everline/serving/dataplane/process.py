@@ -15,8 +15,9 @@ from everline.config import Settings
 from everline.governance.signing import VerifyKey
 from everline.loader import load
 from everline.serving.dataplane.app import Told
+from everline.serving.dataplane.applying import Applier
 from everline.serving.dataplane.control_plane import ControlPlane
-from everline.serving.dataplane.following import Applier, Follower, Reporter, Source
+from everline.serving.dataplane.following import Follower, Reporter, Source
 from everline.serving.dataplane.log.raw_segments import PredictionLog, adopt_open_segments
 from everline.serving.dataplane.log.shipper_process import Orders, ShipperProcess
 from everline.serving.dataplane.metrics import Metrics

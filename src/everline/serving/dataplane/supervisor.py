@@ -21,6 +21,7 @@ import msgspec
 from everline.config import Settings
 from everline.errors import EverlineError
 from everline.governance.signing import VerifyKey
+from everline.serving.dataplane.applying import IsNewest
 from everline.serving.dataplane.control_plane import ControlPlane
 from everline.serving.dataplane.following import Reporter, Source
 from everline.serving.dataplane.loading import Loader
@@ -59,12 +60,23 @@ class Fetcher:
         self._store = store
         self._control_plane = control_plane
 
-    def apply(self, state: DesiredState, *, key: VerifyKey) -> bool:
+    def prefer(self, state: DesiredState) -> bool:
+        """Whether everything lies on this disk already: then the workers, who verify it too, may be told at once."""
+        return all(
+            (self._store.packages / one.package.removeprefix("sha256:")).is_dir()
+            and (self._store.signatures / f"{one.signature.removeprefix('sha256:')}.json").exists()
+            for endpoint in state.endpoints
+            for one in endpoint.revisions
+        )
+
+    def apply(self, state: DesiredState, *, key: VerifyKey, is_newest: IsNewest) -> bool:
         """Fetch what is new; whether nothing was refused."""
         loader = Loader(self._store, download=self._control_plane.download, key=key, rotations=state.rotations)
         complete = True
         for endpoint in state.endpoints:
             for revision in endpoint.revisions:
+                if not is_newest():
+                    return False
                 try:
                     loader.fetch(endpoint, revision)
                 except EverlineError as error:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from everline.errors import EverlineError, IntegrityError
 from everline.governance.signing import VerifyKey
+from everline.serving.dataplane.applying import IsNewest
 from everline.serving.dataplane.loading import Loader
 from everline.serving.dataplane.metrics import Metrics, RevisionStats
 from everline.serving.dataplane.routing import RoutingTable, ServedEndpoint, ServedRevision, route
@@ -46,26 +49,63 @@ class Tables:
         self._metrics = metrics
         self._download = download
         self.table: RoutingTable | None = None
+        self._lock = threading.Lock()
+        self._spare: dict[str, ServedRevision] = {}
+        """What was loaded for a state that a newer one overtook."""
 
-    def apply(self, state: DesiredState, *, key: VerifyKey) -> bool:
+    def prefer(self, state: DesiredState) -> bool:
+        """Route by a state as far as its revisions are loaded; whether all of them are.
+
+        What is not loaded yet is left out: the primary before it goes on, a canary's share stays with the primary.
+        """
+        with self._lock:
+            if self.table is None:
+                return False
+            before = {_key(one.desired): one for one in self.table.endpoints}
+            endpoints, complete = [], True
+            for desired in state.endpoints:
+                old = before.get(_key(desired))
+                revisions = [_kept(old, one) or _not_yet(old, one) for one in desired.revisions]
+                routed = route(desired, revisions, before=old)
+                known = [one for one in revisions if one.ready]
+                complete = complete and len(known) == len(revisions)
+                endpoints.append(msgspec.structs.replace(routed, revisions=known))
+            generation = state.generation if complete else self.table.generation
+            self.table = RoutingTable(generation=generation, endpoints=endpoints)
+            return complete
+
+    def apply(self, state: DesiredState, *, key: VerifyKey, is_newest: IsNewest) -> bool:
         """Verify and load what is new, and replace the table; whether nothing was refused."""
         loader = Loader(
             self._store, download=self._download, key=key, rotations=state.rotations,
             pickle_projects=self._pickle_projects,
         )  # fmt: skip
-        before = {} if self.table is None else {_key(one.desired): one for one in self.table.endpoints}
-        endpoints = []
+        table = self.table
+        before = {} if table is None else {_key(one.desired): one for one in table.endpoints}
+        found: dict[str, ServedRevision] = {}
         for desired in state.endpoints:
-            old = before.get(_key(desired))
-            revisions = [self._serve(loader, desired, revision, old) for revision in desired.revisions]
-            endpoints.append(route(desired, revisions, before=old))
-        self.table = RoutingTable(generation=state.generation, endpoints=endpoints)
-        return all(one.ready for endpoint in endpoints for one in endpoint.revisions)
+            for revision in desired.revisions:
+                if not is_newest():
+                    self._spare = {one.desired.revision: one for one in found.values() if one.ready}
+                    return False
+                found[revision.revision] = self._serve(loader, desired, revision, before.get(_key(desired)))
+        with self._lock:
+            if not is_newest():
+                self._spare = {one.desired.revision: one for one in found.values() if one.ready}
+                return False
+            now = {} if self.table is None else {_key(one.desired): one for one in self.table.endpoints}
+            endpoints = [
+                route(one, [found[item.revision] for item in one.revisions], before=now.get(_key(one)))
+                for one in state.endpoints
+            ]
+            self.table = RoutingTable(generation=state.generation, endpoints=endpoints)
+            self._spare = {}
+        return all(one.ready for one in found.values())
 
     def _serve(
         self, loader: Loader, endpoint: DesiredEndpoint, revision: DesiredRevision, old: ServedEndpoint | None
     ) -> ServedRevision:
-        known = _find(old, revision.revision)
+        known = _find(old, revision.revision) or self._spare.get(revision.revision)
         stats = (
             known.stats
             if known
@@ -92,6 +132,19 @@ class Tables:
         ready.set(1)
         log.info("serving %s", what)
         return ServedRevision(desired=revision, stats=stats, predictor=predictor)
+
+
+def _kept(endpoint: ServedEndpoint | None, revision: DesiredRevision) -> ServedRevision | None:
+    known = _find(endpoint, revision.revision)
+    if known is None or not known.ready or not _same_code(known.desired, revision):
+        return None
+    return msgspec.structs.replace(known, desired=revision)
+
+
+def _not_yet(endpoint: ServedEndpoint | None, revision: DesiredRevision) -> ServedRevision:
+    known = _find(endpoint, revision.revision)
+    stats: Any = known.stats if known is not None else None  # nothing is counted of what is left out
+    return ServedRevision(desired=revision, stats=stats, reason="It is not loaded yet.")
 
 
 def _key(endpoint: DesiredEndpoint) -> tuple[str, str]:

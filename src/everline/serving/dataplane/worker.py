@@ -20,6 +20,7 @@ from everline.config import Settings
 from everline.errors import EverlineError, UnavailableError
 from everline.governance.signing import VerifyKey
 from everline.serving.dataplane.app import Told
+from everline.serving.dataplane.applying import Applying
 from everline.serving.dataplane.following import Reporter, Source
 from everline.serving.dataplane.metrics import Metrics
 from everline.serving.dataplane.plane import Plane, loop_factory
@@ -29,6 +30,7 @@ from everline.serving.dataplane.snapshots import EVERY_S, Snapshots
 from everline.serving.dataplane.store import LocalStore
 from everline.serving.dataplane.tables import Tables
 from everline.serving.dataplane.watching import address_of
+from everline.serving.types import DesiredState
 
 log = logging.getLogger("everline.serve")
 
@@ -52,6 +54,7 @@ class DiskFollower:
     def __init__(self, store: LocalStore, tables: Tables, *, key: str | None) -> None:
         self._store = store
         self._tables = tables
+        self._applying = Applying(tables, early=lambda state: None, done=self._done, failed=self._faulted)
         self._key = key
         self._changed = threading.Event()
         self._ending = False
@@ -65,7 +68,8 @@ class DiskFollower:
 
     def start(self) -> None:
         """Apply what lies there, so that nobody is answered "not yet" by a worker that took another's place; go on."""
-        self._look()
+        self._look(self._applying.now)
+        self._applying.start()
         self._thread.start()
 
     def changed(self) -> None:
@@ -76,28 +80,31 @@ class DiskFollower:
         """End soon."""
         self._ending = True
         self._changed.set()
+        self._applying.stop()
 
     def _run(self) -> None:
         while not self._ending:
             self._changed.wait()
             self._changed.clear()
-            self._look()
+            self._look(self._applying.give)
 
-    def _look(self) -> None:
+    def _look(self, apply: Callable[[DesiredState, VerifyKey], None]) -> None:
         try:
-            self._apply()
+            state = self._store.read_state()
+            key = VerifyKey.read(self._key) if self._key else self._store.read_pinned_key()
+            if state is not None and key is not None:
+                apply(state, key)
         except EverlineError as error:
             self.trouble = error.message
         except Exception as error:  # a fault of ours must not end the following; it is shown in /health
             log.exception("the desired state could not be applied")
-            self.trouble = f"{type(error).__name__}: {error}"
+            self._faulted(error)
 
-    def _apply(self) -> None:
-        state = self._store.read_state()
-        key = VerifyKey.read(self._key) if self._key else self._store.read_pinned_key()
-        if state is not None and key is not None:
-            self._tables.apply(state, key=key)
-            self.trouble = None
+    def _done(self, state: DesiredState, complete: bool) -> None:
+        self.trouble = None
+
+    def _faulted(self, error: Exception) -> None:
+        self.trouble = f"{type(error).__name__}: {error}"
 
 
 def run(orders: WorkerOrders) -> None:
