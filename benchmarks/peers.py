@@ -24,6 +24,11 @@ REQUIREMENTS = {
     "litserve": f"litserve==0.2.19 {MODELS}",
     "bentoml": f"bentoml==1.4.40 {MODELS}",
     "mlserver": f"mlserver==1.7.1 {MODELS}",
+    # Drift tools, each with what it needs and does not say: pandas 2, statsmodels.
+    "evidently": "evidently==0.7.23 pandas<3 pyarrow",
+    "nannyml": "nannyml==0.13.1 statsmodels pandas<3 pyarrow",
+    "whylogs": "whylogs==1.6.4 numpy<2 pandas<3 pyarrow",
+    "alibi-detect": "alibi-detect==0.13.0 numpy<2 pandas<3 pyarrow",
     "rayserve": f"ray[serve]==2.60.0 {MODELS}",
 }
 

@@ -6,7 +6,9 @@ reaching to 1e38 on both sides. A category is counted by value, with a bound on 
 Profiles with the same axis add exactly, so replicas and windows merge without loss.
 """
 
+import sys
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,9 @@ KNOWN_VALUES_MAX = 4_096
 UNSEEN_VALUES_MAX = 4_096
 _NEGATIVE_INFINITY_CELL = 0x007F
 _POSITIVE_INFINITY_CELL = 0xFF80
+_ZERO_CELL = 0x8000
+_CHUNK_ROWS = 65_536  # the scratch of one chunk stays in the cache of a core
+_HIGH_HALF = 1 if sys.byteorder == "little" else 0
 _LARGEST = float(np.finfo(np.float32).max)
 _NORMAL_IQR = 1.3489795003921634
 
@@ -67,9 +72,9 @@ class NumberAxis:
             z = (values - self.median) / self.scale
         finite = np.isfinite(values)
         z = np.where(finite, np.clip(z, -_LARGEST, _LARGEST), values)
-        bits = ((z + 0.0).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        bits = (z.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
         ordered: npt.NDArray[np.uint16] = np.where(bits & 0x8000, ~bits, bits | np.uint16(0x8000))
-        return ordered
+        return np.where(ordered == _ZERO_CELL - 1, np.uint16(_ZERO_CELL), ordered)  # -0.0 is 0.0
 
     def positions(self, cells: IntArray) -> FloatArray:
         """Return z at the inner edge of each cell (float64, same shape); infinities stay infinite."""
@@ -133,11 +138,50 @@ def profile_number(values: FloatArray, axis: NumberAxis, *, missing: int = 0, st
         >>> a.rows, a.missing
         (3, 1)
     """
-    absent = np.isnan(values)
-    lost = int(absent.sum())
-    counts = np.bincount(axis.cells(values[~absent] if lost else values), minlength=CELLS)
-    cells = np.flatnonzero(counts)
-    return NumberProfile(axis, cells, counts[cells].astype(np.int64), missing + lost, strays)
+    counting = NumberCounting(axis)
+    counting.add(values)
+    return counting.profile(missing=missing, strays=strays)
+
+
+class NumberCounting:
+    """Counts numbers that come piece by piece, in constant memory: 65,536 counts and the scratch of one chunk."""
+
+    def __init__(self, axis: NumberAxis) -> None:
+        self.axis = axis
+        # By the raw upper half of float32(z): sorting 65,536 counts once is cheaper than reordering each row's bits.
+        self._raw = np.zeros(CELLS, dtype=np.int64)
+        self._scratch = np.empty(0, dtype=np.float64)
+
+    def add(self, values: npt.NDArray[Any]) -> None:
+        """Count further values: any real dtype, shape (n,); NaN counts as missing."""
+        if len(self._scratch) < min(len(values), _CHUNK_ROWS):
+            self._scratch = np.empty(min(len(values), _CHUNK_ROWS), dtype=np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, len(values), _CHUNK_ROWS):
+                self._add_chunk(values[start : start + _CHUNK_ROWS])
+
+    def _add_chunk(self, chunk: npt.NDArray[Any]) -> None:
+        z = self._scratch[: len(chunk)]
+        np.subtract(chunk, self.axis.median, out=z, dtype=np.float64)
+        np.divide(z, self.axis.scale, out=z)
+        found = np.bincount(z.astype(np.float32).view(np.uint16)[_HIGH_HALF::2], minlength=CELLS)
+        for infinity, value in ((0x7F80, np.inf), (0xFF80, -np.inf)):
+            if found[infinity]:  # finite values whose z float32 cannot hold lie in the last cell before infinity
+                true = int(np.count_nonzero(chunk == value))
+                found[infinity - 1] += found[infinity] - true
+                found[infinity] = true
+        self._raw += found
+
+    def profile(self, *, missing: int = 0, strays: int = 0) -> NumberProfile:
+        """Return what was counted so far, beside missing rows and strays that were taken out before."""
+        counts = np.concatenate([self._raw[:0x7FFF:-1], self._raw[:0x8000]])
+        counts[_ZERO_CELL] += counts[_ZERO_CELL - 1]  # -0.0 is 0.0
+        counts[_ZERO_CELL - 1] = 0
+        lost = int(counts[:_NEGATIVE_INFINITY_CELL].sum() + counts[_POSITIVE_INFINITY_CELL + 1 :].sum())
+        counts[:_NEGATIVE_INFINITY_CELL] = 0
+        counts[_POSITIVE_INFINITY_CELL + 1 :] = 0
+        cells = np.flatnonzero(counts)
+        return NumberProfile(self.axis, cells, counts[cells], missing + lost, strays)
 
 
 def merge_numbers(first: NumberProfile, second: NumberProfile) -> NumberProfile:
@@ -150,10 +194,11 @@ def merge_numbers(first: NumberProfile, second: NumberProfile) -> NumberProfile:
         raise InvalidInputError(
             "Profiles with different references cannot be added.", hint="Profile both against the same reference."
         )
-    cells, inverse = np.unique(np.concatenate([first.cells, second.cells]), return_inverse=True)
-    counts = np.zeros(len(cells), dtype=np.int64)
-    np.add.at(counts, inverse, np.concatenate([first.counts, second.counts]))
-    return NumberProfile(first.axis, cells, counts, first.missing + second.missing, first.strays + second.strays)
+    dense = np.zeros(CELLS, dtype=np.int64)
+    dense[first.cells] = first.counts
+    dense[second.cells] += second.counts
+    cells = np.flatnonzero(dense)
+    return NumberProfile(first.axis, cells, dense[cells], first.missing + second.missing, first.strays + second.strays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +210,8 @@ class CategoryAxis:
     @classmethod
     def of(cls, values: pa.Array) -> "CategoryAxis":
         """Return the axis of a reference: the most frequent values first, ties in the order of the text."""
-        counted = pc.value_counts(values.drop_null())
-        pairs = sorted(
-            zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True),
-            key=lambda pair: (-pair[1], pair[0]),
-        )
-        return cls(tuple(value for value, _ in pairs[:KNOWN_VALUES_MAX]))
+        counted = counted_values(values)
+        return cls(tuple(_most_frequent(counted, KNOWN_VALUES_MAX).column("values").to_pylist()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,18 +254,80 @@ def profile_category(values: pa.Array, axis: CategoryAxis, *, missing: int = 0, 
         >>> profile_category(pa.array(["a", "b", "c", None]), CategoryAxis(("a", "b"))).unseen
         {'c': 1}
     """
-    present = values.drop_null() if values.null_count else values
-    index = pc.index_in(present, value_set=pa.array(axis.known, type=values.type))
-    counts = np.bincount(
-        index.drop_null().to_numpy(zero_copy_only=False).astype(np.int64), minlength=len(axis.known)
-    ).astype(np.int64)
-    unseen: dict[str, int] = {}
-    overflow = 0
-    if index.null_count:
-        counted = pc.value_counts(present.filter(index.is_null()))
-        pairs = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)
-        unseen, overflow = _bounded(dict(pairs))
-    return CategoryProfile(axis, counts, unseen, overflow, missing + values.null_count, strays)
+    counting = CategoryCounting(axis)
+    counting.add(values)
+    return counting.profile(missing=missing, strays=strays)
+
+
+class CategoryCounting:
+    """Counts categories that come piece by piece, in constant memory: the known values and a bounded list of others."""
+
+    def __init__(self, axis: CategoryAxis) -> None:
+        self.axis = axis
+        self._known = pa.array(axis.known, type=pa.string()) if axis.known else pa.nulls(0, pa.string())
+        self._counts = np.zeros(len(axis.known), dtype=np.int64)
+        self._unseen: dict[str, int] = {}
+        self._overflow = self._missing = 0
+
+    def add(self, values: pa.Array) -> None:
+        """Count further values: text, dictionary of text or boolean, shape (n,); nulls count as missing."""
+        counted = counted_values(values)
+        counts = counted.column("counts").to_numpy()
+        self._missing += len(values) - int(counts.sum())
+        index = pc.index_in(counted.column("values"), value_set=self._known)
+        known = index.is_valid().to_numpy(zero_copy_only=False)
+        np.add.at(self._counts, index.drop_null().to_numpy(), counts[known])
+        if index.null_count:
+            others = counted.filter(index.is_null())
+            total = int(counts[~known].sum())
+            kept = _most_frequent(others, UNSEEN_VALUES_MAX)
+            pairs = zip(kept.column("values").to_pylist(), kept.column("counts").to_pylist(), strict=True)
+            for value, count in pairs:
+                self._unseen[value] = self._unseen.get(value, 0) + count
+                total -= count
+            self._unseen, more = _bounded(self._unseen)
+            self._overflow += total + more
+
+    def profile(self, *, missing: int = 0, strays: int = 0) -> CategoryProfile:
+        """Return what was counted so far, beside missing rows and strays that were taken out before."""
+        return CategoryProfile(
+            self.axis, self._counts.copy(), dict(self._unseen), self._overflow, missing + self._missing, strays
+        )
+
+
+_COUNTED = pa.schema([("values", pa.string()), ("counts", pa.int64())])
+
+
+def counted_values(values: pa.Array) -> pa.RecordBatch:
+    """Return each value that is not null with its rows: columns `values` (text) and `counts` (int64).
+
+    Args:
+        values: text, a dictionary of text, or boolean, shape (n,); a dictionary may hold a value twice.
+    """
+    if pa.types.is_boolean(values.type):
+        both = {"false": values.false_count, "true": values.true_count}
+        met = {value: count for value, count in both.items() if count}
+        return pa.RecordBatch.from_arrays([list(met), list(met.values())], schema=_COUNTED)
+    if pa.types.is_dictionary(values.type):
+        codes = values.indices.drop_null().to_numpy()
+        rows = np.bincount(codes, minlength=len(values.dictionary)).astype(np.int64)
+        used = np.flatnonzero(rows)
+        texts, counts = values.dictionary.take(pa.array(used)), pa.array(rows[used])
+        present = texts.is_valid()
+        texts, counts = texts.filter(present), counts.filter(present)
+    else:
+        counted = pc.value_counts(values)
+        texts, counts = counted.field("values"), counted.field("counts")
+        if values.null_count:
+            present = texts.is_valid()
+            texts, counts = texts.filter(present), counts.filter(present)
+    return pa.RecordBatch.from_arrays([texts.cast(pa.string()), counts], schema=_COUNTED)
+
+
+def _most_frequent(counted: pa.RecordBatch, most: int) -> pa.RecordBatch:
+    """The rows of the most frequent values, ties in the order of the text."""
+    order = [("counts", "descending"), ("values", "ascending")]
+    return counted.take(pc.select_k_unstable(counted, k=min(most, counted.num_rows), sort_keys=order))
 
 
 def merge_categories(first: CategoryProfile, second: CategoryProfile) -> CategoryProfile:

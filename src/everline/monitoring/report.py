@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from everline.monitoring.drift.columns import Column, Kind, as_kind, blocks_of, columns_of
+from everline.errors import InvalidInputError
+from everline.monitoring.drift.columns import Column, as_kind, blocks_of, columns_of
 from everline.monitoring.drift.combination import (
+    ROWS_MIN,
     Q,
     benjamini_hochberg,
     category_distance,
@@ -15,7 +17,8 @@ from everline.monitoring.drift.combination import (
 )
 from everline.monitoring.drift.missing import missing_change
 from everline.monitoring.drift.result import P_SMALLEST, DriftResult
-from everline.monitoring.profiles import CategoryAxis, NumberAxis, profile_category, profile_number
+from everline.monitoring.profiles import CategoryProfile, NumberProfile
+from everline.monitoring.table_profiles import ColumnProfile, TableProfile, profile
 from everline.monitoring.windows.blocks import BlockReference, judge_window, prepare_blocks
 
 NOT_ENOUGH = "not enough data to say"
@@ -81,7 +84,8 @@ def drift_report(reference: Any, current: Any, *, blocks: str | None = None, q: 
     and Benjamini-Hochberg holds the false alarms of the whole report at `q`.
 
     Args:
-        reference: pandas or polars DataFrame or pyarrow Table: what is normal.
+        reference: pandas or polars DataFrame or pyarrow Table: what is normal; or its profile (`everline.profile`),
+            which is kept where many tables are compared with one reference.
         current: the same kinds: what is to be judged. Columns that only it has are listed in `added`.
         blocks: a column of the reference by which its rows belong together, such as the day. Rows of a day share
             their weather, so they are not independent: with `blocks`, the current table is taken as one such block
@@ -100,14 +104,19 @@ def drift_report(reference: Any, current: Any, *, blocks: str | None = None, q: 
         >>> report["drifted"], next(iter(report["features"]))
         (True, 'b')
     """
-    before, now = columns_of(reference, side="reference"), columns_of(current, side="current")
     verdicts: list[FeatureDrift]
     if blocks is None:
-        verdicts = [compare_columns(name, column, now.get(name)) for name, column in before.items()]
+        before = _profiled(reference, side="reference")
+        now = _profiled(current, side="current", like=before)
+        verdicts = [compare_profiles(name, column, now.columns.get(name)) for name, column in before.columns.items()]
+        rows, added = (before.rows, now.rows), [name for name in now.columns if name not in before.columns]
     else:
-        before.pop(blocks, None)
+        old, new = _rows_of(reference, side="reference"), _rows_of(current, side="current")
+        rows = tuple(max((column.rows for column in side.values()), default=0) for side in (old, new))  # type: ignore[assignment]
+        old.pop(blocks, None)
         prepared = prepare_blocks(blocks_of(reference, by=blocks, side="reference"))
-        verdicts = [_in_blocks(prepared, name, column, now.get(name)) for name, column in before.items()]
+        verdicts = [_in_blocks(prepared, name, column, new.get(name)) for name, column in old.items()]
+        added = [name for name in new if name not in old and name != blocks]
     fallen = benjamini_hochberg([verdict.p_value for verdict in verdicts], q=q)
     judged = [
         FeatureDrift(one.name, fell, one.test, one.p_value, one.effect, one.distance, one.results)
@@ -118,18 +127,44 @@ def drift_report(reference: Any, current: Any, *, blocks: str | None = None, q: 
         drifted=any(fallen),
         features=tuple(judged),
         q=q,
-        reference_rows=max((column.rows for column in before.values()), default=0),
-        current_rows=max((column.rows for column in now.values()), default=0),
-        added=tuple(name for name in now if name not in before and name != blocks),
+        reference_rows=rows[0],
+        current_rows=rows[1],
+        added=tuple(added),
     )
 
 
-def compare_columns(name: str, reference: Column, current: Column | None) -> FeatureDrift:
+def _profiled(table: Any, *, side: str, like: TableProfile | None = None) -> TableProfile:
+    """The table as counts; one that was profiled before must lie on the reference's axes."""
+    if not isinstance(table, TableProfile):
+        return profile(table, reference=like, side=side)
+    for name, column in (like.columns if like is not None else {}).items():
+        other = table.columns.get(name)
+        if column.counts is None or other is None or other.counts is None or other.kind != column.kind:
+            continue
+        if column.counts.axis != other.counts.axis:
+            raise InvalidInputError(
+                f"The column {name!r} was not profiled against this reference, so the two cannot be compared.",
+                hint="Profile the current table with `reference=` the reference's profile.",
+                field=name,
+            )
+    return table
+
+
+def _rows_of(table: Any, *, side: str) -> dict[str, Column]:
+    if isinstance(table, TableProfile):
+        raise InvalidInputError(
+            f"The {side} is a profile, which has no rows to cut into blocks.",
+            hint="Pass the tables themselves, or leave `blocks` out.",
+            field=side,
+        )
+    return columns_of(table, side=side)
+
+
+def compare_profiles(name: str, reference: ColumnProfile, current: ColumnProfile | None) -> FeatureDrift:
     """Judge one feature of independent rows; `drifted` is left False until the whole report is known."""
-    early, current = _schema(name, reference, current)
-    if early is not None:
-        return early
-    assert current is not None
+    early = _schema(name, reference, current)
+    if early is not None or current is None:
+        return early or _silent(name)
     results, apart = _tests(reference, current)
     if not results:
         return _silent(name)
@@ -137,46 +172,41 @@ def compare_columns(name: str, reference: Column, current: Column | None) -> Fea
     return FeatureDrift(name, False, loudest.test, loudest.p_value, loudest.effect, apart, tuple(results))
 
 
-def _schema(name: str, reference: Column, current: Column | None) -> tuple[FeatureDrift | None, Column | None]:
-    """Types first: return a verdict where types alone decide, and the current column read as the reference's kind."""
+def _schema(
+    name: str, reference: Column | ColumnProfile, current: Column | ColumnProfile | None
+) -> FeatureDrift | None:
+    """Types first: return a verdict where types alone decide."""
     if current is None:
-        return FeatureDrift(name, False, "schema", P_SMALLEST, 1.0, 1.0), None
-    current = as_kind(current, reference.kind)
+        return FeatureDrift(name, False, "schema", P_SMALLEST, 1.0, 1.0)
     if current.rows == 0 or reference.rows == 0:
-        return _silent(name), current
+        return _silent(name)
     both_typed = reference.kind != "none" and current.kind != "none"
     if both_typed and reference.kind != current.kind:
-        return FeatureDrift(name, False, "type", P_SMALLEST, current.present / current.rows, 1.0), current
+        return FeatureDrift(name, False, "type", P_SMALLEST, current.present / current.rows, 1.0)
     if current.strays and not reference.strays:
         share = current.strays / current.rows
-        return FeatureDrift(name, False, "type", P_SMALLEST, share, share), current
-    return None, current
+        return FeatureDrift(name, False, "type", P_SMALLEST, share, share)
+    return None
 
 
-def _tests(reference: Column, current: Column) -> tuple[list[DriftResult], float]:
-    kind: Kind = reference.kind
-    if kind == "number" and current.kind == "number":
-        axis = NumberAxis.of(reference.numbers)
-        old = profile_number(reference.numbers, axis, missing=reference.missing, strays=reference.strays)
-        new = profile_number(current.numbers, axis, missing=current.missing, strays=current.strays)
+def _tests(reference: ColumnProfile, current: ColumnProfile) -> tuple[list[DriftResult], float]:
+    old, new = reference.counts, current.counts
+    if isinstance(old, NumberProfile) and isinstance(new, NumberProfile):
         return compare_numbers(old, new), number_distance(old, new)
-    if kind in ("category", "boolean") and current.kind == kind:
-        known = CategoryAxis.of(reference.texts)
-        first = profile_category(reference.texts, known, missing=reference.missing, strays=reference.strays)
-        second = profile_category(current.texts, known, missing=current.missing, strays=current.strays)
-        return compare_categories(first, second), category_distance(first, second)
+    if isinstance(old, CategoryProfile) and isinstance(new, CategoryProfile):
+        return compare_categories(old, new), category_distance(old, new)
     # Times always move on, and lists have no order: only whether rows are missing can be compared.
-    if min(reference.rows, current.rows) < 5:
+    if min(reference.rows, current.rows) < ROWS_MIN:
         return [], 0.0
     result = missing_change((reference.missing, reference.rows), (current.missing, current.rows))
     return [result], abs(result.effect)
 
 
 def _in_blocks(prepared: BlockReference, name: str, reference: Column, current: Column | None) -> FeatureDrift:
-    early, current = _schema(name, reference, current)
-    if early is not None:
-        return early
-    assert current is not None
+    current = None if current is None else as_kind(current, reference.kind)
+    early = _schema(name, reference, current)
+    if early is not None or current is None:
+        return early or _silent(name)
     judged = judge_window(prepared, {name: current}).get(name)
     if judged is None:
         return _silent(name)

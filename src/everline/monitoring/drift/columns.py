@@ -54,7 +54,7 @@ def columns_of(table: Any, *, side: str) -> dict[str, Column]:
     """
     names: list[str] = []
     columns: dict[str, Column] = {}
-    for name, values in _named(table, side=side):
+    for name, values in named_columns(table, side=side):
         names.append(name)
         columns[name] = column_of(values)
     if len(columns) != len(names):
@@ -67,14 +67,20 @@ def columns_of(table: Any, *, side: str) -> dict[str, Column]:
 
 def column_of(values: Any) -> Column:
     """Return one column from an Arrow array, a pandas series or a list, whatever is in it."""
+    array = arrow_of(values)
+    return _from_objects(list(values)) if array is None else _from_arrow(array.combine_chunks())
+
+
+def arrow_of(values: Any) -> pa.ChunkedArray | None:
+    """Return a column as Arrow has it, without a copy where it is Arrow; None where its values have several types."""
     if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
+        return values
     if not isinstance(values, pa.Array):
         try:
             values = pa.array(values, from_pandas=True)
         except (pa.ArrowException, TypeError, ValueError, OverflowError, UnicodeError):
-            return _from_objects(list(values))
-    return _from_arrow(values)
+            return None
+    return values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
 
 
 def as_kind(column: Column, kind: Kind) -> Column:
@@ -96,7 +102,7 @@ def blocks_of(table: Any, *, by: str, side: str) -> list[dict[str, Column]]:
     Raises:
         InvalidInputError: it is no table, or has no column `by`.
     """
-    named = dict(_named(table, side=side))
+    named = dict(named_columns(table, side=side))
     if by not in named:
         raise InvalidInputError(
             f"The {side} has no column {by!r} to cut it into blocks.", hint=f"It has: {', '.join(named)}.", field=by
@@ -136,7 +142,12 @@ _NO_NUMBERS: FloatArray = np.empty(0, dtype=np.float64)
 _NO_TEXTS = pa.nulls(0, pa.string())  # pa.array would import pandas here
 
 
-def _named(table: Any, *, side: str) -> list[tuple[str, Any]]:
+def named_columns(table: Any, *, side: str) -> list[tuple[str, Any]]:
+    """Return the columns of a table by name, as they are.
+
+    Raises:
+        InvalidInputError: it is no table.
+    """
     if hasattr(table, "to_arrow") and not isinstance(table, pa.Table):
         table = table.to_arrow()
     if isinstance(table, pa.RecordBatch):

@@ -9,10 +9,10 @@ from everline.monitoring.drift.location import location_shift
 from everline.monitoring.drift.missing import missing_change
 from everline.monitoring.drift.result import P_SMALLEST, DriftResult
 from everline.monitoring.drift.scale import scale_change
-from everline.monitoring.drift.shape import equal_mass_bins, shape_change
+from everline.monitoring.drift.shape import EXPECTED_MIN, equal_mass_bins, shape_change
 from everline.monitoring.drift.spike import spike_excess
 from everline.monitoring.drift.unseen import unseen_mass
-from everline.monitoring.profiles import CategoryProfile, FloatArray, IntArray, NumberProfile
+from everline.monitoring.profiles import CELLS, CategoryProfile, FloatArray, IntArray, NumberProfile
 
 Q = 0.01
 ROWS_MIN = 5
@@ -64,19 +64,24 @@ def compare_categories(reference: CategoryProfile, current: CategoryProfile) -> 
     once = int((reference.counts == 1).sum()) + reference.unseen_rows
     results.append(unseen_mass((once, n), (current.unseen_rows, m)))
     if min(n, m) >= ROWS_MIN_SCALE:
-        before = np.append(reference.counts, reference.unseen_rows)
-        now = np.append(current.counts, current.unseen_rows)
+        # The axis holds the values that the reference happened to have, so its rare ones come less often in any other
+        # sample, and others instead: they are judged together with the values beyond the axis.
+        rare = (reference.counts + current.counts) * (min(n, m) / (n + m)) < EXPECTED_MIN
+        before = np.append(reference.counts[~rare], reference.unseen_rows + reference.counts[rare].sum())
+        now = np.append(current.counts[~rare], current.unseen_rows + current.counts[rare].sum())
         results.append(shape_change(before, now))
     return results
 
 
 def align(reference: NumberProfile, current: NumberProfile) -> tuple[IntArray, IntArray, IntArray]:
     """Return the cells that either profile has, and both profiles' rows per cell (int64, shape (k,) each)."""
-    cells = np.union1d(reference.cells, current.cells)
-    before = np.zeros(len(cells), dtype=np.int64)
-    now = np.zeros(len(cells), dtype=np.int64)
-    before[np.searchsorted(cells, reference.cells)] = reference.counts
-    now[np.searchsorted(cells, current.cells)] = current.counts
+    dense = np.zeros((2, CELLS), dtype=np.int64)
+    dense[0, reference.cells] = reference.counts
+    dense[1, current.cells] = current.counts
+    occupied = np.zeros(CELLS, dtype=np.bool_)
+    occupied[reference.cells] = occupied[current.cells] = True
+    cells = np.flatnonzero(occupied)
+    before, now = dense[:, cells]
     return cells, before, now
 
 
