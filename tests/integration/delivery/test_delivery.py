@@ -339,6 +339,28 @@ def test_the_policy_preview_names_what_would_be_blocked(begin, client, folder):
 
 @ON_SQLITE
 @pytest.mark.usefixtures("world")
+def test_an_endpoint_says_who_may_ask_how_it_logs_and_how_releases_roll_out(begin, client, folder):
+    edit(
+        folder,
+        "rollout = { canary_share = 0.2 }",
+        'rollout = { steps = "5% 10 min → 100%", guards = { p99_ms_max = 20, drift = false } }\n'
+        'access = "key"\nlog = 0.5\ndurability = 2',
+    )
+    client.delivery.apply()
+    with begin() as uow:
+        plan = plans.get_plan(uow, "flight-delay", project="default")
+        kept = serving.get_endpoint(uow, "flight-delay", project="default")
+    assert (plan.steps, plan.canary_share) == ("5% 10 min → 100%", 0.05)
+    assert (plan.guards.p99_ms_max, plan.guards.drift, plan.guards.quality) == (20.0, False, True)
+    assert (kept.access, kept.log, kept.durability) == ("key", 0.5, 2.0)
+    assert "endpoints.flight-delay" not in done(client.delivery.plan())
+    edit(folder, "5% 10 min", "5% ten minutes")
+    with pytest.raises(InvalidInputError, match="ten minutes"):
+        client.delivery.plan()
+
+
+@ON_SQLITE
+@pytest.mark.usefixtures("world")
 def test_what_cannot_be_applied_is_said_before(begin, client, folder):
     edit(folder, 'endpoint = "flight-delay"', 'endpoint = "flight-dealy"')
     plan = client.delivery.plan()

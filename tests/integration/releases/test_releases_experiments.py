@@ -18,6 +18,8 @@ from everline.serving.types import Outcome
 from tests_support.segments import flights, segment
 
 MACHINE = Actor(uid="machine", name="machine", roles={"*": frozenset({Role.DATAPLANE})})
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""What no database does differently."""
 
 
 @pytest.fixture
@@ -59,6 +61,7 @@ def compare(world, **options):
         return experiments.compare_revisions(uow, "flight-delay", project="default", **options)
 
 
+@ON_SQLITE
 def test_outcomes_of_requests_are_compared_as_proportions(world, halves, log):
     primary, canary = halves
     random = np.random.default_rng(4)
@@ -77,6 +80,7 @@ def test_outcomes_of_requests_are_compared_as_proportions(world, halves, log):
     assert "probability" in caught.value.hint
 
 
+@ON_SQLITE
 def test_rows_of_one_key_count_once_and_a_wrong_ratio_is_told_first(world, halves, log):
     primary, canary = halves
     random = np.random.default_rng(6)
@@ -92,6 +96,7 @@ def test_rows_of_one_key_count_once_and_a_wrong_ratio_is_told_first(world, halve
     assert "find out why" in off.text
 
 
+@ON_SQLITE
 def test_nothing_is_said_of_too_few_units_or_without_a_canary(world, halves, log):
     log(halves[0], [0.5] * 20, outcomes=[True] * 20)
     few = compare(world)
@@ -106,6 +111,7 @@ def world_release(world, revision):
         return serving.get_revision(uow, revision, project="default").release
 
 
+@ON_SQLITE
 def test_a_shadow_is_compared_row_by_row_and_stays_out_of_everything_else(world, log):
     world.promoted()
     release = world.do(rollout.start_shadow, world.challenger(share=0.0).uid)
@@ -134,6 +140,7 @@ def test_a_shadow_is_compared_row_by_row_and_stays_out_of_everything_else(world,
     assert (one.role, one.primary) == ("shadow", ids[7])
 
 
+@ON_SQLITE
 def test_the_log_is_asked_in_sql(world, halves, log, settings, monkeypatch):
     primary, canary = halves
     log(primary, [0.2, 0.4])
@@ -153,6 +160,7 @@ def test_the_log_is_asked_in_sql(world, halves, log, settings, monkeypatch):
             client.predictions.query("SELECT * FROM nowhere", "flight-delay")
 
 
+@ON_SQLITE
 def test_a_segment_that_mixes_shadows_with_answers_is_refused(world):
     world.promoted()
     for roles, primaries, says in (

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from everline.access.types import SYSTEM, Actor, Role
+from everline.cli.app import cli
 from everline.errors import ConflictError, ForbiddenError, InvalidInputError
 from everline.ids import new_uid
 from everline.monitoring import incidents
@@ -18,6 +20,8 @@ from tests_support.released import INES, MAYA, RAVI
 from tests_support.segments import flights, segment
 
 MACHINE = Actor(uid="machine", name="machine", roles={"*": frozenset({Role.DATAPLANE})})
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""What no database does differently."""
 STEPS = "5% 10 min → 25% 30 min → 100%"
 
 
@@ -28,7 +32,7 @@ class Traffic:
         self.world, self.counts = world, {}
         self.random = np.random.default_rng(5)
 
-    def answer(self, share_of, *, requests=1000, errors=0, latency_us=900, shift=0.0):
+    def answer(self, share_of, *, requests=400, errors=0, latency_us=900, shift=0.0):
         """`requests` for each revision of {revision: is canary}; what differs is so for the canary only."""
         for revision, is_canary in share_of.items():
             old = self.counts.get(revision, (0, 0))
@@ -121,10 +125,11 @@ def test_a_rollout_goes_on_by_itself_while_its_guards_hold_and_ends_as_the_champ
     assert [event.data["share"] for event in world.events("release.advance")] == [0.25]
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("wrong", "guard"),
     [
-        ({"errors": 80}, "error rate"),
+        ({"errors": 40}, "error rate"),
         ({"latency_us": 9000}, "p99 latency against the champion"),
         ({"shift": 0.3}, "prediction drift"),
     ],
@@ -146,6 +151,7 @@ def test_a_broken_guard_takes_the_release_back_and_opens_an_incident(world, begu
         assert incidents.resolve_incident(uow, incident.uid, project="default").resolved_by == "maya"
 
 
+@ON_SQLITE
 def test_outcomes_that_come_late_take_a_release_back(world, begun, look):
     release, traffic = begun("5% 1 min -> 50%", drift=False), Traffic(world)
     traffic.answer(world.both)  # the canary last: its ids are known
@@ -182,6 +188,7 @@ def test_each_step_is_taken_once_however_many_look(world, begun, look, app):
     assert world.do(rollout.promote, release.uid).state is State.PROMOTED
 
 
+@ON_SQLITE
 def test_a_person_may_slow_a_rollout_down_and_not_hurry_it(world, begun, look):
     release = begun()
     Traffic(world).answer(world.both)
@@ -199,6 +206,29 @@ def test_a_person_may_slow_a_rollout_down_and_not_hurry_it(world, begun, look):
         world.do(advancing.pause, release.uid, reason="lunch")
 
 
+@ON_SQLITE
+def test_the_command_line_tells_of_a_rollout_and_slows_it_down(world, begun, look, settings, monkeypatch):
+    release = begun()
+    Traffic(world).answer(world.both)
+    look(release.uid, minutes=1)
+    monkeypatch.setenv("EVERLINE_DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("EVERLINE_WORKER", "false")
+    monkeypatch.setenv("EVERLINE_HOME", str(settings.home))
+
+    def run(*words):
+        result = CliRunner().invoke(cli, ["release", *words])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    shown = run("show", release.uid)
+    assert "rollout advancing: step 1 of 3, 0.05 of the requests" in shown
+    assert "holds   error rate: 0 of 400 requests failed" in shown
+    assert "rollout paused" in run("share", release.uid, "0.01", "--reason", "a big day")
+    assert "rollout advancing" in run("resume", release.uid)
+    assert "lunch" in run("pause", release.uid, "--reason", "lunch")
+    assert CliRunner().invoke(cli, ["release", "create", "e", "m", "1", "--guard", "p99"]).exit_code != 0
+
+
 def test_a_gate_that_closed_meanwhile_stalls_the_rollout_and_says_why(world, begun, look):
     release = begun("50% 1 min → 100%")
     Traffic(world).answer(world.both)
@@ -213,6 +243,7 @@ def test_a_gate_that_closed_meanwhile_stalls_the_rollout_and_says_why(world, beg
     assert len(world.events("release.refuse")) == 1
 
 
+@ON_SQLITE
 def test_a_shadow_is_beside_whoever_answers_until_it_is_promoted_or_taken_back(world):
     world.promoted()
     shadow, canary = world.challenger(b"shadow"), world.challenger(b"canary", share=0.2)
@@ -241,6 +272,7 @@ def test_a_shadow_is_beside_whoever_answers_until_it_is_promoted_or_taken_back(w
     assert world.traffic() == [(1, "primary", 1.0)]
 
 
+@ON_SQLITE
 def test_what_a_rollback_goes_back_to_is_kept_loaded_by_data_planes(world):
     first = world.promoted()
     second = world.challenger(share=0.0)

@@ -14,6 +14,8 @@ from everline.serving import desired, keys, options, service
 from everline.serving.types import ChangeEndpoint, CreateEndpointKey, EndpointAccess
 
 MACHINE = Actor(uid="machine", name="machine", roles={"*": frozenset({Role.DATAPLANE})})
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""What no database does differently."""
 
 
 @pytest.fixture
@@ -69,12 +71,14 @@ def test_a_key_reaches_data_planes_as_a_hash_and_leaves_them_when_it_ends(begin,
     [({"requests_per_s": 0.0}, "requests_per_s"), ({"requests_per_s": float("nan")}, "requests_per_s"),
      ({"requests_per_day": 0}, "requests_per_day"), ({"days": 4000}, "days"), ({"name": "a b"}, "name")],
 )  # fmt: skip
+@ON_SQLITE
 def test_quotas_that_mean_nothing_are_refused(begin, endpoint, wanted, field):
     with begin() as uow, pytest.raises(InvalidInputError) as caught:
         keys.create_key(uow, "prices", CreateEndpointKey(**({"name": "k"} | wanted)), project="default")
     assert caught.value.field == field
 
 
+@ON_SQLITE
 def test_options_change_what_data_planes_are_told_and_only_that(begin, endpoint):
     first, seen = told(begin)
     assert (seen.access, seen.log_share, seen.durability_s) == (EndpointAccess.OPEN, 1.0, 0.0)
@@ -92,6 +96,7 @@ def test_options_change_what_data_planes_are_told_and_only_that(begin, endpoint)
                 options.change_endpoint(uow, "prices", ChangeEndpoint(**wrong), project="default")
 
 
+@ON_SQLITE
 def test_the_command_line_makes_lists_and_ends_keys(settings, monkeypatch, endpoint):
     monkeypatch.setenv("EVERLINE_DATABASE_URL", settings.database_url)
     monkeypatch.setenv("EVERLINE_WORKER", "false")

@@ -23,6 +23,8 @@ class Endpoints:
 
     def compare(self, scope: Scope, name: str, spec: Spec, before: Spec | None) -> Compared:
         """Guard and rollout plan; who answers is the business of releases."""
+        wanted = _plan(spec)
+        spec = spec | {"rollout": msgspec.to_builtins(wanted)}
         try:
             found = service.get_endpoint(scope.uow, name, project=scope.project)
         except NotFoundError:
@@ -39,5 +41,9 @@ class Endpoints:
         except NotFoundError:
             service.create_endpoint(scope.uow, name, project=scope.project, guard=Guard(spec["guard"]))
         options.change_endpoint(scope.uow, name, change, project=scope.project)
-        plan = None if spec["rollout"] is None else msgspec.convert(spec["rollout"], Plan)
-        plans.set_plan(scope.uow, name, plan, project=scope.project)
+        plans.set_plan(scope.uow, name, _plan(spec), project=scope.project)
+
+
+def _plan(spec: Spec) -> Plan | None:
+    """The plan as it is kept: of one with steps, the first one's share is the canary's."""
+    return None if spec["rollout"] is None else plans.check_plan(msgspec.convert(spec["rollout"], Plan))
