@@ -42,6 +42,7 @@ _INT32 = (-(1 << 31), (1 << 31) - 1)
 _INT64 = (-(1 << 63), (1 << 63) - 1)
 
 
+_LISTS: frozenset[type] = frozenset({list, tuple})
 _astuple = msgspec.structs.astuple
 
 
@@ -284,7 +285,10 @@ def gather(asks: Sequence[Ask], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _by_row(ask: Ask, names: Sequence[str]) -> list[tuple[Any, ...]]:
-    return list(zip(*(_plain(ask.columns[name]) for name in names), strict=True))
+    columns = [ask.columns[name] for name in names]
+    if not _LISTS.issuperset(map(type, columns)):
+        columns = [_plain(column) for column in columns]
+    return list(zip(*columns, strict=True))
 
 
 def _plain(column: Sequence[Any] | Array) -> Sequence[Any]:

@@ -38,14 +38,14 @@ _encoder = msgspec.json.Encoder()
 _OCTETS = b"application/octet-stream"
 
 
-class Tensor(msgspec.Struct, frozen=True):
+class Tensor(msgspec.Struct, frozen=True, gc=False):
     """One input."""
 
     name: str
     shape: list[int]
     datatype: str
     data: list[Any] | None = None
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 class WantedOutput(msgspec.Struct, frozen=True):
@@ -219,7 +219,7 @@ def _values(tensor: Tensor, raw: tensors.Raw, *, expected: int) -> Column:
             hint=f"Use one of: {', '.join(sorted(_KNOWN_DATATYPES))}.",
             field=name,
         )
-    size = tensor.parameters.get("binary_data_size")
+    size = tensor.parameters.get("binary_data_size") if tensor.parameters else None
     if size is not None:
         return raw.take(name, tensor.datatype, size, expected=expected)
     data = tensor.data
