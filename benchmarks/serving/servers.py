@@ -131,11 +131,11 @@ class Running:
         self.pid = pid
         self.ready_s = ready_s
 
-    def pss_mib(self) -> float:
-        """Memory of all its processes, shared pages in parts."""
+    def pss_mib(self, *, alone: bool = False) -> float:
+        """Memory of all its processes, shared pages in parts; with `alone` of the one that answers."""
         root = psutil.Process(self.pid)
         total = 0
-        for process in [root, *root.children(recursive=True)]:
+        for process in [root, *([] if alone else root.children(recursive=True))]:
             with contextlib.suppress(psutil.Error):
                 total += process.memory_full_info().pss
         return total / 2**20

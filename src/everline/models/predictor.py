@@ -8,6 +8,7 @@ names the runtime beside each answer.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, islice
@@ -89,6 +90,20 @@ class Predictor:
         """Which runtime answers a request of so many rows."""
         large = self._native_from_rows is not None and rows >= self._native_from_rows
         return self.runtimes[-1 if large else 0]
+
+    def ready_runtime_for(self, rows: int) -> str:
+        """The same among those that are in memory: while the chosen one is not, the first answers in its place."""
+        wanted = self.runtime_for(rows)
+        return wanted if wanted in self._models else self.runtimes[0]
+
+    def prepare(self) -> None:
+        """Load every runtime that a request of some number of rows chooses, and measure what it costs.
+
+        Raises:
+            MissingExtraError: a framework is not installed.
+        """
+        self._model(self.runtime_for(sys.maxsize))
+        self.cost_us  # noqa: B018
 
     def predict(self, columns: Mapping[str, Sequence[Any] | Array], runtime: str | None = None) -> dict[str, Array]:
         """Check a call and answer it.

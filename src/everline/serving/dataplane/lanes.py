@@ -161,7 +161,7 @@ class Lane:
             if not call.done and now >= call.deadline:
                 self._refuse(call, _too_late())
             if not call.done:
-                wanted = self.predictor.runtime_for(size)
+                wanted = self.predictor.ready_runtime_for(size)
                 if calls and (rows + size > self._rows_max or wanted != runtime):
                     break
                 runtime = wanted

@@ -13,6 +13,7 @@ import msgspec
 
 from everline.errors import EverlineError, IntegrityError
 from everline.governance.signing import VerifyKey
+from everline.models.package import Predictor
 from everline.serving.dataplane.applying import IsNewest
 from everline.serving.dataplane.loading import Loader
 from everline.serving.dataplane.metrics import Metrics, RevisionStats
@@ -131,6 +132,8 @@ class Tables:
             return ServedRevision(desired=revision, stats=stats, reason=f"{type(error).__name__}: {error}")
         ready.set(1)
         log.info("serving %s", what)
+        # Frameworks take seconds to import; the compiled model answers requests of any size until then.
+        threading.Thread(target=_prepare, args=(predictor,), name="prepare", daemon=True).start()
         return ServedRevision(desired=revision, stats=stats, predictor=predictor)
 
 
@@ -145,6 +148,16 @@ def _not_yet(endpoint: ServedEndpoint | None, revision: DesiredRevision) -> Serv
     known = _find(endpoint, revision.revision)
     stats: Any = known.stats if known is not None else None  # nothing is counted of what is left out
     return ServedRevision(desired=revision, stats=stats, reason="It is not loaded yet.")
+
+
+def _prepare(predictor: Predictor) -> None:
+    """Load the runtime that answers large requests."""
+    try:
+        predictor.prepare()
+    except EverlineError as error:
+        log.warning("requests of any size are answered by %s: %s", predictor.runtimes[0], error.message)
+    except Exception:  # the first runtime answers all the same
+        log.exception("requests of any size are answered by %s", predictor.runtimes[0])
 
 
 def _key(endpoint: DesiredEndpoint) -> tuple[str, str]:
