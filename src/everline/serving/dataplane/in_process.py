@@ -41,7 +41,6 @@ class OnlinePath:
     """
 
     def __init__(self, predictor: Predictor) -> None:
-        predictor.prepare()  # an endpoint does this beside its first answers
         self._signature = predictor.signature
         settings = Settings()
         self._rows_max = settings.request_rows_max
