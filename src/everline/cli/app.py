@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "endpoints": ("everline.cli.endpoints", "List and show endpoints."),
     "predict": ("everline.cli.predict", "Ask an endpoint for predictions."),
     "predictions": ("everline.cli.predictions", "List and show logged predictions."),
+    "profile": ("everline.cli.profile", "Profile a table, and say what drifted from a reference."),
     "monitors": ("everline.cli.monitors", "List, show and run monitors."),
     "incidents": ("everline.cli.incidents", "List, show, acknowledge and resolve incidents."),
     "policy": ("everline.cli.policy", "Test and explain release policies."),
