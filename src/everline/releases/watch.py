@@ -85,7 +85,8 @@ def _span(uow: UnitOfWork, row: Row[Any]) -> tuple[datetime, datetime | None]:
             hint=f"`everline release canary {row.uid}` starts one.",
             field="state",
         )
-    return started, next((step.at for step in moves if step.before is State.CANARY), None)
+    ended = (step.at for step in moves if step.before is State.CANARY and step.after is not State.CANARY)
+    return started, next(ended, None)
 
 
 def _quality(rows: pa.Table) -> tuple[FloatArray, FloatArray]:

@@ -89,7 +89,7 @@ def desired_alone(uow: UnitOfWork, *, project: str, model_version: str, endpoint
         )
         .join(tables.traffic, and_(traffic.revision == revision.c.uid, traffic.until.is_(None)))
         .join(tables.endpoint, point.uid == revision.c.endpoint)
-        .where(point.project == project, revision.c.model_version == model_version)
+        .where(point.project == project, revision.c.model_version == model_version, traffic.role != RevisionRole.SHADOW)
         .order_by(point.name)
     )
     rows = [row for row in uow.conn.execute(query) if endpoint in (None, row.endpoint_name)]

@@ -9,7 +9,7 @@ from everline.cli.app import cli
 from everline.errors import ConflictError, ForbiddenError, InvalidInputError
 from everline.ids import new_uid
 from everline.monitoring import incidents
-from everline.releases import advancing, rollout, service
+from everline.releases import advancing, rollout, service, watch
 from everline.releases.states import Move, State
 from everline.releases.types import Guards, Plan
 from everline.serving import desired, feedback, health, predictions
@@ -119,6 +119,7 @@ def test_a_rollout_goes_on_by_itself_while_its_guards_hold_and_ends_as_the_champ
     traffic.answer(world.both)
     early = look(release.uid, minutes=5)
     assert (early.rollout.step, {one.verdict for one in early.rollout.readings}) == (2, {"holds"})
+    assert world.do(watch.watch, release.uid).canary.n == 800  # of all steps
     done = look(release.uid, minutes=30)
     assert (done.state, world.traffic()) == (State.PROMOTED, [(2, "primary", 1.0)])
     assert done.history[-1].actor_name == "everline"
@@ -251,6 +252,11 @@ def test_a_shadow_is_beside_whoever_answers_until_it_is_promoted_or_taken_back(w
         world.do(rollout.start_shadow, shadow.uid, share=0.0)
     shadow = world.do(rollout.start_shadow, shadow.uid, share=0.5)
     assert (shadow.state, world.traffic()) == (State.SHADOW, [(1, "primary", 1.0), (2, "shadow", 0.5)])
+    with (
+        world.begin() as uow,
+        pytest.raises(ConflictError, match="No release"),
+    ):  # what nobody hears leaves in no bundle
+        desired.desired_alone(uow, project="default", model_version=shadow.model_version)
     with pytest.raises(ConflictError, match="shadow already"):
         world.do(rollout.start_shadow, canary.uid)
     world.do(rollout.start_canary, canary.uid)

@@ -170,6 +170,7 @@ _RELEASE_TEXTS = {
     State.AWAITING_APPROVAL: "waits for approval to reach",
     State.APPROVED: "is approved and not rolled out yet to",
     State.BLOCKED: "is blocked on its way to",
+    State.SHADOW: "is asked as a shadow at",
     State.CANARY: "is being watched as a canary at",
 }
 
