@@ -22,7 +22,7 @@ from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.delivery import history, tables
 from everline.delivery.declaration import Declaration
-from everline.delivery.kinds.kind import Removable, Scope, differences
+from everline.delivery.kinds.kind import FourEyed, Removable, Scope, differences
 from everline.delivery.planning import (
     KINDS,
     Planned,
@@ -265,6 +265,12 @@ def _keep(scope: Scope, declaration: Declaration, planned: Planned) -> None:
     upsert(uow.conn, tables.stack, [row], keys=["project", "name"], update=changes)
 
 
+def _waits(scope: Scope, step: Step) -> bool:
+    """Whether a change is asked for, and done as soon as a second person agrees."""
+    kind = KINDS[step.change.kind]
+    return isinstance(kind, FourEyed) and kind.waits(scope, step.change.name)
+
+
 def _require_done(
     uow: UnitOfWork,
     project: str,
@@ -273,7 +279,8 @@ def _require_done(
     declaration: Declaration,
 ) -> None:
     """Plan again: a thing that is not as declared now was changed by somebody in between, or is ours to mend."""
-    left = make_plan(_scope(uow, project, source, environment), declaration, source=source).steps
+    scope = _scope(uow, project, source, environment)
+    left = [step for step in make_plan(scope, declaration, source=source).steps if not _waits(scope, step)]
     if left:
         first = left[0].change
         what = ", ".join(one.field for one in first.fields[:3]) or first.action.value

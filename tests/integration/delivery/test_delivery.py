@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from everline.access import service as access
-from everline.access.types import LOCAL, Role
+from everline.access.types import LOCAL, Actor, Role
 from everline.cli.app import run
 from everline.datasets import contracts
 from everline.delivery import service
@@ -292,6 +292,22 @@ def test_a_permission_that_is_missing_is_named_and_nothing_is_applied(begin, set
     (folder / "everline.toml").write_text(FILE)
     with pytest.raises(ForbiddenError, match=r"access\.read|webhook\.read"), begin(cora) as uow:
         service.plan(uow, gather(folder / "everline.toml").source, project="default")
+
+
+@ON_SQLITE
+@pytest.mark.usefixtures("world")
+def test_a_policy_comes_into_force_when_a_second_person_applies_the_same_file(begin, folder):
+    (folder / "everline.toml").write_text('stack = "flights"\n\n[policies.fair]\nfile = "policies/fair.toml"\n')
+    ada, ben = (Actor(uid=f"{name}-uid", name=name, roles={"*": frozenset({Role.ADMIN})}) for name in ("ada", "ben"))
+    source = gather(folder / "everline.toml").source
+    states = []
+    for person in (ada, ada, ben):
+        with begin(person) as uow:
+            service.apply(uow, source, project="default")
+        with begin() as uow:
+            found = policies.get_policy(uow, "fair", project="default")
+            states.append((found.version, found.active, found.proposal and found.proposal.by))
+    assert states == [(1, False, "ada"), (1, False, "ada"), (1, True, None)]
 
 
 @pytest.mark.usefixtures("world")

@@ -99,6 +99,14 @@ class Removable(Kind, Protocol):
         """Take it away."""
 
 
+@runtime_checkable
+class FourEyed(Kind, Protocol):
+    """A kind of thing whose changes wait for a second person."""
+
+    def waits(self, scope: Scope, name: str) -> bool:
+        """Whether a change of it was asked for, and nobody else has agreed yet."""
+
+
 def differences(compared: Compared) -> list[FieldChange]:
     """The fields that are not as they shall be; of a thing that is not there those that say something."""
     target = _flat(compared.target)

@@ -49,6 +49,10 @@ class Policies:
             reason = f"{scope.path} declares it no longer"
             enforcing.deactivate(scope.uow, name, project=scope.project, reason=reason)
 
+    def waits(self, scope: Scope, name: str) -> bool:
+        """Whether somebody asked to put another text into force, or none, and another person must agree."""
+        return policies.proposal(scope.uow, name, scope.project) is not None
+
     def _find(self, scope: Scope, name: str) -> Policy | None:
         try:
             return policies.get_policy(scope.uow, name, project=scope.project)
