@@ -122,10 +122,19 @@ def as_pickle(model: Any) -> Callable[[Path, dict[str, Any]], None]:
 
 
 def test_a_logged_model_becomes_a_version_with_a_package_that_answers_the_same(
-    client: Client, settings: Settings, log: Log, classifier: Pipeline, flights: pd.DataFrame, tmp_path: Path
+    client: Client,
+    settings: Settings,
+    log: Log,
+    classifier: Pipeline,
+    flights: pd.DataFrame,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     name = log("table")
     assert cli.run(["models", "package", name, "1", "--home", str(settings.home)]) == 0
+    assert cli.run(["models", "show", name, "2", "--home", str(settings.home)]) == 0
+    assert "runtimes" in (shown := capsys.readouterr().out) and "onnx: it answers" in shown
+    assert "| answered by | onnx: it answers" in client.models.card(name, 2).text
     logged, made = client.models.get(name, 1), client.models.get(name, 2)
     assert logged.package is None and made.package is not None
     assert made.run == logged.run and made.tags == {"everline.packaged_from": f"models:/{name}/1"}
