@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import onnxruntime
 
 from everline.errors import IntegrityError
+from everline.models.compiling.onnx_door import session_of
 from everline.models.compiling.plan import Encoder, Link, Plan
 from everline.models.signature import Array
 
@@ -32,11 +32,8 @@ class OnnxModel:
         Raises:
             IntegrityError: the file is no compiled model.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         try:
-            session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+            session = session_of(path.read_bytes())
             plan = msgspec.json.decode(session.get_modelmeta().custom_metadata_map[PLAN_KEY], type=Plan)
             self._run: Any = session.run
             self._encoder = Encoder(plan)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import onnx
-import onnxruntime
 
 from everline.errors import IntegrityError, InvalidInputError
 from everline.models.compiling.features import NotCompiledError
+from everline.models.compiling.onnx_door import VERSION, session_of
 from everline.models.flavors.tables import (
     check_numbers,
     check_same,
@@ -121,7 +121,7 @@ def write_model(
     whole = _whole(session, signature)
     outputs, places = _outputs(session)
     signature = with_outputs(signature, outputs)
-    facts = Facts(whole=whole, outputs=places, onnxruntime_version=onnxruntime.__version__)
+    facts = Facts(whole=whole, outputs=places, onnxruntime_version=VERSION)
     independent = row_independent(GivenModel(session, signature, facts), signature, probe)
     facts = msgspec.structs.replace(facts, row_independent=independent)
     (directory / MODEL_FILE).write_bytes(content)
@@ -193,11 +193,8 @@ def _content(model: Any) -> bytes:
 
 
 def _session(content: bytes) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return session_of(content)
     except Exception as error:  # ONNX Runtime has errors of its own for each kind of damage
         raise InvalidInputError(f"ONNX Runtime cannot load the model: {str(error)[:300]}", field="model") from error
 

@@ -187,6 +187,7 @@ class _Process:
             }  # fmt: skip
             variables = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
             variables |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+            variables["ORT_DISABLE_TELEMETRY"] = "1"
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
             self._child = subprocess.Popen(
                 [setup.python, "-I", str(_CHILD), json.dumps(told)],
