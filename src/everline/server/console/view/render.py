@@ -32,7 +32,7 @@ _TONES = {
     "good": "promoted finished succeeded approved ready pass passed satisfied verified resolved identical healthy live "
     "on",
     "warn": "awaiting_approval canary checking acknowledged draft pending missing equivalent warn unknown waiting "
-    "shadow asking",
+    "asking",
     "bad": "blocked rejected failed killed open fail rolled_back diverged error alert drifted unhealthy missed failing",
     "info": "running scheduled primary shadow retained queued",
 }
