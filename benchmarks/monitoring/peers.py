@@ -1,6 +1,6 @@
 """Other drift tools at their defaults, each in its own environment: pairs of Parquet files in, verdicts out.
 
-A peer takes part when its environment is there, or when BENCH_PEERS names it (then it is installed first).
+A peer takes part when BENCH_PEERS names it (evidently,nannyml,whylogs,alibi-detect); its first time installs it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.peers import PEERS, python_of
+from benchmarks.peers import python_of
 
 _HEAD = """
 import json, os, sys, time, warnings, logging
@@ -88,7 +88,7 @@ class Verdict(NamedTuple):
 def present() -> list[str]:
     """The peers that take part."""
     asked = os.environ.get("BENCH_PEERS", "").split(",")
-    return [peer for peer in _JUDGES if peer in asked or (PEERS / peer / "bin" / "python").exists()]
+    return [peer for peer in _JUDGES if peer in asked]
 
 
 def judged(peer: str, pairs: list[tuple[Path, Path]]) -> list[Verdict] | None:

@@ -8,11 +8,12 @@ from html import escape
 
 import numpy as np
 
-from everline.monitoring.profiles import CategoryProfile, FloatArray, NumberProfile
+from everline.monitoring.profiles import CategoryProfile, FloatArray, IntArray, NumberProfile
 from everline.monitoring.report import DriftReport, FeatureDrift
 from everline.monitoring.table_profiles import ColumnProfile, TableProfile
 
 BINS = 24
+LATTICE_MAX = 40
 VALUES = 12
 _WIDTH, _HEIGHT, _PLOT, _COLUMNS = 300, 150, 90, 3
 _STYLE = (
@@ -112,6 +113,12 @@ def _shares(before: ColumnProfile | None, now: ColumnProfile | None) -> tuple[Fl
     sides = [None if one is None else one.counts for one in (before, now)]
     numbers = [one for one in sides if isinstance(one, NumberProfile) and one.present]
     if numbers:
+        cells = np.unique(np.concatenate([one.cells for one in numbers]))
+        if len(cells) <= LATTICE_MAX and np.isfinite(numbers[0].axis.values(cells)).all():
+            # A bar for each value: bins that are no multiple of a lattice's step would show combs that are not there.
+            first, last = numbers[0].axis.values(cells[[0, -1]])
+            then, here = (_celled(one, cells) if isinstance(one, NumberProfile) else np.zeros(0) for one in sides)
+            return then, here, f"{first:.4g}", f"{last:.4g}"
         ends = np.concatenate([one.quantile(np.asarray([0.005, 0.995])) for one in numbers])
         ends = ends[np.isfinite(ends)]
         if not len(ends):
@@ -133,6 +140,12 @@ def _shares(before: ColumnProfile | None, now: ColumnProfile | None) -> tuple[Fl
 def _binned(profile: NumberProfile, edges: FloatArray) -> FloatArray:
     values = np.clip(profile.axis.values(profile.cells), edges[0], edges[-1])
     shares: FloatArray = np.histogram(values, edges, weights=profile.counts / max(1, profile.present))[0]
+    return shares
+
+
+def _celled(profile: NumberProfile, cells: IntArray) -> FloatArray:
+    shares = np.zeros(len(cells))
+    shares[np.searchsorted(cells, profile.cells)] = profile.counts / max(1, profile.present)
     return shares
 
 
