@@ -190,6 +190,10 @@ def test_a_prediction_names_everything_behind_it(site, visit: Open) -> None:
     expect(page.get_by_role("heading", name=re.compile("Prediction …"))).to_be_visible()
     expect(page.locator("svg.broad")).to_contain_text("promoted")
     expect(page.get_by_role("row", name="carrier")).to_contain_text(re.compile("AA|B6|DL|EV|MQ|UA|US|WN"))
+    page.get_by_role("link", name="Say what each input contributed").click()
+    why = page.get_by_role("region", name="Why this answer")
+    expect(why).to_contain_text("the inputs lead to")
+    expect(why.locator("canvas, svg").first).to_be_visible()
 
 
 def test_the_author_sees_why_an_approval_is_refused(site, visit: Open) -> None:

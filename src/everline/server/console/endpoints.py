@@ -13,6 +13,7 @@ from starlette.responses import Response
 from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.clock import parse_rfc3339, rfc3339
+from everline.errors import EverlineError
 from everline.releases import history as release_history
 from everline.releases import plans
 from everline.releases.types import Plan
@@ -20,14 +21,15 @@ from everline.server.console import models, pages
 from everline.server.console.endpoint_changes import canary_of
 from everline.server.console.view import charts, render
 from everline.server.http import Request, begin, json_response
+from everline.serving import explanations, predictions, service
 from everline.serving import health as serving_health
-from everline.serving import predictions, service
 from everline.serving.types import Endpoint, Health, HealthSample, Prediction, RevisionHealth, RevisionRole
 
 routes = pages.console_routes()
 PREDICTIONS_SHOWN = 12
 HISTORY_SHOWN = 20
 SAMPLES_MAX = 1500
+_CONTRIBUTIONS_SHOWN = 20
 
 
 @routes.get("/endpoints")
@@ -126,6 +128,8 @@ def show_prediction(request: Request) -> Response:
     with begin(request) as uow:
         found = predictions.get_prediction(uow, request.path["prediction"], project=request.project)
         lineage = models.lineage_of_prediction(uow, found)
+        asked = request.query("explain", str, "") == "true"
+        why = _why(uow, found) if asked else None
     return pages.page(
         request,
         "prediction.html",
@@ -134,7 +138,35 @@ def show_prediction(request: Request) -> Response:
         prediction=found,
         latency=_ms(found.latency_us / 1000),
         lineage=lineage,
+        why=why,
     )
+
+
+def _why(uow: UnitOfWork, prediction: Prediction) -> dict[str, Any]:
+    """What each input contributed to an answer, the largest part first; or why that cannot be said."""
+    try:
+        found = explanations.explain_prediction(uow, prediction.prediction, project=prediction.project)
+    except EverlineError as error:
+        return {"trouble": f"{error.message} {error.hint or ''}", "chart": None, "method": ""}
+    parts = sorted(found["contributions"].items(), key=lambda pair: -abs(pair[1][0]))
+    errors = found["standard_errors"]
+    shown = parts[:_CONTRIBUTIONS_SHOWN]
+    chart = charts.bars(
+        "Contributions",
+        categories=[f"{name} = {render.value(prediction.inputs.get(name))}" for name, _ in shown],
+        series={"contribution": [value[0] for _, value in shown]},
+        horizontal=True,
+        description="What each input contributed to this answer, the largest part first.",
+    )
+    unit = "" if found["scale"] == "output" else f", in {found['scale']}"
+    base, value = render.number(found["base"][0]), render.number(found["values"][0])
+    return {
+        "trouble": "",
+        "chart": chart | {"size": "tall" if len(shown) > 8 else "short"},
+        "sentence": f"{found['output']}{unit}: from {base} ({found['background']}) the inputs lead to {value}.",
+        "method": f"SHAP values by {found['method']}" + ("" if errors is None else ", with an error of sampling"),
+        "rest": len(parts) - len(shown),
+    }
 
 
 def _moment(request: Request) -> datetime | None:
