@@ -61,6 +61,7 @@ _HOME_OF = {
     "candidate": "everline.sdk.evaluate",
     "digest": "everline.datasets.digest",
     "drift_report": "everline.monitoring.report",
+    "joint_drift": "everline.monitoring.drift.joint",
     "profile": "everline.monitoring.table_profiles",
     "predictions": "everline.sdk.querying",
 }
