@@ -143,8 +143,10 @@ def main() -> None:
     rows = test.head(20)
     probability, label = ask(client, rows)
     assert label == model.predict(rows).tolist()
-    assert probability == [model.predict_proba(rows.iloc[[row]])[0, 1] for row in range(len(rows))]
-    print(f"answered    {len(rows)} rows, equal to the model's own to the last bit")
+    own = [model.predict_proba(rows.iloc[[row]])[0, 1] for row in range(len(rows))]
+    differs = max(abs(one - other) for one, other in zip(probability, own, strict=True))
+    assert differs < 1e-12  # a linear model is compiled; its sums have an order of their own
+    print(f"answered    {len(rows)} rows, within {differs:.0e} of the model's own")
     print(f"\nSee {url}, or: everline predictions list {ENDPOINT} · everline releases at now")
 
 

@@ -25,6 +25,7 @@ from everline.serving.dataplane.grpc.messages import CLASSES, MESSAGES, SERVICE
 from everline.serving.types import Guard
 from everline.testing.control_plane_simulator import ControlPlaneSimulator
 from tests_support.dataplane import Running, Start, eventually, flights, logged
+from tests_support.loops import run_apart
 
 ROWS = 7
 
@@ -208,7 +209,7 @@ def test_in_one_batch_the_wrong_request_alone_is_refused(answered: tuple[Running
             given = [*rows, bad, *rows]
             return await asyncio.gather(*(client.post("/endpoints/flight-delay/predict", json=one) for one in given))
 
-    answers = asyncio.run(together())
+    answers = run_apart(together())
     assert [answer.status_code for answer in answers] == [200] * ROWS + [400] + [200] * ROWS
     said = [answer.json()["outputs"]["probability"] for answer in answers if answer.status_code == 200]
     assert said == expected * 2

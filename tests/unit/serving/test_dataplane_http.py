@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 import pytest
 
 from everline.serving.dataplane.http.messages import Answering, Reply, Request
 from everline.serving.dataplane.http.server import HttpServer
+from tests_support.loops import run_apart
 
 BODY_BYTES_MAX = 1000
 
@@ -52,8 +54,8 @@ def ask(body: bytes = b"", *, path: bytes = b"/a", last: bool = True, headers: b
     return head + (b"connection: close\r\n\r\n" if last else b"\r\n") + body
 
 
-def run(check: Callable[[], object]) -> None:
-    asyncio.run(check())  # type: ignore[arg-type]
+def run(check: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    run_apart(check())
 
 
 def test_a_request_that_arrives_byte_by_byte_is_the_same_request() -> None:

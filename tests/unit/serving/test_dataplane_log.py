@@ -23,6 +23,7 @@ from everline.serving.dataplane.log.raw_segments import (
     read_segment,
 )
 from everline.serving.dataplane.store import LocalStore
+from tests_support.loops import run_apart
 
 EVERY_TYPE = Signature(
     inputs=[Field(name=str(kind), type=kind, nullable=True) for kind in ColumnType],
@@ -183,7 +184,7 @@ def test_rows_that_may_wait_are_written_in_time_in_order_and_before_the_segment_
         finish(detached)
         assert len(read_segment(path.with_suffix(".raw")).records) == 4
 
-    asyncio.run(act())
+    run_apart(act())
 
 
 def test_rows_that_could_not_be_written_are_kept_and_hold_up_further_answers(tmp_path: Path) -> None:
@@ -202,4 +203,4 @@ def test_rows_that_could_not_be_written_are_kept_and_hold_up_further_answers(tmp
         (path,) = folder.glob("*.open")
         assert [one.requests for one in read_segment(path).records] == [record(0).requests, record(2).requests]
 
-    asyncio.run(act())
+    run_apart(act())

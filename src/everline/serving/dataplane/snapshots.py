@@ -91,7 +91,10 @@ class Snapshots:
     def health(self, own: Health) -> Health:
         """The whole, as its freshest words say; `own` stands for this process."""
         others = [snapshot.health for snapshot in self._others() if time.time() - snapshot.at < _FRESH_S]
-        return merge_health(own, others) if others else own
+        if not others:
+            return own
+        # The supervisor answers nothing itself: its own words would make the whole look as if it had nothing to serve.
+        return merge_health(own, others if self._number is None else [own, *others])
 
     def text(self) -> bytes:
         """The metrics of the whole in the Prometheus text format."""
@@ -141,9 +144,8 @@ def merge_families(families: Iterable[Family]) -> list[Metric]:
     return list(merged.values())
 
 
-def merge_health(own: Health, others: list[Health]) -> Health:
+def merge_health(own: Health, every: list[Health]) -> Health:
     """The health of all workers as that of one data plane: it is as far as the slowest, and ready where all are."""
-    every = [own, *others] if own.revisions or not others else others
     by_revision: dict[tuple[str, str, str], list[RevisionHealth]] = defaultdict(list)
     for health in every:
         for one in health.revisions:
