@@ -133,6 +133,26 @@ def test_columns_that_fit_and_were_typed_by_the_decoder_need_no_careful_look(col
     assert same(PLAN.check(read, rows=2, typed=True).arrays, check_columns(SIGNATURE, columns).arrays)
 
 
+COMMON = Signature(inputs=[field for field in SIGNATURE.inputs if field.type in ("double", "long", "string")])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.fixed_dictionaries({field.name: FITTING[field.name] for field in COMMON.inputs}))
+def test_one_row_of_typed_values_takes_a_way_of_its_own_to_the_same_arrays(row: dict[str, Any]) -> None:
+    if row["double"] != row["double"]:
+        return  # JSON cannot say NaN
+    plan = Plan(COMMON)
+    table, single = plan.read_rows(msgspec.json.encode(row))
+    read = gather([Ask(request="", table=table, rows=1, event_time_us=[])], plan.names)
+    careful = check_columns(COMMON, {name: [value] for name, value in row.items()})
+    fast = plan.check(read, rows=1, typed=True)
+    assert single
+    for name in plan.names:
+        assert fast.arrays[name].dtype == careful.arrays[name].dtype
+        assert fast.arrays[name].tolist() == careful.arrays[name].tolist() or row[name] is None
+    assert [flag.message for flag in fast.flags(0, 1)] == [flag.message for flag in careful.flags]
+
+
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(
         one[name].dtype == other[name].dtype

@@ -164,7 +164,12 @@ class RevisionStats:
         self.flags = 0
         self.in_flight = 0
         self.queue_rows = 0
-        self.last_prediction_at: datetime | None = None
+        self._last_at = 0.0
+
+    @property
+    def last_prediction_at(self) -> datetime | None:
+        """When a request was answered last."""
+        return datetime.fromtimestamp(self._last_at, UTC) if self._last_at else None
 
     def started(self) -> None:
         """A request was given to this revision."""
@@ -180,7 +185,7 @@ class RevisionStats:
         self._latency.add(seconds)
         now = time.monotonic()
         self._window.extend((now, one) for one in seconds)
-        self.last_prediction_at = datetime.now(UTC)
+        self._last_at = time.time()
 
     def kept(self, requests: int) -> None:
         """Requests were answered with what the model had said to the same before."""

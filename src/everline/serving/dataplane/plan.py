@@ -42,6 +42,9 @@ _INT32 = (-(1 << 31), (1 << 31) - 1)
 _INT64 = (-(1 << 63), (1 << 63) - 1)
 
 
+_INF = float("inf")
+_NAN = float("nan")
+_REAL_PLACE, _WHOLE_PLACE = 0, 1
 _LISTS: frozenset[type] = frozenset({list, tuple})
 _astuple = msgspec.structs.astuple
 
@@ -89,6 +92,17 @@ class Plan:
             for field in signature.inputs
             if field.categories is not None and field.type is ColumnType.STRING
         }
+        # In the order of the matrices: which one, the limits of the training data, where in a row.
+        place = {field.name: number for number, field in enumerate(signature.inputs)}
+        self._limits = [
+            (where, _limit(field, field.min, -_INF), _limit(field, field.max, _INF), place[field.name])
+            for where, fields in ((_REAL_PLACE, real), (_WHOLE_PLACE, whole))
+            for field in fields
+        ]
+        self._texts = [(field, place[field.name]) for field in self._rest]
+        self._plain = all(
+            field.type in (ColumnType.DOUBLE, ColumnType.LONG, ColumnType.STRING) for field in signature.inputs
+        )
         self._row = _row_type(signature)
         self._decode_row = msgspec.json.Decoder(self._row)
         self._decode_rows = msgspec.json.Decoder(list[self._row])  # type: ignore[name-defined]
@@ -123,6 +137,8 @@ class Plan:
         Raises:
             UnfitError: something is wrong.
         """
+        if rows == 1 and typed and self._plain:
+            return self._check_one([columns[name][0] for name in self.names])
         arrays: dict[str, Array] = {}
         outside: list[tuple[Field, Array]] = []
         try:
@@ -135,6 +151,37 @@ class Plan:
         for field in self._rest:
             self._check_rest(field, columns[field.name], rows, arrays, outside)
         return Arrays(rows=rows, arrays={name: arrays[name] for name in self.names}, outside=self._in_order(outside))
+
+    def _check_one(self, row: list[Any]) -> Arrays:
+        """The same for one row of typed values, in plain Python: it takes a third of the time of the matrices."""
+        reals: list[float] = []
+        wholes: list[int] = []
+        outside: list[tuple[Field, Array]] = []
+        for place, low, high, position in self._limits:
+            value = row[position]
+            if value is None:
+                reals.append(_NAN)
+                continue
+            (reals if place is _REAL_PLACE else wholes).append(value)
+            if not low <= value <= high:
+                if value in (_INF, -_INF):
+                    raise UnfitError
+                outside.append((self.signature.inputs[position], np.ones(1, bool)))
+        real, whole = np.array(reals, dtype=np.float64), np.array(wholes, dtype=np.int64)
+        arrays: dict[str, Array] = {}
+        for number, name in enumerate(self._real.names):
+            arrays[name] = real[number : number + 1]
+        for number, name in enumerate(self._whole.names):
+            arrays[name] = whole[number : number + 1]
+        for field, position in self._texts:
+            value = row[position]
+            array = np.empty(1, dtype=object)
+            array[0] = value
+            arrays[field.name] = array
+            known = self._categories.get(field.name)
+            if known is not None and value is not None and value not in known:
+                outside.append((field, np.ones(1, bool)))
+        return Arrays(rows=1, arrays={name: arrays[name] for name in self.names}, outside=self._in_order(outside))
 
     def _in_order(self, outside: list[tuple[Field, Array]]) -> list[tuple[Field, Array]]:
         return sorted(outside, key=lambda pair: self.names.index(pair[0].name)) if len(outside) > 1 else outside

@@ -125,8 +125,12 @@ def _event_times(record: PredictionRecord, rows: int) -> list[int | None]:
 
 
 def _struct(columns: list[dict[str, Packed]], fields: list[Field] | list[OutputField]) -> pa.StructArray:
-    arrays = [
-        pa.concat_arrays([unpack(field, part[field.name]) for part in columns]) if columns else unpack(field, [])
-        for field in fields
-    ]
+    arrays = [unpack(field, _joined([part[field.name] for part in columns])) for field in fields]
     return pa.StructArray.from_arrays(arrays, names=[field.name for field in fields])
+
+
+def _joined(parts: list[Packed]) -> Packed:
+    """The parts of a column as one: frames of single rows are many, and each would cost as much as all of them."""
+    if parts and all(isinstance(part, bytes) for part in parts):
+        return b"".join(part for part in parts if isinstance(part, bytes))
+    return [value for part in parts for value in part]
