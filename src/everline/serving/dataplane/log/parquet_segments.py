@@ -131,6 +131,6 @@ def _struct(columns: list[dict[str, Packed]], fields: list[Field] | list[OutputF
 
 def _joined(parts: list[Packed]) -> Packed:
     """The parts of a column as one: frames of single rows are many, and each would cost as much as all of them."""
-    if parts and all(isinstance(part, bytes) for part in parts):
-        return b"".join(part for part in parts if isinstance(part, bytes))
+    if set(map(type, parts)) == {bytes}:
+        return b"".join(parts)  # type: ignore[arg-type]
     return [value for part in parts for value in part]
