@@ -25,7 +25,7 @@ import msgspec
 from everline import __version__
 from everline.config import Settings
 from everline.errors import EverlineError, InvalidInputError, NotFoundError, TooLargeError, UnavailableError
-from everline.ids import new_uid
+from everline.ids import new_uids
 from everline.serving.dataplane.calls import AtHand, Call
 from everline.serving.dataplane.following import Source, describe_health
 from everline.serving.dataplane.forms import invocations, open_inference, records
@@ -44,6 +44,7 @@ from everline.serving.types import Health, RevisionRole
 log = logging.getLogger("everline.serve")
 
 _LATE_LOOK_S = 0.02
+_NAMES = 64
 _ANY_ENCODING = 47  # zlib's number for "gzip or zlib, whichever the first bytes say"
 _DEADLINE = b"everline-timeout-ms"
 
@@ -82,6 +83,7 @@ class DataPlaneApp:
         self._told = told
         self._log = prediction_log
         self._at_hand = AtHand()
+        self._names: list[str] = []
         self._lanes: dict[str, Lane] = {}
         self._gate = Gate(Quotas(settings.home / "dataplane" / "quotas"))
         self._shadows = Shadows(metrics, self._lane)
@@ -149,7 +151,7 @@ class DataPlaneApp:
             ask.key = sticky_key(ask.key, request)
             explain = bool(request.query) and wants_explanation(request, rows=ask.rows)
             if address.version is None and endpoint.canary is not None:
-                ask.request = ask.request or new_uid()
+                ask.request = ask.request or self._new_name()
                 served = endpoint.choose(ask.request, ask.key)
                 role, chosen = served.desired.role, self._lane(endpoint, served)
                 if chosen is not lane and chosen.plan.signature != lane.plan.signature:
@@ -165,6 +167,12 @@ class DataPlaneApp:
         if endpoint.shadow is not None:
             self._shadows.follow(call, endpoint.shadow, lane.plan)
         lane.submit(call)
+
+    def _new_name(self) -> str:
+        """A name for a request that has none; many are made at once, which costs a tenth of one at a time."""
+        if not self._names:
+            self._names = new_uids(_NAMES)[::-1]
+        return self._names.pop()
 
     def _route(self, address: Address, request: Request) -> tuple[ServedEndpoint, Lane]:
         """The endpoint, and the lane whose signature reads the request; any ready revision's will do."""
