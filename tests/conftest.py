@@ -192,9 +192,11 @@ class Server:
 def server(database_url: str, tmp_path: Path) -> Iterator[Server]:
     """A running control plane on loopback, over a fresh database."""
     running = Server(tmp_path / "home", database_url)
-    running.start()
-    yield running
-    running.stop()
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture
@@ -219,7 +221,7 @@ def free_port() -> int:
         return port
 
 
-def wait_ready(url: str, process: subprocess.Popen[bytes], *, seconds: float = 20.0) -> None:
+def wait_ready(url: str, process: subprocess.Popen[bytes], *, seconds: float = 60.0) -> None:
     """Wait for 200 at /health, or fail with what happened."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

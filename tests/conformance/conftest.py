@@ -48,9 +48,11 @@ def mlflow_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
             connection.execute(f"CREATE DATABASE {name}")
         url = postgres.database_url(postgres_url, name)
     running = Server(home, url)
-    running.start()
-    yield running
-    running.stop()
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture

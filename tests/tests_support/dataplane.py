@@ -80,6 +80,8 @@ class DataPlane:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         found = re.search(r"https?://\S+", line)
+        if found is None:
+            self.process.kill()
         assert found, f"no address in {line!r}: {self.stderr()}"
         self.client = httpx.Client(base_url=found.group(), timeout=20)
 

@@ -85,6 +85,7 @@ class DataPlaneApp:
         self._at_hand = AtHand()
         self._names: list[str] = []
         self._lanes: dict[str, Lane] = {}
+        self._replaced: list[Lane] = []
         self._gate = Gate(Quotas(settings.home / "dataplane" / "quotas"))
         self._shadows = Shadows(metrics, self._lane)
         self._table: RoutingTable | None = None
@@ -116,14 +117,18 @@ class DataPlaneApp:
         while True:
             await asyncio.sleep(_LATE_LOOK_S)
             now = time.monotonic()
-            for lane in self._lanes.values():
+            # A copy: whoever is refused may ask the next at once, of a revision that has no lane yet.
+            for lane in [*self._lanes.values(), *self._replaced]:
                 lane.expire(now)
+            for lane in [one for one in self._replaced if one.idle]:
+                self._replaced.remove(lane)
+                lane.close()
             if self._source.table is not self._table:
                 self._forget()
 
     def close(self) -> None:
         """End the threads in which models answer."""
-        for lane in self._lanes.values():
+        for lane in [*self._lanes.values(), *self._replaced]:
             lane.close()
 
     # --- predictions -----------------------------------------------------------------------------
@@ -193,6 +198,8 @@ class DataPlaneApp:
     def _lane(self, endpoint: ServedEndpoint, served: ServedRevision) -> Lane:
         lane = self._lanes.get(served.desired.revision)
         if lane is None or lane.predictor is not served.predictor:
+            if lane is not None:
+                self._replaced.append(lane)  # what it has taken in, it answers
             lane = Lane(endpoint, served, prediction_log=self._log, settings=self._settings)
             self._lanes[served.desired.revision] = lane
         return lane

@@ -32,7 +32,7 @@ class Call:
     """One request that waits for its answer."""
 
     __slots__ = (
-        "_at_hand", "_reply", "ask", "deadline", "digest", "done", "endpoint", "explanations", "flags", "form",
+        "_at_hand", "_reply", "alone", "ask", "deadline", "digest", "done", "endpoint", "explanations", "flags", "form",
         "mirror", "primaries", "role", "started_ns",
     )  # fmt: skip
 
@@ -57,6 +57,8 @@ class Call:
         self.endpoint = endpoint
         self.started_ns = started_ns
         self.deadline = deadline
+        self.alone = False
+        """Whether it must not be asked together with others: a batch that it was in has failed."""
         self.flags: list[Finding] = []
         self.explanations: dict[str, Any] = {}
         """What each input contributed, where that was asked."""

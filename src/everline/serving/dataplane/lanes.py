@@ -162,7 +162,8 @@ class Lane:
                 self._refuse(call, _too_late())
             if not call.done:
                 wanted = self.predictor.ready_runtime_for(size)
-                if calls and (rows + size > self._rows_max or wanted != runtime):
+                apart = call.alone or (bool(calls) and calls[0].alone)
+                if calls and (apart or rows + size > self._rows_max or wanted != runtime):
                     break
                 runtime = wanted
                 calls.append(call)
@@ -301,17 +302,15 @@ class Lane:
         except EverlineError as refused:
             for call in batch.calls:
                 self._refuse(call, refused)
-        except Exception as broken:  # a fault of ours, told without its inside
+        except Exception:  # a fault of ours, told without its inside
             log.exception("answers could not be written: %s", self._origin.revision)
             for call in batch.calls:
-                self._refuse(call, _internal(broken))
+                self._refuse(call, _internal())
 
     def _failed(self, batch: Batch, error: Exception | None) -> None:
         """The model failed: on one call it is that call's; on several, each is asked alone to see whose it is."""
         if len(batch.calls) > 1:
-            for position in range(len(batch.calls)):
-                alone = part(batch, [position])
-                self._finish(alone, *self._asked(alone))
+            self._ask_alone(batch.calls)
             return
         (call,) = batch.calls
         if isinstance(error, EverlineError):
@@ -323,7 +322,16 @@ class Lane:
             self._refuse(call, InvalidInputError(message, hint=hint))
         else:
             log.error("the model failed: %s", self._origin.revision, exc_info=error)
-            self._refuse(call, _internal(error))
+            self._refuse(call, _internal())
+
+    def _ask_alone(self, calls: Sequence[Call]) -> None:
+        """Put calls back in front of all others, each to be asked by itself, in the thread where the model is slow."""
+        for call in reversed(calls):
+            call.alone = True
+            self._stats.queue_rows += call.ask.rows
+            self._waiting.appendleft(call)
+        if self._running is None and not self._due:
+            self._plan_turn(0.0)
 
     # --- the answers -----------------------------------------------------------------------------
 
@@ -438,5 +446,5 @@ def _too_late() -> UnavailableError:
     return UnavailableError("The request was not answered within its time.", hint="Send fewer rows, or try again.")
 
 
-def _internal(error: Exception | None) -> EverlineError:
+def _internal() -> EverlineError:
     return EverlineError("The data plane failed on this request; its log says why.")

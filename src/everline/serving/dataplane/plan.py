@@ -214,13 +214,7 @@ class Plan:
         outside: list[tuple[Field, Array]],
     ) -> None:
         matrix = self._real
-        given = [columns[name] for name in matrix.names]
-        if not typed:
-            for field, column in zip(matrix.fields, given, strict=True):
-                _allow(column, _NUMBERS if field.type in _REAL else _INTEGERS, "fiu" if field.type in _REAL else "iu")
-        values = np.array(given, dtype=np.float64)
-        if values.shape != (len(given), rows):
-            raise UnfitError
+        values = matrix.filled(columns, rows, typed, np.float64)
         for position in matrix.float32:
             with np.errstate(over="ignore"):
                 values[position] = values[position].astype(np.float32)
@@ -245,13 +239,7 @@ class Plan:
         outside: list[tuple[Field, Array]],
     ) -> None:
         matrix = self._whole
-        given = [columns[name] for name in matrix.names]
-        if not typed:
-            for column in given:
-                _allow(column, _INTEGERS, "iu")
-        values = np.array(given, dtype=np.int64)
-        if values.shape != (len(given), rows):
-            raise UnfitError
+        values = matrix.filled(columns, rows, typed, np.int64)
         if not typed:
             self._whole_in_range(matrix, values)
         matrix.flag(values, outside)
@@ -302,6 +290,22 @@ class _Matrix:
         self._low = np.array([[_limit(field, field.min, -np.inf)] for field in fields], dtype=np.float64)
         self._high = np.array([[_limit(field, field.max, np.inf)] for field in fields], dtype=np.float64)
 
+    def filled(self, columns: Mapping[str, Any], rows: int, typed: bool, dtype: Any) -> Array:
+        """The columns as an array of shape (fields, rows).
+
+        Raises:
+            UnfitError: a value is of a type that its field does not take, or a column is of another length.
+            TypeError, ValueError, OverflowError: a value does not fit the array.
+        """
+        given = [columns[name] for name in self.names]
+        if not typed:
+            for field, column in zip(self.fields, given, strict=True):
+                _allow(column, field)
+        values = np.array(given, dtype=dtype)
+        if values.shape != (len(given), rows):
+            raise UnfitError
+        return values
+
     def flag(self, values: Array, outside: list[tuple[Field, Array]]) -> None:
         """Note which values lie outside of the training range."""
         wrong = (values < self._low) | (values > self._high)
@@ -315,11 +319,12 @@ def _limit(field: Field, value: float | None, otherwise: float) -> float:
     return float(np.float32(value)) if field.type is ColumnType.FLOAT else float(value)
 
 
-def _allow(column: Any, kinds: frozenset[type], dtypes: str) -> None:
+def _allow(column: Any, field: Field) -> None:
+    real = field.type in _REAL
     if isinstance(column, np.ndarray):
-        if column.dtype.kind not in dtypes:
+        if column.dtype.kind not in ("fiu" if real else "iu"):
             raise UnfitError
-    elif not kinds.issuperset(map(type, column)):
+    elif not (_NUMBERS if real else _INTEGERS).issuperset(map(type, column)):
         raise UnfitError
 
 

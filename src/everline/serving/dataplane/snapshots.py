@@ -82,7 +82,7 @@ class Snapshots:
         snapshot = Snapshot(
             worker=self._number, at=time.time(), health=health, families=self._families(), past=self._past
         )
-        write_whole(self._file(self._number), msgspec.json.encode(snapshot))
+        write_whole(self._file(self._number), msgspec.json.encode(snapshot), lasting=False)
 
     def has(self, number: int) -> bool:
         """Whether a worker has told how it is since it was started."""

@@ -109,13 +109,18 @@ class LocalStore:
         return sum(1 for _ in os.scandir(self.refused))
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file so that a reader, or a restart, finds the old or the new content, never a part."""
+def write_whole(path: Path, data: bytes, *, lasting: bool = True) -> None:
+    """Replace a file so that a reader, or a restart, finds the old or the new content, never a part.
+
+    Args:
+        lasting: wait for the disk; what is written anew every moment need not.
+    """
     temporary = path.with_name(f".{path.name}.{new_uid()}")
     with temporary.open("wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if lasting:
+            file.flush()
+            os.fsync(file.fileno())
     temporary.rename(path)
 
 

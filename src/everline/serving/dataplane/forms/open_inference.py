@@ -93,17 +93,7 @@ def understand(asked: InferRequest, raw: tensors.Raw, request: Request, plan: Pl
         )
     if len(asked.inputs) > _COLUMNS_MAX:
         raise TooLargeError(f"The request has more than {_COLUMNS_MAX} inputs.", field="inputs")
-    columns = _plain(asked.inputs)
-    alone = asked.inputs[0]
-    if columns:
-        pass
-    elif len(asked.inputs) == 1 and alone.name not in plan.names and len(alone.shape) == 2:
-        columns = _matrix(alone, raw, plan.names)
-    else:
-        for tensor in asked.inputs:
-            if tensor.name in columns:
-                raise InvalidInputError(f"The input {tensor.name[:128]!r} is there twice.", field=tensor.name[:128])
-            columns[tensor.name] = _column(tensor, raw)
+    columns = _plain(asked.inputs) or _carefully(asked.inputs, raw, plan.names)
     raw.finished()
     rows = count_rows(columns, rows_max=rows_max)
     return Ask(
@@ -185,6 +175,19 @@ def _plain(inputs: list[Tensor]) -> dict[str, Column]:
             return {}
         columns[tensor.name] = data
     return columns if len(columns) == len(inputs) else {}
+
+
+def _carefully(inputs: list[Tensor], raw: tensors.Raw, names: list[str]) -> dict[str, Column]:
+    """The columns of any tensors that the protocol allows, with what is wrong with them."""
+    alone = inputs[0]
+    if len(inputs) == 1 and alone.name not in names and len(alone.shape) == 2:
+        return _matrix(alone, raw, names)
+    columns: dict[str, Column] = {}
+    for tensor in inputs:
+        if tensor.name in columns:
+            raise InvalidInputError(f"The input {tensor.name[:128]!r} is there twice.", field=tensor.name[:128])
+        columns[tensor.name] = _column(tensor, raw)
+    return columns
 
 
 def _column(tensor: Tensor, raw: tensors.Raw) -> Column:
