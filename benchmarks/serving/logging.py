@@ -7,8 +7,6 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from benchmarks.serving import load, table
 from benchmarks.serving.load import Measured
 from benchmarks.serving.models import Trained
@@ -38,7 +36,7 @@ class Unlogged(Everline):
                 revisions=revisions,
                 log_share=self.log_share,
             )
-            self._control.desire(replace(endpoint))
+            self._control.desire(endpoint)
             yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import json
 import os
@@ -30,7 +31,7 @@ _START_S = 90.0
 Row = Mapping[str, Any]
 
 
-class Server:
+class Server(abc.ABC):
     """One tool that serves one model.
 
     Attributes:
@@ -44,8 +45,6 @@ class Server:
     how = ""
     product = True
     predict = "/predict"
-    ready = "/ready"
-    kinds = ("hgb", "xgboost", "logistic")
 
     def __init__(self, trained: Trained, folder: Path, *, workers: int = 1) -> None:
         self.trained = trained
@@ -54,9 +53,9 @@ class Server:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
+    @abc.abstractmethod
     def command(self) -> list[str]:
         """What is started."""
-        raise NotImplementedError
 
     def body(self, rows: list[Row]) -> bytes:
         """The question about rows; one row is asked about as the tool's users would."""

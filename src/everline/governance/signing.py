@@ -120,11 +120,11 @@ class SigningKey:
         """
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _publish(path, cls.generate(name=name).private_text() + "\n", mode=0o600)
+            publish(path, cls.generate(name=name).private_text() + "\n", mode=0o600)
         key = cls.load(path)
         public = path.with_suffix(".pub")
         if not public.exists():
-            _publish(public, key.public_text + "\n", mode=0o644)
+            publish(public, key.public_text + "\n", mode=0o644)
         return key
 
     @classmethod
@@ -196,12 +196,12 @@ def put_in_place(settings: Settings, new: SigningKey) -> None:
     folder = _retired_folder(path)
     folder.mkdir(mode=0o700, exist_ok=True)
     number = len(_retired(settings)) + 1
-    _publish(folder / f"{number:06d}.key", path.read_text(encoding="ascii"), mode=0o600)
+    publish(folder / f"{number:06d}.key", path.read_text(encoding="ascii"), mode=0o600)
     for target, text, mode in (
         (path.with_suffix(".pub"), new.public_text, 0o644), (path, new.private_text(), 0o600),
     ):  # fmt: skip
         fresh = target.with_name(f".{target.name}.new-{secrets.token_hex(8)}")
-        _publish(fresh, text + "\n", mode=mode)
+        publish(fresh, text + "\n", mode=mode)
         fresh.replace(target)
 
 
@@ -300,8 +300,11 @@ def signed_by(envelope: Mapping[str, Any], key: VerifyKey) -> bool:
     return True
 
 
-def _publish(path: Path, text: str, *, mode: int) -> None:
-    """Write a file so that it appears whole, once, with its mode; an existing one is left as it is."""
+def publish(path: Path, text: str, *, mode: int) -> None:
+    """Write a file so that it appears whole, once, with its mode; an existing one is left as it is.
+
+    Of two processes that start at once the first one's stays.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:

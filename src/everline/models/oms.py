@@ -39,10 +39,9 @@ from everline.canonical import canonical_json
 from everline.errors import IntegrityError, InvalidInputError
 from everline.governance.signing import pae
 from everline.ids import digest_file
+from everline.models.signing import PAYLOAD_TYPE, PREDICATE_TYPE, root_of, statement_of_files
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
-PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 SIGNATURE_FILE = "model.sig"
 SIGNATURE_BYTES_MAX = 16 << 20
 CHAIN_MAX = 8
@@ -93,23 +92,8 @@ def sign_files(
     algorithm = _hash_of(key.public_key())
     if chain and _pem(_certificate_key(chain[0])) != _pem(key.public_key()):
         raise InvalidInputError("The certificate belongs to another key.", field="certificate")
-    resources = [
-        {"name": path, "algorithm": "sha256", "digest": files[path].removeprefix("sha256:")} for path in sorted(files)
-    ]
-    statement = {
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{"name": name, "digest": {"sha256": _root(resources)}}],
-        "predicateType": PREDICATE_TYPE,
-        "predicate": {
-            "serialization": {
-                "method": "files",
-                "hash_type": "sha256",
-                "allow_symlinks": False,
-                "ignore_paths": list(IGNORED),
-            },
-            "resources": resources,
-        },
-    }
+    digests = {path: files[path].removeprefix("sha256:") for path in sorted(files)}
+    statement = statement_of_files(digests, name=name, ignored=IGNORED)
     payload = canonical_json(statement)
     signature = key.sign(pae(PAYLOAD_TYPE, payload), ec.ECDSA(algorithm))
     material: dict[str, Any] = {"publicKey": {"hint": hashlib.sha256(_pem(key.public_key())).hexdigest()}}
@@ -332,9 +316,8 @@ def _compare(folder: Path, listed: Mapping[str, str], signature_file: Path | Non
 
 
 def _root(resources: Sequence[Mapping[str, str]]) -> str:
-    """SHA-256 over the raw digests, in the order of the list."""
     try:
-        return hashlib.sha256(b"".join(bytes.fromhex(one["digest"]) for one in resources)).hexdigest()
+        return root_of(one["digest"] for one in resources)
     except (ValueError, TypeError) as error:
         raise IntegrityError("A digest in the signed statement is malformed.") from error
 

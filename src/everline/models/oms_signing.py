@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import secrets
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -15,6 +13,7 @@ from everline.access.types import Permission
 from everline.access.unit_of_work import UnitOfWork
 from everline.config import Settings
 from everline.errors import IntegrityError, InvalidInputError
+from everline.governance.signing import publish
 from everline.models import oms, service
 from everline.models.package import MANIFEST_FILE, parse_manifest
 from everline.models.types import OpenSignature
@@ -55,22 +54,6 @@ def _load(path: Path) -> ec.EllipticCurvePrivateKey:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         key = ec.generate_private_key(ec.SECP256R1())
-        _publish(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii")
+        publish(path, text, mode=0o600)
     return oms.read_private_key(path)
-
-
-def _publish(path: Path, text: bytes) -> None:
-    """Write the key so that it appears whole, once; of two processes that start at once the first one's stays."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return
-    finally:
-        temporary.unlink()

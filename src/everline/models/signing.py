@@ -9,7 +9,7 @@ Source: OpenSSF Model Signing, https://github.com/ossf/model-signing-spec (predi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -52,24 +52,41 @@ def sign_package(package: Package, key: SigningKey, *, name: str = "package") ->
     Args:
         name: what the statement calls the package, such as "flight-delay/1".
     """
-    resources = _resources(package.manifest_bytes)
-    statement = {
+    statement = statement_of_files(_resources(package.manifest_bytes), name=name)
+    return dsse_sign(key, PAYLOAD_TYPE, canonical_json(statement))
+
+
+def statement_of_files(digests: Mapping[str, str], *, name: str, ignored: Sequence[str] = ()) -> dict[str, Any]:
+    """The in-toto statement of the format about a folder's files.
+
+    Args:
+        digests: SHA-256 in hexadecimal by path, in the order of the paths.
+        name: what the statement calls the folder.
+        ignored: files of the folder that it does not speak of.
+    """
+    return {
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{"name": name, "digest": {"sha256": _root(resources)}}],
+        "subject": [{"name": name, "digest": {"sha256": root_of(digests.values())}}],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
             "serialization": {
                 "method": "files",
                 "hash_type": "sha256",
                 "allow_symlinks": False,
-                "ignore_paths": [],
+                "ignore_paths": list(ignored),
             },
-            "resources": [
-                {"name": path, "digest": digest, "algorithm": "sha256"} for path, digest in resources.items()
-            ],
+            "resources": [{"name": path, "digest": digest, "algorithm": "sha256"} for path, digest in digests.items()],
         },
     }
-    return dsse_sign(key, PAYLOAD_TYPE, canonical_json(statement))
+
+
+def root_of(digests: Iterable[str]) -> str:
+    """SHA-256 over the concatenated raw digests, in their order.
+
+    Raises:
+        ValueError: one is not hexadecimal.
+    """
+    return hashlib.sha256(b"".join(bytes.fromhex(digest) for digest in digests)).hexdigest()
 
 
 def verify_package_signature(
@@ -103,7 +120,7 @@ def verify_package_signature(
             hint="Register the package again, so that its files are signed as they are now.",
         )
     roots = [subject.digest.get("sha256") for subject in statement.subject]
-    if roots != [_root(expected)]:
+    if roots != [root_of(expected.values())]:
         raise IntegrityError("The package signature's subject does not match the files that it lists.")
     return next(key for key in trusted if signed_by(envelope, key))
 
@@ -112,8 +129,3 @@ def _resources(manifest_bytes: bytes) -> dict[str, str]:
     files = {entry.path: entry.digest for entry in parse_manifest(manifest_bytes).files}
     files[MANIFEST_FILE] = digest_bytes(manifest_bytes)
     return {path: files[path].removeprefix("sha256:") for path in sorted(files)}
-
-
-def _root(resources: Mapping[str, str]) -> str:
-    """SHA-256 over the concatenated raw digests, in the order of the names."""
-    return hashlib.sha256(b"".join(bytes.fromhex(digest) for digest in resources.values())).hexdigest()

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import site
 import sys
 import sysconfig
-import tempfile
 import venv
 from pathlib import Path
 
 from everline.canonical import canonical_digest
 from everline.errors import InvalidInputError
 from everline.pipelines.types import Environment
-from everline.runs.uv import find_uv, run_uv
+from everline.runs.uv import install, made_whole
 
 LINES_MAX = 2_000
 _PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[^\]]*\])?\s*==\s*[^\s;]+(\s*;.*)?(\s+--hash=\S+)*")
@@ -74,24 +72,14 @@ def make(lines: tuple[str, ...], *, home: Path) -> Path:
     name = canonical_digest({"own": list(lines), "python": sys.version, "prefix": sys.prefix}).removeprefix("sha256:")
     target = home / "environments" / name[:32]
     python = target / "bin" / "python"
-    if python.exists():
-        return python
-    target.parent.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
-    try:
-        venv.create(making, symlinks=os.name != "nt", with_pip=False)
-        requirements = making / "requirements.txt"
-        requirements.write_text("\n".join(lines) + "\n")
-        command = [find_uv(), "pip", "install", "--quiet", "--no-deps", "--python", str(making / "bin" / "python")]
-        run_uv([*command, "-r", str(requirements)])
+
+    def make_in(folder: Path) -> None:
+        venv.create(folder, symlinks=os.name != "nt", with_pip=False)
+        install("\n".join(lines) + "\n", folder, python=folder / "bin" / "python")
         # Behind its own: a folder in a .pth file comes after the environment's own in the search path.
-        (_site_of(making) / "of-the-run.pth").write_text("\n".join(_folders_of_the_run()) + "\n")
-        making.rename(target)
-    except OSError:
-        if not python.exists():  # another process was first
-            raise
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
+        (_site_of(folder) / "of-the-run.pth").write_text("\n".join(_folders_of_the_run()) + "\n")
+
+    made_whole(target, make_in)
     return python
 
 

@@ -7,7 +7,9 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from everline.errors import EverlineError
 
@@ -61,3 +63,38 @@ def run_uv(command: Sequence[str], *, stdin: str = "") -> str:
         said = " ".join(done.stderr.decode("utf-8", errors="replace").split())[-_OUTPUT_CHARS_MAX:]
         raise EnvironmentUnavailableError(f"uv could not install what was recorded: {said}")
     return done.stdout.decode()
+
+
+def install(lock: str, folder: Path, *, python: Path) -> None:
+    """Install exactly what a lock names into the environment in a folder, which keeps the lock.
+
+    Args:
+        lock: lines `name==version`, all that is needed.
+        python: the environment's interpreter.
+
+    Raises:
+        EnvironmentUnavailableError: uv is missing, or could not install a line.
+    """
+    listed = folder / "requirements.txt"
+    listed.write_text(lock)
+    run_uv([find_uv(), "pip", "install", "--quiet", "--no-deps", "--python", str(python), "-r", str(listed)])
+
+
+def made_whole(target: Path, make: Callable[[Path], None]) -> None:
+    """Let a folder appear whole under its name, if it is not there; of several processes the first one's stays.
+
+    Args:
+        make: fills a new folder beside it; what it leaves behind when it fails is removed.
+    """
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
+    try:
+        make(making)
+        making.rename(target)
+    except OSError:
+        if not target.exists():  # another process was first
+            raise
+    finally:
+        shutil.rmtree(making, ignore_errors=True)

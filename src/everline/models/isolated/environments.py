@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from everline.canonical import canonical_digest
 from everline.models.requirements import installed_closure, parse_requirements
-from everline.runs.uv import find_uv, run_uv
+from everline.runs.uv import find_uv, install, made_whole, run_uv
 
 
 def python_for(requirements: str, *, python: str) -> str:
@@ -36,22 +34,12 @@ def python_for(requirements: str, *, python: str) -> str:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "everline" / "environments"
     target = home / canonical_digest({"lock": lock, "python": minor}).removeprefix("sha256:")[:32]
     found = target / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if found.exists():
-        return str(found)
-    home.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(prefix=".making-", dir=home))
-    try:
-        run_uv([find_uv(), "venv", "--quiet", "--relocatable", "--clear", "--python", minor, str(making)])
-        listed = making / "requirements.txt"
-        listed.write_text(lock)
-        python_here = str(making / found.relative_to(target))
-        run_uv([find_uv(), "pip", "install", "--quiet", "--no-deps", "--python", python_here, "-r", str(listed)])
-        making.rename(target)
-    except OSError:
-        if not found.exists():  # another process was first
-            raise
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
+
+    def make(folder: Path) -> None:
+        run_uv([find_uv(), "venv", "--quiet", "--relocatable", "--clear", "--python", minor, str(folder)])
+        install(lock, folder, python=folder / found.relative_to(target))
+
+    made_whole(target, make)
     return str(found)
 
 
